@@ -1,0 +1,157 @@
+//! The primitive kernels that every device implements.
+//!
+//! Ops check shapes and types before they call a kernel, so kernels assume that both are right. Every kernel returns new
+//! tensors without history; the ones that update in place say so.
+
+pub mod params;
+pub mod reference;
+
+use crate::error::Result;
+use crate::tensor::{DType, Device, Rng, Shape, Tensor};
+use params::*;
+
+/// The kernels of one device. `reference` defines what each one means; the others are compared with it.
+pub trait Backend: Send + Sync {
+    // Elementwise.
+
+    /// `f(x)`.
+    fn unary(&self, f: Unary, x: &Tensor) -> Result<Tensor>;
+    /// `f'(x) · dy`, given both `x` and `y = f(x)`.
+    fn unary_grad(&self, f: Unary, x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Tensor>;
+    /// `f(a, b)` with broadcasting.
+    fn binary(&self, f: Binary, a: &Tensor, b: &Tensor) -> Result<Tensor>;
+    /// `scale · x + shift`.
+    fn affine(&self, x: &Tensor, scale: f64, shift: f64) -> Result<Tensor>;
+    /// `acc += x`, in place; the same shape.
+    fn add_assign(&self, acc: &mut Tensor, x: &Tensor) -> Result<()>;
+    /// Each element zero with probability `p`, else divided by `1 − p`. Element `i` draws lane `i % 4` of block
+    /// `i / 4` of `rng` (see [`params::drops`]), so the backward pass calls this again with the same `rng`.
+    fn dropout(&self, x: &Tensor, p: f64, rng: Rng) -> Result<Tensor>;
+
+    // Shape.
+
+    /// The sum over `dims`, which stay as extents of 1.
+    fn sum(&self, x: &Tensor, dims: &[usize]) -> Result<Tensor>;
+    /// `x` repeated along its dimensions of extent 1 to fill `shape`.
+    fn expand(&self, x: &Tensor, shape: &Shape) -> Result<Tensor>;
+    /// Dimension `i` of the result is dimension `dims[i]` of `x`.
+    fn permute(&self, x: &Tensor, dims: &[usize]) -> Result<Tensor>;
+    /// The parts one after another along `dim`.
+    fn concat(&self, parts: &[&Tensor], dim: usize) -> Result<Tensor>;
+    /// Positions `start..start + len` along `dim`.
+    fn narrow(&self, x: &Tensor, dim: usize, start: usize, len: usize) -> Result<Tensor>;
+    /// Row `index[i]` of `table` (`[rows, …]`, any dtype) as row `i`; indices are in range.
+    fn gather_rows(&self, table: &Tensor, index: &Tensor) -> Result<Tensor>;
+    /// The transpose of `gather_rows`: a table of `rows` rows, to whose row `index[i]` row `i` of `dy` is added.
+    fn scatter_rows(&self, dy: &Tensor, index: &Tensor, rows: usize) -> Result<Tensor>;
+
+    // Random numbers (see `tensor::random`): element `i` depends on `rng` and `i` alone.
+
+    /// Uniform in [low, high).
+    fn uniform(&self, shape: &Shape, low: f64, high: f64, dtype: DType, rng: Rng) -> Result<Tensor>;
+    /// Normal with the given mean and standard deviation.
+    fn normal(&self, shape: &Shape, mean: f64, sd: f64, dtype: DType, rng: Rng) -> Result<Tensor>;
+
+    // Linear algebra.
+
+    /// `op(a) · op(b)` over the last two dimensions; batch dimensions are equal, or absent in `b`. `bias` (one per column) is
+    /// added, then ReLU applied if asked for.
+    fn matmul(&self, p: Matmul, a: &Tensor, b: &Tensor, bias: Option<&Tensor>) -> Result<Tensor>;
+    /// Convolution of `x: [n, c_in, h, w]` with `w: [c_out, c_in/groups, kh, kw]`, plus bias, then ReLU if asked for.
+    fn conv2d(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, relu: bool) -> Result<Tensor>;
+    /// The gradient of a convolution's input.
+    fn conv2d_grad_input(&self, g: &Conv2dGeometry, dy: &Tensor, w: &Tensor) -> Result<Tensor>;
+    /// The gradients of a convolution's weight and bias.
+    fn conv2d_grad_weight(&self, g: &Conv2dGeometry, x: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)>;
+    /// Convolution, bias, ReLU and 2×2 max-pooling (stride 2, incomplete windows dropped) in one pass. Also returns for each
+    /// output (as `U8`) which element of its window won, 0 to 3 in row-major order (ties: the first), or 4 where ReLU clipped
+    /// the whole window.
+    fn conv2d_relu_pool(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor)>;
+    /// Undoes the pooling and ReLU of `conv2d_relu_pool`: the gradient of the convolution's output `[n, c_out, h, w]`.
+    fn unpool_winner(&self, g: &Conv2dGeometry, dy: &Tensor, winner: &Tensor) -> Result<Tensor>;
+
+    // Pooling. `Pool2d` carries the geometry.
+
+    /// The maximum of each window (padding is −∞; ties: the first), and where it was as an `I32` index into the image.
+    fn max_pool2d(&self, p: &Pool2d, x: &Tensor) -> Result<(Tensor, Tensor)>;
+    /// The gradient of the input of `max_pool2d`.
+    fn max_pool2d_grad(&self, p: &Pool2d, dy: &Tensor, index: &Tensor) -> Result<Tensor>;
+    /// The mean of each window; padding counts as zeros.
+    fn avg_pool2d(&self, p: &Pool2d, x: &Tensor) -> Result<Tensor>;
+    /// The gradient of the input of `avg_pool2d`.
+    fn avg_pool2d_grad(&self, p: &Pool2d, dy: &Tensor) -> Result<Tensor>;
+    /// Means over `out[0] × out[1]` bins with edges ⌊i·h/o⌋ … ⌈(i+1)·h/o⌉.
+    fn adaptive_avg_pool2d(&self, x: &Tensor, out: [usize; 2]) -> Result<Tensor>;
+    /// The gradient of the input (of spatial size `input`) of `adaptive_avg_pool2d`.
+    fn adaptive_avg_pool2d_grad(&self, dy: &Tensor, input: [usize; 2]) -> Result<Tensor>;
+
+    // Rows: softmax, losses, normalisation. A row is the last dimension.
+
+    /// `softmax(x / temperature)`, or its logarithm.
+    fn softmax(&self, x: &Tensor, temperature: f64, log: bool) -> Result<Tensor>;
+    /// The gradient of the input of `softmax`, from its output.
+    fn softmax_grad(&self, y: &Tensor, dy: &Tensor, temperature: f64, log: bool) -> Result<Tensor>;
+    /// Mean cross-entropy of `logits: [n, c]` with `labels: [n]` (`I32`), and its gradient.
+    fn cross_entropy(&self, p: CrossEntropy, logits: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor)>;
+    /// The distillation loss of Hinton et al. (2015) and its gradient, in one pass over the logits.
+    fn hinton_kd(&self, p: HintonKd, student: &Tensor, teacher: &Tensor, labels: &Tensor) -> Result<HintonKdOutput>;
+    /// Normalises `x: [n, c, …]` over all but `c` with the batch's statistics.
+    fn batch_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<BatchNormOutput>;
+    /// Gradients of the input, weight and bias of `batch_norm`.
+    fn batch_norm_grad(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        dy: &Tensor,
+        mean: &Tensor,
+        rstd: &Tensor,
+    ) -> Result<[Tensor; 3]>;
+    /// Normalises each row: `(y, mean, 1/σ)`.
+    fn layer_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<[Tensor; 3]>;
+    /// Gradients of the input, weight and bias of `layer_norm`.
+    fn layer_norm_grad(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        dy: &Tensor,
+        mean: &Tensor,
+        rstd: &Tensor,
+    ) -> Result<[Tensor; 3]>;
+    /// The index of the largest element of each row (the first, if several), as `I32`.
+    fn argmax(&self, x: &Tensor) -> Result<Tensor>;
+
+    // Optimisers: in place on the parameter and its state.
+
+    /// One step of stochastic gradient descent. `momentum` is `None` before the first step with momentum.
+    fn sgd(&self, p: Sgd, param: &mut Tensor, grad: &Tensor, momentum: Option<&mut Tensor>) -> Result<()>;
+    /// One step of Adam or AdamW; `m` and `v` are its first and second moments.
+    fn adam(&self, p: Adam, param: &mut Tensor, grad: &Tensor, m: &mut Tensor, v: &mut Tensor) -> Result<()>;
+    /// One step of RMSprop; `v` is its second moment.
+    fn rmsprop(
+        &self,
+        p: RmsProp,
+        param: &mut Tensor,
+        grad: &Tensor,
+        v: &mut Tensor,
+        momentum: Option<&mut Tensor>,
+    ) -> Result<()>;
+    /// `acc ← keep · acc + (1 − keep) · x`.
+    fn lerp(&self, acc: &mut Tensor, x: &Tensor, keep: f64) -> Result<()>;
+    /// Σ x², accumulated in `f64` in a fixed order.
+    fn sum_of_squares(&self, x: &Tensor) -> Result<f64>;
+}
+
+/// The backend of a device.
+pub fn of(device: Device) -> &'static dyn Backend {
+    match device {
+        Device::Reference => &reference::Reference,
+        Device::Cpu => &reference::Reference,
+    }
+}
+
+impl Tensor {
+    /// The backend that computes on this tensor.
+    pub(crate) fn backend(&self) -> &'static dyn Backend {
+        of(self.device())
+    }
+}

@@ -1,0 +1,215 @@
+//! What kernels are told besides their tensors. Plain data, shared by all backends.
+
+use crate::tensor::random::unit_f32;
+use crate::tensor::Tensor;
+
+/// Functions of one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unary {
+    /// max(x, 0); the derivative at 0 is 0.
+    Relu,
+    /// 1 / (1 + e^−x).
+    Sigmoid,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// x · Φ(x), exact.
+    Gelu,
+    /// The tanh approximation of GELU.
+    GeluTanh,
+    /// x · σ(x).
+    Silu,
+    /// x · min(max(x + 3, 0), 6) / 6.
+    Hardswish,
+    /// e^x.
+    Exp,
+    /// Natural logarithm.
+    Log,
+    /// Square root.
+    Sqrt,
+    /// x².
+    Square,
+    /// |x|; the derivative at 0 is 0.
+    Abs,
+}
+
+/// Functions of two numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binary {
+    Add,
+    Sub,
+    Mul,
+    Div,
+}
+
+/// A matrix product `op(a) · op(b)`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Matmul {
+    /// Read `a` transposed.
+    pub transpose_a: bool,
+    /// Read `b` transposed.
+    pub transpose_b: bool,
+    /// Apply ReLU to the result.
+    pub relu: bool,
+}
+
+/// The sizes of a convolution. Vertical before horizontal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv2dGeometry {
+    /// Images.
+    pub n: usize,
+    /// Input channels.
+    pub c_in: usize,
+    /// Input height.
+    pub h: usize,
+    /// Input width.
+    pub w: usize,
+    /// Output channels.
+    pub c_out: usize,
+    /// Kernel height.
+    pub kh: usize,
+    /// Kernel width.
+    pub kw: usize,
+    /// Pixels between neighbouring outputs.
+    pub stride: [usize; 2],
+    /// Zeros added on each side.
+    pub padding: [usize; 2],
+    /// Pixels between neighbouring kernel elements.
+    pub dilation: [usize; 2],
+    /// Groups of channels that do not see each other.
+    pub groups: usize,
+}
+
+impl Conv2dGeometry {
+    /// Output height; 0 if the kernel does not fit.
+    pub fn out_h(&self) -> usize {
+        window_count(self.h, self.kh, self.stride[0], self.padding[0], self.dilation[0])
+    }
+
+    /// Output width; 0 if the kernel does not fit.
+    pub fn out_w(&self) -> usize {
+        window_count(self.w, self.kw, self.stride[1], self.padding[1], self.dilation[1])
+    }
+
+    /// Multiplications and additions of the forward pass.
+    pub fn flops(&self) -> f64 {
+        let per_output = 2.0 * (self.c_in / self.groups * self.kh * self.kw) as f64;
+        per_output * (self.n * self.c_out * self.out_h() * self.out_w()) as f64
+    }
+}
+
+/// How many windows fit along one dimension.
+fn window_count(len: usize, kernel: usize, stride: usize, padding: usize, dilation: usize) -> usize {
+    let reach = dilation * (kernel - 1) + 1;
+    (len + 2 * padding).checked_sub(reach).map_or(0, |room| room / stride + 1)
+}
+
+/// The sizes of a pooling op. Windows are square.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool2d {
+    /// Input height.
+    pub h: usize,
+    /// Input width.
+    pub w: usize,
+    /// Side of the window.
+    pub kernel: usize,
+    /// Pixels between neighbouring windows.
+    pub stride: usize,
+    /// Pixels added on each side.
+    pub padding: usize,
+}
+
+impl Pool2d {
+    /// Output height; incomplete windows are dropped.
+    pub fn out_h(&self) -> usize {
+        window_count(self.h, self.kernel, self.stride, self.padding, 1)
+    }
+
+    /// Output width; incomplete windows are dropped.
+    pub fn out_w(&self) -> usize {
+        window_count(self.w, self.kernel, self.stride, self.padding, 1)
+    }
+}
+
+/// Cross-entropy: `(1 − ε) · −log p_y + ε · mean over classes of −log p`, averaged over the samples that count.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CrossEntropy {
+    /// Label smoothing ε, in [0, 1].
+    pub label_smoothing: f64,
+}
+
+/// Samples with this label do not count, as in PyTorch.
+pub const IGNORE_INDEX: i32 = -100;
+
+/// `hard_weight · CE(z_s, y) + soft_weight · T² · KL(softmax(z_t/T) ‖ softmax(z_s/T))`, both averaged over samples.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HintonKd {
+    /// T, above 0.
+    pub temperature: f64,
+    /// Weight of the cross-entropy with the labels.
+    pub hard_weight: f64,
+    /// Weight of the T²-scaled Kullback–Leibler divergence from the teacher.
+    pub soft_weight: f64,
+}
+
+/// What `hinton_kd` returns. The losses are scalars.
+pub struct HintonKdOutput {
+    /// The weighted sum.
+    pub total: Tensor,
+    /// Cross-entropy, unweighted.
+    pub hard: Tensor,
+    /// T² · KL, unweighted.
+    pub soft: Tensor,
+    /// d total / d student logits.
+    pub grad: Tensor,
+}
+
+/// What `batch_norm` returns. The statistics have one number per channel.
+pub struct BatchNormOutput {
+    /// The normalised tensor.
+    pub y: Tensor,
+    /// Batch means.
+    pub mean: Tensor,
+    /// Biased batch variances.
+    pub var: Tensor,
+    /// 1 / sqrt(var + eps).
+    pub rstd: Tensor,
+}
+
+/// Stochastic gradient descent, PyTorch's semantics.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sgd {
+    pub lr: f64,
+    pub momentum: f64,
+    pub nesterov: bool,
+    pub weight_decay: f64,
+    /// Before the first step the momentum buffer holds nothing and is set to the gradient.
+    pub first_step: bool,
+}
+
+/// Adam (Kingma & Ba 2015) with the weight decay in the gradient, or AdamW (Loshchilov & Hutter 2019) with it decoupled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adam {
+    pub lr: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
+    pub weight_decay: f64,
+    pub decoupled: bool,
+    /// This step's number, from 1.
+    pub step: u64,
+}
+
+/// RMSprop, PyTorch's semantics.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RmsProp {
+    pub lr: f64,
+    pub alpha: f64,
+    pub eps: f64,
+    pub weight_decay: f64,
+    pub momentum: f64,
+}
+
+/// Whether dropout with probability `p` zeroes the element with these random bits.
+pub fn drops(bits: u32, p: f64) -> bool {
+    f64::from(unit_f32(bits)) < p
+}

@@ -1,0 +1,215 @@
+//! The plainest possible kernels, generic over `f32` and `f64`. They define what every op means and are never optimised; every
+//! other backend is compared with them.
+
+mod elementwise;
+
+use super::params::*;
+use super::Backend;
+use crate::error::Result;
+use crate::tensor::{DType, Rng, Shape, Tensor};
+
+/// The reference backend.
+pub struct Reference;
+
+/// Runs `$body` with `$t` bound to the float type of a tensor. Ops let only `f32` and `f64` through.
+macro_rules! with_real {
+    ($x:expr, $t:ident => $body:expr) => {
+        match $x.dtype() {
+            DType::F64 => {
+                type $t = f64;
+                $body
+            }
+            _ => {
+                type $t = f32;
+                $body
+            }
+        }
+    };
+}
+
+impl Backend for Reference {
+    fn unary(&self, f: Unary, x: &Tensor) -> Result<Tensor> {
+        Ok(with_real!(x, T => elementwise::unary::<T>(f, x)))
+    }
+
+    fn unary_grad(&self, f: Unary, x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        Ok(with_real!(x, T => elementwise::unary_grad::<T>(f, x, y, dy)))
+    }
+
+    fn binary(&self, f: Binary, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        Ok(with_real!(a, T => elementwise::binary::<T>(f, a, b)))
+    }
+
+    fn affine(&self, x: &Tensor, scale: f64, shift: f64) -> Result<Tensor> {
+        Ok(with_real!(x, T => elementwise::affine::<T>(x, scale, shift)))
+    }
+
+    fn add_assign(&self, acc: &mut Tensor, x: &Tensor) -> Result<()> {
+        Ok(with_real!(acc, T => elementwise::add_assign::<T>(acc, x)))
+    }
+
+    fn dropout(&self, x: &Tensor, p: f64, rng: Rng) -> Result<Tensor> {
+        Ok(with_real!(x, T => elementwise::dropout::<T>(x, p, rng)))
+    }
+
+    fn sum(&self, x: &Tensor, dims: &[usize]) -> Result<Tensor> {
+        todo!()
+    }
+
+    fn expand(&self, x: &Tensor, shape: &Shape) -> Result<Tensor> {
+        todo!()
+    }
+
+    fn permute(&self, x: &Tensor, dims: &[usize]) -> Result<Tensor> {
+        todo!()
+    }
+
+    fn concat(&self, parts: &[&Tensor], dim: usize) -> Result<Tensor> {
+        todo!()
+    }
+
+    fn narrow(&self, x: &Tensor, dim: usize, start: usize, len: usize) -> Result<Tensor> {
+        todo!()
+    }
+
+    fn gather_rows(&self, table: &Tensor, index: &Tensor) -> Result<Tensor> {
+        todo!()
+    }
+
+    fn scatter_rows(&self, dy: &Tensor, index: &Tensor, rows: usize) -> Result<Tensor> {
+        todo!()
+    }
+
+    fn uniform(&self, shape: &Shape, low: f64, high: f64, dtype: DType, rng: Rng) -> Result<Tensor> {
+        todo!()
+    }
+
+    fn normal(&self, shape: &Shape, mean: f64, sd: f64, dtype: DType, rng: Rng) -> Result<Tensor> {
+        todo!()
+    }
+
+    fn matmul(&self, p: Matmul, a: &Tensor, b: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        todo!()
+    }
+
+    fn conv2d(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, relu: bool) -> Result<Tensor> {
+        todo!()
+    }
+
+    fn conv2d_grad_input(&self, g: &Conv2dGeometry, dy: &Tensor, w: &Tensor) -> Result<Tensor> {
+        todo!()
+    }
+
+    fn conv2d_grad_weight(&self, g: &Conv2dGeometry, x: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
+        todo!()
+    }
+
+    fn conv2d_relu_pool(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor)> {
+        todo!()
+    }
+
+    fn unpool_winner(&self, g: &Conv2dGeometry, dy: &Tensor, winner: &Tensor) -> Result<Tensor> {
+        todo!()
+    }
+
+    fn max_pool2d(&self, p: &Pool2d, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        todo!()
+    }
+
+    fn max_pool2d_grad(&self, p: &Pool2d, dy: &Tensor, index: &Tensor) -> Result<Tensor> {
+        todo!()
+    }
+
+    fn avg_pool2d(&self, p: &Pool2d, x: &Tensor) -> Result<Tensor> {
+        todo!()
+    }
+
+    fn avg_pool2d_grad(&self, p: &Pool2d, dy: &Tensor) -> Result<Tensor> {
+        todo!()
+    }
+
+    fn adaptive_avg_pool2d(&self, x: &Tensor, out: [usize; 2]) -> Result<Tensor> {
+        todo!()
+    }
+
+    fn adaptive_avg_pool2d_grad(&self, dy: &Tensor, input: [usize; 2]) -> Result<Tensor> {
+        todo!()
+    }
+
+    fn softmax(&self, x: &Tensor, temperature: f64, log: bool) -> Result<Tensor> {
+        todo!()
+    }
+
+    fn softmax_grad(&self, y: &Tensor, dy: &Tensor, temperature: f64, log: bool) -> Result<Tensor> {
+        todo!()
+    }
+
+    fn cross_entropy(&self, p: CrossEntropy, logits: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor)> {
+        todo!()
+    }
+
+    fn hinton_kd(&self, p: HintonKd, student: &Tensor, teacher: &Tensor, labels: &Tensor) -> Result<HintonKdOutput> {
+        todo!()
+    }
+
+    fn batch_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<BatchNormOutput> {
+        todo!()
+    }
+
+    fn batch_norm_grad(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        dy: &Tensor,
+        mean: &Tensor,
+        rstd: &Tensor,
+    ) -> Result<[Tensor; 3]> {
+        todo!()
+    }
+
+    fn layer_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<[Tensor; 3]> {
+        todo!()
+    }
+
+    fn layer_norm_grad(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        dy: &Tensor,
+        mean: &Tensor,
+        rstd: &Tensor,
+    ) -> Result<[Tensor; 3]> {
+        todo!()
+    }
+
+    fn argmax(&self, x: &Tensor) -> Result<Tensor> {
+        todo!()
+    }
+
+    fn sgd(&self, p: Sgd, param: &mut Tensor, grad: &Tensor, momentum: Option<&mut Tensor>) -> Result<()> {
+        todo!()
+    }
+
+    fn adam(&self, p: Adam, param: &mut Tensor, grad: &Tensor, m: &mut Tensor, v: &mut Tensor) -> Result<()> {
+        todo!()
+    }
+
+    fn rmsprop(
+        &self,
+        p: RmsProp,
+        param: &mut Tensor,
+        grad: &Tensor,
+        v: &mut Tensor,
+        momentum: Option<&mut Tensor>,
+    ) -> Result<()> {
+        todo!()
+    }
+
+    fn lerp(&self, acc: &mut Tensor, x: &Tensor, keep: f64) -> Result<()> {
+        todo!()
+    }
+
+    fn sum_of_squares(&self, x: &Tensor) -> Result<f64> {
+        todo!()
+    }
+}

@@ -1,0 +1,14 @@
+//! kdengine: knowledge distillation with a tensor engine of its own.
+//!
+//! Modules depend on each other in one direction only:
+//! `cli → report, train → distill → models → nn, optim → ops → autograd → backend → tensor`; `data` needs only `tensor`.
+
+pub mod autograd;
+pub mod backend;
+mod error;
+pub mod nn;
+pub mod ops;
+pub mod tensor;
+
+pub use error::{Error, Result};
+pub use tensor::{DType, Device, Shape, Tensor};

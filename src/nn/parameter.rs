@@ -1,0 +1,44 @@
+//! A trainable tensor.
+
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+use std::sync::{Arc, RwLock};
+
+/// A cell that holds a trainable tensor. Clones share the cell; tensors taken from it are values that never change.
+#[derive(Clone)]
+pub struct Parameter(Arc<RwLock<Tensor>>);
+
+impl Parameter {
+    /// A parameter with this initial value.
+    pub fn new(value: &Tensor) -> Parameter {
+        Parameter(Arc::new(RwLock::new(value.variable())))
+    }
+
+    /// The value now, as the variable that gradients are looked up by.
+    pub fn get(&self) -> Tensor {
+        self.0.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// Changes the value in place. Drop tensors taken with [`Parameter::get`] first, or the update has to copy.
+    pub fn update(&self, change: impl FnOnce(&mut Tensor) -> Result<()>) -> Result<()> {
+        change(&mut self.0.write().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+
+    /// Replaces the value; the variable stays the same.
+    ///
+    /// # Errors
+    /// The new value has another shape, dtype or device.
+    pub fn set(&self, value: &Tensor) -> Result<()> {
+        self.update(|now| {
+            let describe = |t: &Tensor| format!("{} {:?} on {}", t.dtype(), t.shape(), t.device());
+            let (expected, found) = (describe(now), describe(value));
+            if expected != found {
+                return Err(Error::Shape { op: "parameter", arg: "value", expected, found });
+            }
+            let variable = std::mem::take(&mut now.history);
+            *now = value.detach();
+            now.history = variable;
+            Ok(())
+        })
+    }
+}
