@@ -43,17 +43,6 @@ impl Tensor {
     pub fn div(&self, other: &Tensor) -> Result<Tensor> {
         self.binary(Binary::Div, other)
     }
-
-    /// Sums over the dimensions along which `shape` was broadcast to this tensor's shape.
-    fn sum_to(&self, shape: &Shape) -> Result<Tensor> {
-        if self.shape() == shape {
-            return Ok(self.clone());
-        }
-        let lead = self.shape().rank() - shape.rank();
-        let repeated = |&i: &usize| i < lead || (shape[i - lead] == 1 && self.shape()[i] != 1);
-        let dims: Vec<usize> = (0..self.shape().rank()).filter(repeated).collect();
-        Ok(self.backend().sum(self, &dims)?.with_shape(*shape))
-    }
 }
 
 /// Gradients of both operands at the output's shape. `kept` holds the operands of products and quotients.

@@ -37,18 +37,21 @@ pub(crate) fn float(op: &'static str, arg: &'static str, x: &Tensor) -> Result<(
 
 /// The tensor holds 32-bit integers.
 pub(crate) fn integer(op: &'static str, arg: &'static str, x: &Tensor) -> Result<()> {
-    match x.dtype() {
-        DType::I32 => Ok(()),
-        found => Err(Error::DType { op, arg, expected: "i32".to_string(), found: found.to_string() }),
+    dtype(op, arg, x, DType::I32)
+}
+
+/// The tensor has this element type.
+pub(crate) fn dtype(op: &'static str, arg: &'static str, x: &Tensor, expected: DType) -> Result<()> {
+    match x.dtype() == expected {
+        true => Ok(()),
+        false => Err(Error::DType { op, arg, expected: expected.to_string(), found: x.dtype().to_string() }),
     }
 }
 
 /// Two float tensors have the same dtype and device.
 pub(crate) fn alike(op: &'static str, a: &Tensor, arg: &'static str, b: &Tensor) -> Result<()> {
     float(op, "self", a)?;
-    if a.dtype() != b.dtype() {
-        return Err(Error::DType { op, arg, expected: a.dtype().to_string(), found: b.dtype().to_string() });
-    }
+    dtype(op, arg, b, a.dtype())?;
     same_device(op, a, b)
 }
 

@@ -1,11 +1,13 @@
 //! Elementwise kernels.
 
+use super::layout::offset;
+use super::relu;
 use crate::backend::params::{drops, Binary, Unary};
 use crate::tensor::{Real, Rng, Shape, Tensor};
 
 pub(super) fn unary<T: Real>(f: Unary, x: &Tensor) -> Tensor {
     map(x, |x: T| match f {
-        Unary::Relu => x.max(T::zero()),
+        Unary::Relu => relu(x),
         Unary::Sigmoid => sigmoid(x),
         Unary::Tanh => x.tanh(),
         Unary::Gelu => x * phi(x),
@@ -78,17 +80,10 @@ fn step<T: Real>(x: T) -> T {
 pub(super) fn binary<T: Real>(f: Binary, a: &Tensor, b: &Tensor) -> Tensor {
     let shape = Shape::broadcast(f.name(), a.shape(), b.shape()).expect("shapes that were checked");
     let (a_strides, b_strides) = (a.shape().broadcast_strides(&shape), b.shape().broadcast_strides(&shape));
-    let strides = shape.strides();
     let (a_values, b_values) = (a.slice::<T>(), b.slice::<T>());
     Tensor::build(shape, a.device(), |out: &mut [T]| {
         for (i, out) in out.iter_mut().enumerate() {
-            let (mut at_a, mut at_b) = (0, 0);
-            for d in 0..shape.rank() {
-                let position = i / strides[d] % shape[d];
-                at_a += position * a_strides[d];
-                at_b += position * b_strides[d];
-            }
-            let (a, b) = (a_values[at_a], b_values[at_b]);
+            let (a, b) = (a_values[offset(i, &shape, &a_strides)], b_values[offset(i, &shape, &b_strides)]);
             *out = match f {
                 Binary::Add => a + b,
                 Binary::Sub => a - b,

@@ -1,12 +1,17 @@
 //! The plainest possible kernels, generic over `f32` and `f64`. They define what every op means and are never optimised; every
 //! other backend is compared with them.
 
+mod conv2d;
 mod elementwise;
+pub(super) mod layout;
+mod matmul;
+mod pool2d;
+mod random;
 
 use super::params::*;
 use super::Backend;
 use crate::error::Result;
-use crate::tensor::{DType, Rng, Shape, Tensor};
+use crate::tensor::{with_element, DType, Device, Real, Rng, Shape, Tensor};
 
 /// The reference backend.
 pub struct Reference;
@@ -25,6 +30,24 @@ macro_rules! with_real {
             }
         }
     };
+}
+
+/// A tensor from sums that were accumulated in `f64`, each rounded once.
+fn from_wide<T: Real>(values: &[f64], shape: Shape, device: Device) -> Tensor {
+    Tensor::build(shape, device, |out: &mut [T]| {
+        for (out, &value) in out.iter_mut().zip(values) {
+            *out = T::of(value);
+        }
+    })
+}
+
+/// max(x, 0), but NaN where x is: a broken number must not look like a quiet neuron.
+fn relu<T: Real>(x: T) -> T {
+    if x < T::zero() {
+        T::zero()
+    } else {
+        x
+    }
 }
 
 impl Backend for Reference {
@@ -53,87 +76,87 @@ impl Backend for Reference {
     }
 
     fn sum(&self, x: &Tensor, dims: &[usize]) -> Result<Tensor> {
-        todo!()
+        Ok(with_real!(x, T => layout::sum::<T>(x, dims)))
     }
 
     fn expand(&self, x: &Tensor, shape: &Shape) -> Result<Tensor> {
-        todo!()
+        Ok(with_element!(x.dtype(), T => layout::expand::<T>(x, shape)))
     }
 
     fn permute(&self, x: &Tensor, dims: &[usize]) -> Result<Tensor> {
-        todo!()
+        Ok(with_element!(x.dtype(), T => layout::permute::<T>(x, dims)))
     }
 
     fn concat(&self, parts: &[&Tensor], dim: usize) -> Result<Tensor> {
-        todo!()
+        Ok(with_element!(parts[0].dtype(), T => layout::concat::<T>(parts, dim)))
     }
 
     fn narrow(&self, x: &Tensor, dim: usize, start: usize, len: usize) -> Result<Tensor> {
-        todo!()
+        Ok(with_element!(x.dtype(), T => layout::narrow::<T>(x, dim, start, len)))
     }
 
     fn gather_rows(&self, table: &Tensor, index: &Tensor) -> Result<Tensor> {
-        todo!()
+        Ok(with_element!(table.dtype(), T => layout::gather_rows::<T>(table, index)))
     }
 
     fn scatter_rows(&self, dy: &Tensor, index: &Tensor, rows: usize) -> Result<Tensor> {
-        todo!()
+        Ok(with_real!(dy, T => layout::scatter_rows::<T>(dy, index, rows)))
     }
 
     fn uniform(&self, shape: &Shape, low: f64, high: f64, dtype: DType, rng: Rng) -> Result<Tensor> {
-        todo!()
+        Ok(with_element!(dtype, T => random::uniform::<T>(shape, low, high, rng)))
     }
 
     fn normal(&self, shape: &Shape, mean: f64, sd: f64, dtype: DType, rng: Rng) -> Result<Tensor> {
-        todo!()
+        Ok(with_element!(dtype, T => random::normal::<T>(shape, mean, sd, rng)))
     }
 
     fn matmul(&self, p: Matmul, a: &Tensor, b: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        todo!()
+        Ok(with_real!(a, T => matmul::matmul::<T>(p, a, b, bias)))
     }
 
     fn conv2d(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, relu: bool) -> Result<Tensor> {
-        todo!()
+        Ok(with_real!(x, T => conv2d::conv2d::<T>(g, x, w, bias, relu)))
     }
 
     fn conv2d_grad_input(&self, g: &Conv2dGeometry, dy: &Tensor, w: &Tensor) -> Result<Tensor> {
-        todo!()
+        Ok(with_real!(dy, T => conv2d::grad_input::<T>(g, dy, w)))
     }
 
     fn conv2d_grad_weight(&self, g: &Conv2dGeometry, x: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
-        todo!()
+        Ok(with_real!(x, T => conv2d::grad_weight::<T>(g, x, dy)))
     }
 
     fn conv2d_relu_pool(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor)> {
-        todo!()
+        Ok(with_real!(x, T => conv2d::relu_pool::<T>(g, x, w, bias)))
     }
 
     fn unpool_winner(&self, g: &Conv2dGeometry, dy: &Tensor, winner: &Tensor) -> Result<Tensor> {
-        todo!()
+        Ok(with_real!(dy, T => conv2d::unpool_winner::<T>(g, dy, winner)))
     }
 
     fn max_pool2d(&self, p: &Pool2d, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        todo!()
+        Ok(with_real!(x, T => pool2d::max::<T>(p, x)))
     }
 
     fn max_pool2d_grad(&self, p: &Pool2d, dy: &Tensor, index: &Tensor) -> Result<Tensor> {
-        todo!()
+        Ok(with_real!(dy, T => pool2d::max_grad::<T>(p, dy, index)))
     }
 
     fn avg_pool2d(&self, p: &Pool2d, x: &Tensor) -> Result<Tensor> {
-        todo!()
+        Ok(with_real!(x, T => pool2d::avg::<T>(p, x)))
     }
 
     fn avg_pool2d_grad(&self, p: &Pool2d, dy: &Tensor) -> Result<Tensor> {
-        todo!()
+        Ok(with_real!(dy, T => pool2d::avg_grad::<T>(p, dy)))
     }
 
     fn adaptive_avg_pool2d(&self, x: &Tensor, out: [usize; 2]) -> Result<Tensor> {
-        todo!()
+        Ok(with_real!(x, T => pool2d::adaptive_avg::<T>(x, out)))
     }
 
     fn adaptive_avg_pool2d_grad(&self, dy: &Tensor, input: [usize; 2]) -> Result<Tensor> {
-        todo!()
+        Ok(with_real!(dy, T => pool2d::adaptive_avg_grad::<T>(dy, input)))
     }
 
     fn softmax(&self, x: &Tensor, temperature: f64, log: bool) -> Result<Tensor> {

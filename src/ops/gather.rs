@@ -1,0 +1,52 @@
+//! Rows of a table by index.
+
+use super::case::{sample_extent, sample_labels, sample_normal, Case, OpSpec};
+use super::check;
+use crate::autograd::{record, Cost};
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+
+impl Tensor {
+    /// Row `index[i]` of this table `[rows, …]` (of any dtype) as row `i`. The gradient of a row that is taken several times is
+    /// the sum.
+    ///
+    /// # Errors
+    /// `index` is not an `I32` vector, or an index is not the number of a row.
+    pub fn gather_rows(&self, index: &Tensor) -> Result<Tensor> {
+        check::dim("gather_rows", self, 0)?;
+        check::integer("gather_rows", "index", index)?;
+        check::rank("gather_rows", "index", index, 1, "[n]")?;
+        check::same_device("gather_rows", self, index)?;
+        let rows = self.shape()[0];
+        check_range("gather_rows", index, rows)?;
+        let index = index.detach();
+        let y = self.backend().gather_rows(&self.detach(), &index)?;
+        let cost = Cost::new(0.0, &[&y, &y, &index]);
+        record("gather_rows", cost, y, &[self], move |dy, _| {
+            Ok(vec![Some(dy.backend().scatter_rows(dy, &index, rows)?)])
+        })
+    }
+}
+
+/// Every index is the number of a row; the error names the first that is not.
+pub(super) fn check_range(op: &'static str, index: &Tensor, rows: usize) -> Result<()> {
+    let bad = index.slice::<i32>().iter().enumerate().find(|(_, &i)| usize::try_from(i).map_or(true, |i| i >= rows));
+    match bad {
+        None => Ok(()),
+        Some((at, i)) => {
+            let reason = format!("index {i} at position {at} is not the number of a row; the table has {rows} rows");
+            Err(Error::argument(op, reason))
+        }
+    }
+}
+
+pub(super) const SPECS: &[OpSpec] = &[OpSpec {
+    name: "gather_rows",
+    run: |case| Ok(vec![("y", case.tensor("table")?.gather_rows(&case.tensor("index")?)?)]),
+    sample: Some(|random| {
+        let (rows, n) = (sample_extent(random, 1, 5), sample_extent(random, 1, 6));
+        Case::new()
+            .input("table", sample_normal(random, &[rows, 2, 3]))
+            .input("index", sample_labels(random, &[n], rows))
+    }),
+}];
