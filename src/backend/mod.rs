@@ -3,8 +3,10 @@
 //! Ops check shapes and types before they call a kernel, so kernels assume that both are right. Every kernel returns new
 //! tensors without history; the ones that update in place say so.
 
+pub mod cpu;
 pub mod params;
 pub mod reference;
+mod scalar;
 
 use crate::error::Result;
 use crate::tensor::{DType, Device, Rng, Shape, Tensor};
@@ -154,7 +156,7 @@ pub trait Backend: Send + Sync {
 pub fn of(device: Device) -> &'static dyn Backend {
     match device {
         Device::Reference => &reference::Reference,
-        Device::Cpu => &reference::Reference,
+        Device::Cpu => &cpu::Cpu,
     }
 }
 

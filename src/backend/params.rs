@@ -1,7 +1,7 @@
 //! What kernels are told besides their tensors. Plain data, shared by all backends.
 
-use crate::tensor::random::unit_f32;
-use crate::tensor::Tensor;
+use crate::tensor::random::{normal_pair, unit_f32};
+use crate::tensor::{Rng, Shape, Tensor};
 
 /// Functions of one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,41 @@ pub struct Matmul {
     pub transpose_b: bool,
     /// Apply ReLU to the result.
     pub relu: bool,
+}
+
+/// The sizes of a matrix product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MatmulSizes {
+    /// Products.
+    pub batch: usize,
+    /// Rows of the result.
+    pub m: usize,
+    /// Length of the sums.
+    pub k: usize,
+    /// Columns of the result.
+    pub n: usize,
+    /// One matrix `b` serves the whole batch.
+    pub b_is_shared: bool,
+    /// The shape of the result.
+    pub shape: Shape,
+}
+
+impl MatmulSizes {
+    /// The sizes of a product of operands whose shapes were checked.
+    pub fn new(p: Matmul, a: &Shape, b: &Shape) -> MatmulSizes {
+        let extents = |shape: &Shape, transposed: bool| {
+            let (rows, columns) = (shape[shape.rank() - 2], shape[shape.rank() - 1]);
+            if transposed {
+                (columns, rows)
+            } else {
+                (rows, columns)
+            }
+        };
+        let ((m, k), (_, n)) = (extents(a, p.transpose_a), extents(b, p.transpose_b));
+        let shape = a.with_extent(a.rank() - 2, m).with_extent(a.rank() - 1, n);
+        let batch = a[..a.rank() - 2].iter().product();
+        MatmulSizes { batch, m, k, n, b_is_shared: b.rank() < a.rank(), shape }
+    }
 }
 
 /// The sizes of a convolution. Vertical before horizontal.
@@ -212,4 +247,16 @@ pub struct RmsProp {
 /// Whether dropout with probability `p` zeroes the element with these random bits.
 pub fn drops(bits: u32, p: f64) -> bool {
     f64::from(unit_f32(bits)) < p
+}
+
+/// The elements `4 · block` to `4 · block + 3` of a tensor that is uniform in [low, high).
+pub fn uniform_block(rng: Rng, block: u64, low: f64, high: f64) -> [f64; 4] {
+    rng.block(block).map(|bits| low + (high - low) * f64::from(unit_f32(bits)))
+}
+
+/// The elements `4 · block` to `4 · block + 3` of a normal tensor: each pair of lanes makes a pair of numbers.
+pub fn normal_block(rng: Rng, block: u64, mean: f64, sd: f64) -> [f64; 4] {
+    let [a, b, c, d] = rng.block(block);
+    let ([w, x], [y, z]) = (normal_pair(a, b), normal_pair(c, d));
+    [w, x, y, z].map(|z| mean + sd * z)
 }

@@ -117,7 +117,8 @@ impl Tensor {
             return Err(check::shape_error("narrow", "self", self, expected));
         }
         let y = self.backend().narrow(&self.detach(), dim, start, len)?;
-        let (before, after) = (resized(self.shape(), dim, start)?, resized(self.shape(), dim, extent - start - len)?);
+        let (before, after) =
+            (self.shape().with_extent(dim, start), self.shape().with_extent(dim, extent - start - len));
         record("narrow", Cost::new(0.0, &[&y, &y]), y, &[self], move |dy, _| {
             let zeros = |shape| Tensor::zeros(shape, dy.dtype(), dy.device());
             Ok(vec![Some(dy.backend().concat(&[&zeros(before), dy, &zeros(after)], dim)?)])
@@ -134,13 +135,6 @@ impl Tensor {
         let dims: Vec<usize> = (0..self.shape().rank()).filter(repeated).collect();
         Ok(self.backend().sum(self, &dims)?.with_shape(*shape))
     }
-}
-
-/// A shape with another extent in one dimension.
-fn resized(shape: &Shape, dim: usize, extent: usize) -> Result<Shape> {
-    let mut dims = shape.to_vec();
-    dims[dim] = extent;
-    Shape::new(&dims)
 }
 
 pub(super) const SPECS: &[OpSpec] = &[

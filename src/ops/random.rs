@@ -23,7 +23,7 @@ impl Tensor {
         if !(low.is_finite() && high.is_finite() && low <= high) {
             return Err(Error::argument("uniform", format!("bounds {low} and {high}, expected finite low ≤ high")));
         }
-        backend::of(device).uniform(&shape.into(), low, high, dtype, rng).map(|x| x.to_device(device))
+        backend::of(device).uniform(&shape.into(), low, high, dtype, rng)
     }
 
     /// Normal with the given mean and standard deviation.
@@ -42,7 +42,7 @@ impl Tensor {
         if !(mean.is_finite() && sd.is_finite() && sd >= 0.0) {
             return Err(Error::argument("normal", format!("mean {mean} and standard deviation {sd}, expected sd ≥ 0")));
         }
-        backend::of(device).normal(&shape.into(), mean, sd, dtype, rng).map(|x| x.to_device(device))
+        backend::of(device).normal(&shape.into(), mean, sd, dtype, rng)
     }
 
     /// 1 with probability `p`, else 0, in any dtype.

@@ -95,6 +95,13 @@ impl Shape {
         strides
     }
 
+    /// This shape with another extent in dimension `dim`, which must exist.
+    pub fn with_extent(&self, dim: usize, extent: usize) -> Shape {
+        let mut shape = *self;
+        shape.dims[..shape.rank][dim] = extent;
+        shape
+    }
+
     /// This shape with the dimensions in `dims` set to 1 (`keep`) or taken out.
     pub fn reduced(&self, dims: &[usize], keep: bool) -> Shape {
         let kept = (0..self.rank).filter_map(|i| match dims.contains(&i) {

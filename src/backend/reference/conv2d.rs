@@ -1,7 +1,8 @@
 //! Convolution: the same walk over (input, weight, output) elements serves the forward pass and both gradients.
 
-use super::{from_wide, relu};
+use super::from_wide;
 use crate::backend::params::Conv2dGeometry;
+use crate::backend::scalar::relu;
 use crate::tensor::{Real, Shape, Tensor};
 
 /// Calls `visit(i, j, k)` for every product that a convolution adds up: input element `i` times weight `j` goes to output `k`.

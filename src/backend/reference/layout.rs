@@ -50,9 +50,7 @@ fn stretch(shape: &Shape, dim: usize) -> (usize, usize) {
 }
 
 pub(super) fn concat<T: Element>(parts: &[&Tensor], dim: usize) -> Tensor {
-    let mut extents = parts[0].shape().to_vec();
-    extents[dim] = parts.iter().map(|part| part.shape()[dim]).sum();
-    let shape = Shape::new(&extents).expect("a shape that was checked");
+    let shape = parts[0].shape().with_extent(dim, parts.iter().map(|part| part.shape()[dim]).sum());
     let (_, whole) = stretch(&shape, dim);
     Tensor::build(shape, parts[0].device(), |out: &mut [T]| {
         let mut start = 0;
@@ -67,28 +65,19 @@ pub(super) fn concat<T: Element>(parts: &[&Tensor], dim: usize) -> Tensor {
 }
 
 pub(super) fn narrow<T: Element>(x: &Tensor, dim: usize, start: usize, len: usize) -> Tensor {
-    let mut extents = x.shape().to_vec();
-    extents[dim] = len;
     let (step, whole) = stretch(x.shape(), dim);
     let values = x.slice::<T>();
-    Tensor::build(Shape::new(&extents).expect("part of a shape"), x.device(), |out: &mut [T]| {
+    Tensor::build(x.shape().with_extent(dim, len), x.device(), |out: &mut [T]| {
         for (i, out) in out.chunks_exact_mut((len * step).max(1)).enumerate() {
             out.copy_from_slice(&values[i * whole + start * step..][..len * step]);
         }
     })
 }
 
-/// The shape of a table with another number of rows.
-pub(in crate::backend) fn with_rows(table: &Shape, rows: usize) -> Shape {
-    let mut extents = table.to_vec();
-    extents[0] = rows;
-    Shape::new(&extents).expect("a shape that was checked")
-}
-
 pub(super) fn gather_rows<T: Element>(table: &Tensor, index: &Tensor) -> Tensor {
     let (row, _) = stretch(table.shape(), 0);
     let values = table.slice::<T>();
-    Tensor::build(with_rows(table.shape(), index.numel()), table.device(), |out: &mut [T]| {
+    Tensor::build(table.shape().with_extent(0, index.numel()), table.device(), |out: &mut [T]| {
         for (out, &i) in out.chunks_exact_mut(row.max(1)).zip(index.slice::<i32>()) {
             out.copy_from_slice(&values[i as usize * row..][..row]);
         }
@@ -97,7 +86,7 @@ pub(super) fn gather_rows<T: Element>(table: &Tensor, index: &Tensor) -> Tensor 
 
 pub(super) fn scatter_rows<T: Real>(dy: &Tensor, index: &Tensor, rows: usize) -> Tensor {
     let (row, _) = stretch(dy.shape(), 0);
-    let shape = with_rows(dy.shape(), rows);
+    let shape = dy.shape().with_extent(0, rows);
     let mut sums = vec![0.0; shape.numel()];
     for (dy, &i) in dy.slice::<T>().chunks_exact(row.max(1)).zip(index.slice::<i32>()) {
         for (sum, dy) in sums[i as usize * row..].iter_mut().zip(dy) {

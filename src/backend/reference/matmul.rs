@@ -1,22 +1,11 @@
 //! Matrix products.
 
-use super::relu;
-use crate::backend::params::Matmul;
-use crate::tensor::{Real, Shape, Tensor};
-
-/// Rows and columns of the last two dimensions, after transposition.
-fn matrix(x: &Tensor, transposed: bool) -> (usize, usize) {
-    match (&x.shape()[x.shape().rank() - 2..], transposed) {
-        (&[rows, columns], false) | (&[columns, rows], true) => (rows, columns),
-        _ => unreachable!("two dimensions"),
-    }
-}
+use crate::backend::params::{Matmul, MatmulSizes};
+use crate::backend::scalar::relu;
+use crate::tensor::{Real, Tensor};
 
 pub(super) fn matmul<T: Real>(p: Matmul, a: &Tensor, b: &Tensor, bias: Option<&Tensor>) -> Tensor {
-    let ((m, k), (_, n)) = (matrix(a, p.transpose_a), matrix(b, p.transpose_b));
-    let batch = &a.shape()[..a.shape().rank() - 2];
-    let shape = Shape::new(&[batch, &[m, n]].concat()).expect("a shape that was checked");
-    let b_is_shared = b.shape().rank() < a.shape().rank();
+    let MatmulSizes { m, k, n, b_is_shared, shape, .. } = MatmulSizes::new(p, a.shape(), b.shape());
     let (a_values, b_values) = (a.slice::<T>(), b.slice::<T>());
     Tensor::build(shape, a.device(), |out: &mut [T]| {
         for (i, out) in out.iter_mut().enumerate() {

@@ -3,7 +3,7 @@
 
 mod conv2d;
 mod elementwise;
-pub(super) mod layout;
+mod layout;
 mod matmul;
 mod pool2d;
 mod random;
@@ -39,15 +39,6 @@ fn from_wide<T: Real>(values: &[f64], shape: Shape, device: Device) -> Tensor {
             *out = T::of(value);
         }
     })
-}
-
-/// max(x, 0), but NaN where x is: a broken number must not look like a quiet neuron.
-fn relu<T: Real>(x: T) -> T {
-    if x < T::zero() {
-        T::zero()
-    } else {
-        x
-    }
 }
 
 impl Backend for Reference {

@@ -1,0 +1,128 @@
+//! Elementwise kernels: chunks of fixed size in parallel, loops that the compiler vectorises.
+
+use super::kernels::isa;
+use super::kernels::parallel::{for_each_chunk, Disjoint};
+use super::walk::{Run, Walk};
+use crate::backend::params::{drops, normal_block, uniform_block, Binary, Unary};
+use crate::backend::scalar;
+use crate::tensor::{Device, Rng, Shape, Tensor};
+use std::ops::Range;
+
+/// Runs `$body` with the constant `$F` bound to each function in turn, so that every one gets its own loop.
+macro_rules! with_function {
+    ($f:expr, $kind:ident [$($name:ident)*], $F:ident => $body:expr) => {
+        match $f {
+            $($kind::$name => {
+                const $F: $kind = $kind::$name;
+                $body
+            })*
+        }
+    };
+}
+
+macro_rules! with_unary {
+    ($f:expr, $F:ident => $body:expr) => {
+        with_function!(
+            $f,
+            Unary [Relu Sigmoid Tanh Gelu GeluTanh Silu Hardswish Exp Log Sqrt Square Abs],
+            $F => $body
+        )
+    };
+}
+
+pub(super) fn unary(f: Unary, x: &Tensor) -> Tensor {
+    with_unary!(f, F => map(x, |x| scalar::unary(F, x)))
+}
+
+pub(super) fn affine(x: &Tensor, scale: f64, shift: f64) -> Tensor {
+    let (scale, shift) = (scale as f32, shift as f32);
+    map(x, |x| x * scale + shift)
+}
+
+fn map(x: &Tensor, f: impl Fn(f32) -> f32 + Sync) -> Tensor {
+    let values = x.slice::<f32>();
+    fill(x.shape(), |range, out| out.iter_mut().zip(&values[range]).for_each(|(out, &x)| *out = f(x)))
+}
+
+/// A tensor whose parts are written by `part(range, elements)`.
+fn fill(shape: &Shape, part: impl Fn(Range<usize>, &mut [f32]) + Sync) -> Tensor {
+    let isa = isa::active();
+    Tensor::build(*shape, Device::Cpu, |out: &mut [f32]| {
+        let len = out.len();
+        let out = Disjoint::new(out);
+        for_each_chunk(len, |range| {
+            // SAFETY: each task has its own range.
+            let out = unsafe { out.range(range.clone()) };
+            isa.vectorise(|| part(range, out));
+        });
+    })
+}
+
+pub(super) fn unary_grad(f: Unary, x: &Tensor, y: &Tensor, dy: &Tensor) -> Tensor {
+    let (xs, ys, dys) = (x.slice::<f32>(), y.slice::<f32>(), dy.slice::<f32>());
+    with_unary!(f, F => fill(x.shape(), |range, out| {
+        let inputs = xs[range.clone()].iter().zip(&ys[range.clone()]).zip(&dys[range]);
+        out.iter_mut().zip(inputs).for_each(|(dx, ((&x, &y), &dy))| *dx = scalar::derivative(F, x, y) * dy);
+    }))
+}
+
+pub(super) fn binary(f: Binary, a: &Tensor, b: &Tensor) -> Tensor {
+    let shape = Shape::broadcast(f.name(), a.shape(), b.shape()).expect("shapes that were checked");
+    let walk = Walk::new(&shape, [a, b].map(|operand| operand.shape().broadcast_strides(&shape)));
+    let (a, b) = (a.slice::<f32>(), b.slice::<f32>());
+    with_function!(f, Binary [Add Sub Mul Div], F => fill(&shape, |range, out| {
+        let first = range.start;
+        walk.for_each_run(range, |Run { output, starts: [at_a, at_b], steps }| {
+            let out = &mut out[output.start - first..output.end - first];
+            let len = out.len();
+            match steps {
+                [1, 1] => {
+                    let operands = a[at_a..at_a + len].iter().zip(&b[at_b..at_b + len]);
+                    out.iter_mut().zip(operands).for_each(|(out, (&a, &b))| *out = scalar::binary(F, a, b));
+                }
+                [1, 0] => {
+                    let b = b[at_b];
+                    out.iter_mut().zip(&a[at_a..]).for_each(|(out, &a)| *out = scalar::binary(F, a, b));
+                }
+                [0, 1] => {
+                    let a = a[at_a];
+                    out.iter_mut().zip(&b[at_b..]).for_each(|(out, &b)| *out = scalar::binary(F, a, b));
+                }
+                // Operands of one element each.
+                _ => out.fill(scalar::binary(F, a[at_a], b[at_b])),
+            }
+        });
+    }))
+}
+
+pub(super) fn dropout(x: &Tensor, p: f64, rng: Rng) -> Tensor {
+    let values = x.slice::<f32>();
+    let scale = (1.0 / (1.0 - p)) as f32;
+    by_block(x.shape(), |block, y| {
+        let first = block as usize * 4;
+        for ((y, &x), bits) in y.iter_mut().zip(&values[first..]).zip(rng.block(block)) {
+            *y = if drops(bits, p) { 0.0 } else { x * scale };
+        }
+    })
+}
+
+pub(super) fn uniform(shape: &Shape, low: f64, high: f64, rng: Rng) -> Tensor {
+    by_block(shape, |block, y| round_to(y, uniform_block(rng, block, low, high)))
+}
+
+pub(super) fn normal(shape: &Shape, mean: f64, sd: f64, rng: Rng) -> Tensor {
+    by_block(shape, |block, y| round_to(y, normal_block(rng, block, mean, sd)))
+}
+
+fn round_to(y: &mut [f32], values: [f64; 4]) {
+    y.iter_mut().zip(values).for_each(|(y, value)| *y = value as f32);
+}
+
+/// A tensor whose elements are written four at a time, one block of the random number generator each.
+fn by_block(shape: &Shape, write: impl Fn(u64, &mut [f32]) + Sync) -> Tensor {
+    fill(shape, |range, out| {
+        // Chunks begin at multiples of four.
+        let first = range.start as u64 / 4;
+        out.chunks_mut(4).zip(first..).for_each(|(out, block)| write(block, out));
+    })
+}

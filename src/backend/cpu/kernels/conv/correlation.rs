@@ -1,0 +1,212 @@
+//! What forward and input gradient have in common: images placed in zero-padded planes, correlated with packed filters.
+//!
+//! The input gradient of a convolution is itself a correlation: of the output gradient, spread out by the stride and
+//! padded by the reach of the filter, with the filter turned by 180° and its channels exchanged.
+
+use std::ops::Range;
+
+use super::super::isa::Isa;
+use super::super::parallel::{elements_ns, for_each, Disjoint};
+use super::super::scratch::{take, Scratch};
+use super::super::tile::panel_lanes;
+use super::super::transpose::transpose;
+use super::Conv2d;
+
+/// A correlation of `images × groups` independent stacks of planes.
+pub(super) struct Correlation {
+    pub images: usize,
+    pub groups: usize,
+    /// Planes read, per group.
+    pub channels: usize,
+    /// Planes written, per group.
+    pub outputs: usize,
+    /// Height and width of a stored plane.
+    pub source: [usize; 2],
+    /// Where the stored plane starts in the padded one; negative where its border is never read.
+    pub offset: [isize; 2],
+    /// Distance of stored pixels in the padded plane.
+    pub spread: [usize; 2],
+    /// Height and width of a padded plane.
+    pub padded: [usize; 2],
+    pub kernel: [usize; 2],
+    pub dilation: [usize; 2],
+    pub stride: [usize; 2],
+    /// Height and width of a plane written.
+    pub out: [usize; 2],
+}
+
+impl Correlation {
+    /// The forward pass.
+    pub fn forward(conv: &Conv2d) -> Self {
+        Correlation {
+            images: conv.n,
+            groups: conv.groups,
+            channels: conv.group_in(),
+            outputs: conv.group_out(),
+            source: [conv.h, conv.w],
+            offset: conv.padding.map(|p| p as isize),
+            spread: [1, 1],
+            padded: conv.padded(),
+            kernel: [conv.kh, conv.kw],
+            dilation: conv.dilation,
+            stride: conv.stride,
+            out: [conv.out_h(), conv.out_w()],
+        }
+    }
+
+    /// The gradient with respect to the input.
+    pub fn adjoint(conv: &Conv2d) -> Self {
+        let reach = [conv.dilation[0] * (conv.kh - 1), conv.dilation[1] * (conv.kw - 1)];
+        Correlation {
+            images: conv.n,
+            groups: conv.groups,
+            channels: conv.group_out(),
+            outputs: conv.group_in(),
+            source: [conv.out_h(), conv.out_w()],
+            offset: std::array::from_fn(|i| reach[i] as isize - conv.padding[i] as isize),
+            spread: conv.stride,
+            padded: [conv.h + reach[0], conv.w + reach[1]],
+            kernel: [conv.kh, conv.kw],
+            dilation: conv.dilation,
+            stride: [1, 1],
+            out: [conv.h, conv.w],
+        }
+    }
+
+    /// Length of the sums.
+    pub fn depth(&self) -> usize {
+        self.channels * self.kernel[0] * self.kernel[1]
+    }
+
+    pub fn flops(&self) -> usize {
+        2 * self.images * self.groups * self.outputs * self.depth() * self.out[0] * self.out[1]
+    }
+
+    /// Offsets of the filter's elements, in the order of the weights, from the top left pixel under the filter.
+    pub fn steps(&self) -> Scratch<usize> {
+        let mut steps = take(self.depth());
+        let [height, width] = self.padded;
+        let taps = self.kernel[0] * self.kernel[1];
+        for (i, step) in steps.iter_mut().enumerate() {
+            let (channel, tap) = (i / taps, i % taps);
+            let (y, x) = (tap / self.kernel[1] * self.dilation[0], tap % self.kernel[1] * self.dilation[1]);
+            *step = (channel * height + y) * width + x;
+        }
+        steps
+    }
+
+    /// Offsets of the top left pixels under the filter for `rows × columns` outputs.
+    pub fn pixels(&self, rows: usize, columns: usize) -> Scratch<usize> {
+        let mut pixels = take(rows * columns);
+        for (row, pixels) in pixels.chunks_exact_mut(columns.max(1)).enumerate() {
+            for (column, pixel) in pixels.iter_mut().enumerate() {
+                *pixel = row * self.row_step() + column * self.stride[1];
+            }
+        }
+        pixels
+    }
+
+    /// Distance in the padded plane of vertically adjacent outputs.
+    pub fn row_step(&self) -> usize {
+        self.stride[0] * self.padded[1]
+    }
+
+    /// The planes of one group of one image in the stored tensor.
+    pub fn planes(&self, image: usize, group: usize) -> Range<usize> {
+        let len = self.channels * self.source[0] * self.source[1];
+        let start = (image * self.groups + group) * len;
+        start..start + len
+    }
+
+    /// Length of one group's padded planes.
+    pub fn padded_len(&self) -> usize {
+        self.channels * self.padded[0] * self.padded[1]
+    }
+
+    /// Places stored planes in zeroed padded ones. Call it on a zeroed buffer, or on one that it has filled before.
+    pub fn place(&self, stored: &[f32], padded: &mut [f32]) {
+        let [height, width] = self.source;
+        let [tall, wide] = self.padded;
+        let inside = |axis: usize, i: usize| {
+            let at = self.offset[axis] + (i * self.spread[axis]) as isize;
+            usize::try_from(at).ok().filter(|&at| at < self.padded[axis])
+        };
+        // The stored columns that land inside, and where the first of them does.
+        let Some(first) = (0..width).find(|&x| inside(1, x).is_some()) else { return };
+        let last = (first..width).take_while(|&x| inside(1, x).is_some()).last().unwrap_or(first);
+        let left = inside(1, first).unwrap_or(0);
+        if height * width == 0 {
+            return;
+        }
+        for (stored, padded) in stored.chunks_exact(height * width).zip(padded.chunks_exact_mut(tall * wide)) {
+            for (y, row) in stored.chunks_exact(width).enumerate() {
+                let Some(top) = inside(0, y) else { continue };
+                let row = &row[first..=last];
+                let to = &mut padded[top * wide + left..(top + 1) * wide];
+                if self.spread[1] == 1 {
+                    to[..row.len()].copy_from_slice(row);
+                } else {
+                    to.iter_mut().step_by(self.spread[1]).zip(row).for_each(|(to, &from)| *to = from);
+                }
+            }
+        }
+    }
+}
+
+/// Filters packed into panels `[group][block][depth][lanes]`, zero beyond the last output.
+pub(super) struct Filters {
+    pub lanes: usize,
+    /// Panels per group.
+    pub blocks: usize,
+    depth: usize,
+    packed: Scratch<f32>,
+}
+
+impl Filters {
+    /// Filters of the forward pass from weights `[groups·outputs, depth]`.
+    pub fn forward(isa: Isa, plan: &Correlation, weights: &[f32]) -> Self {
+        let depth = plan.depth();
+        Filters::pack(isa, plan, |group, outputs, lanes, panel| {
+            let from = &weights[(group * plan.outputs + outputs.start) * depth..];
+            transpose(isa, [outputs.len(), depth], (from, depth), (panel, lanes));
+        })
+    }
+
+    /// Filters of the input gradient from weights `[groups·channels, outputs, taps]`: turned, channels exchanged.
+    pub fn adjoint(isa: Isa, plan: &Correlation, weights: &[f32]) -> Self {
+        let taps = plan.kernel[0] * plan.kernel[1];
+        Filters::pack(isa, plan, |group, outputs, lanes, panel| {
+            for channel in 0..plan.channels {
+                let filter = &weights[((group * plan.channels + channel) * plan.outputs + outputs.start) * taps..];
+                for (tap, row) in panel[channel * taps * lanes..].chunks_exact_mut(lanes).take(taps).enumerate() {
+                    for (output, to) in row[..outputs.len()].iter_mut().enumerate() {
+                        *to = filter[output * taps + taps - 1 - tap];
+                    }
+                }
+            }
+        })
+    }
+
+    fn pack(isa: Isa, plan: &Correlation, fill: impl Fn(usize, Range<usize>, usize, &mut [f32]) + Sync) -> Self {
+        let lanes = panel_lanes(isa, plan.outputs);
+        let (blocks, depth) = (plan.outputs.div_ceil(lanes), plan.depth());
+        let mut packed = take::<f32>(plan.groups * blocks * depth * lanes);
+        let work = elements_ns(4 * packed.len());
+        let panels = Disjoint::new(&mut packed);
+        for_each(plan.groups * blocks, work, |task| {
+            let (group, block) = (task / blocks, task % blocks);
+            // SAFETY: each task has its own panel.
+            let panel = unsafe { panels.range(task * depth * lanes..(task + 1) * depth * lanes) };
+            let outputs = block * lanes..plan.outputs.min((block + 1) * lanes);
+            if outputs.len() < lanes {
+                panel.fill(0.0);
+            }
+            fill(group, outputs, lanes, panel);
+        });
+        Filters { lanes, blocks, depth, packed }
+    }
+
+    pub fn panel(&self, group: usize, block: usize) -> &[f32] {
+        &self.packed[(group * self.blocks + block) * self.depth * self.lanes..][..self.depth * self.lanes]
+    }
+}

@@ -1,0 +1,155 @@
+//! The gradient of a pooled convolution as a list: for each output channel, the pixels that won and their gradients.
+//!
+//! A 2×2 pool leaves a gradient on at most one pixel in four, fewer after ReLU, so walking the list does a quarter of the
+//! dense arithmetic or less. Pixels are addressed in channel-last padded planes, `[block][pixel][lanes]`, where the nine
+//! neighbours under a 3×3 filter are nine vectors of channels.
+
+use std::ops::Range;
+
+use super::super::isa::Isa;
+use super::super::scratch::{take, Scratch};
+use super::super::simd::Simd;
+use super::super::transpose::transpose;
+use super::pooled::CLIPPED;
+use super::Conv2d;
+
+/// Taps of the filters these kernels are written for.
+pub(super) const TAPS: usize = 9;
+
+/// Whether the sparse kernels take this geometry: 3×3 filters, one group.
+pub(super) fn suits(conv: &Conv2d) -> bool {
+    conv.groups == 1 && conv.kh == 3 && conv.kw == 3
+}
+
+/// Vectors of channels in a block: two where the registers hold 18 accumulators, unless one has all channels.
+pub(super) fn vectors<S: Simd>(channels: usize) -> usize {
+    if S::MANY_REGISTERS && channels > S::LANES {
+        2
+    } else {
+        1
+    }
+}
+
+/// Padded planes of several images with the channels last, a block of them at a time: `[block][image][pixel][lanes]`.
+#[derive(Clone, Copy)]
+pub(super) struct Blocked {
+    pub channels: usize,
+    pub lanes: usize,
+    pub padded: [usize; 2],
+    pub images: usize,
+}
+
+impl Blocked {
+    pub fn blocks(&self) -> usize {
+        self.channels.div_ceil(self.lanes)
+    }
+
+    /// Elements of one image in one block.
+    pub fn image_len(&self) -> usize {
+        self.padded[0] * self.padded[1] * self.lanes
+    }
+
+    pub fn block_len(&self) -> usize {
+        self.images * self.image_len()
+    }
+
+    pub fn channels_of(&self, block: usize) -> Range<usize> {
+        block * self.lanes..self.channels.min((block + 1) * self.lanes)
+    }
+
+    /// Offsets of the nine taps from the top left pixel under the filter.
+    pub fn taps(&self, conv: &Conv2d) -> [usize; TAPS] {
+        std::array::from_fn(|tap| {
+            (tap / 3 * conv.dilation[0] * self.padded[1] + tap % 3 * conv.dilation[1]) * self.lanes
+        })
+    }
+
+    /// Copies image `x`, `[c, h, w]`, into place `image` of a buffer whose padding is zero.
+    pub fn fill(&self, isa: Isa, conv: &Conv2d, x: &[f32], image: usize, blocked: &mut [f32]) {
+        let area = conv.h * conv.w;
+        for block in 0..self.blocks() {
+            let channels = self.channels_of(block);
+            let to = &mut blocked[block * self.block_len() + image * self.image_len()..][..self.image_len()];
+            for row in 0..conv.h {
+                let from = &x[channels.start * area + row * conv.w..];
+                let to = &mut to[self.row(conv, row)..];
+                transpose(isa, [channels.len(), conv.w], (from, area), (to, self.lanes));
+            }
+        }
+    }
+
+    /// Copies one image back, without its padding.
+    pub fn extract(&self, isa: Isa, conv: &Conv2d, blocked: &[f32], x: &mut [f32]) {
+        let area = conv.h * conv.w;
+        for block in 0..self.blocks() {
+            let channels = self.channels_of(block);
+            let from = &blocked[block * self.block_len()..][..self.image_len()];
+            for row in 0..conv.h {
+                let from = &from[self.row(conv, row)..];
+                let to = &mut x[channels.start * area + row * conv.w..];
+                transpose(isa, [conv.w, channels.len()], (from, self.lanes), (to, area));
+            }
+        }
+    }
+
+    /// Offset of the first stored pixel of a row.
+    fn row(&self, conv: &Conv2d, row: usize) -> usize {
+        ((row + conv.padding[0]) * self.padded[1] + conv.padding[1]) * self.lanes
+    }
+}
+
+/// The winners of several images, output channel by output channel.
+pub(super) struct Winners {
+    /// Where the list of each channel starts; one more entry for the end of the last.
+    starts: Scratch<usize>,
+    offsets: Scratch<usize>,
+    gradients: Scratch<f32>,
+}
+
+/// How a winning pixel is turned into an offset.
+#[derive(Clone, Copy)]
+pub(super) struct Addressing {
+    /// Distance of vertically and of horizontally adjacent outputs.
+    pub output_step: [usize; 2],
+    /// Distance of images.
+    pub image_step: usize,
+}
+
+impl Winners {
+    /// Lists `images` of the batch.
+    pub fn list(conv: &Conv2d, dy: &[f32], winner: &[u8], images: Range<usize>, address: Addressing) -> Self {
+        let (rows, columns) = (conv.out_h() / 2, conv.out_w() / 2);
+        let area = rows * columns;
+        let [down, right] = address.output_step;
+        // Indexed by winner; the clipped ones are overwritten by the next entry.
+        let places = [0, right, down, down + right, 0, 0, 0, 0];
+        let mut starts = take(conv.c_out + 1);
+        let mut offsets = take(images.len() * conv.c_out * area + 1);
+        let mut gradients = take(offsets.len());
+        let mut len = 0;
+        for channel in 0..conv.c_out {
+            starts[channel] = len;
+            for (i, image) in images.clone().enumerate() {
+                let plane = (image * conv.c_out + channel) * area;
+                for row in 0..rows {
+                    let first = i * address.image_step + 2 * row * down;
+                    let at = plane + row * columns;
+                    let windows = dy[at..at + columns].iter().zip(&winner[at..at + columns]);
+                    for (column, (&gradient, &winner)) in windows.enumerate() {
+                        offsets[len] = first + 2 * column * right + places[usize::from(winner & 7)];
+                        gradients[len] = gradient;
+                        len += usize::from(winner < CLIPPED);
+                    }
+                }
+            }
+        }
+        starts[conv.c_out] = len;
+        Winners { starts, offsets, gradients }
+    }
+
+    /// Offsets and gradients of one output channel.
+    pub fn of(&self, channel: usize) -> (&[usize], &[f32]) {
+        let range = self.starts[channel]..self.starts[channel + 1];
+        (&self.offsets[range.clone()], &self.gradients[range])
+    }
+}

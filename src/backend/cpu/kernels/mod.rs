@@ -1,0 +1,20 @@
+//! Fast f32 kernels for the CPU: pure functions on slices, vectorised for the instruction set found at run time.
+//!
+//! Arrays are row-major and contiguous; images are `[n, c, h, w]`. Every function checks the lengths of its slices and
+//! panics when they disagree with the geometry: shapes are validated with a proper error before a kernel is called.
+//! Work is split by shape alone, never by the number of threads, so results are bit-equal for any thread pool.
+
+pub mod conv;
+pub mod elementwise;
+pub mod gemm;
+pub mod isa;
+pub mod loss;
+pub mod optim;
+pub(super) mod parallel;
+pub mod pool;
+mod scratch;
+mod simd;
+pub mod softmax;
+mod tile;
+mod transpose;
+pub(super) mod vector;

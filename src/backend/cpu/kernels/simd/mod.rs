@@ -1,0 +1,91 @@
+//! One vector register as a trait, so that a kernel is written once and compiled for every instruction set.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod exp;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
+pub(crate) use exp::exp;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
+pub(crate) use portable::Portable;
+
+/// The widest vector of any instruction set, in lanes.
+pub(crate) const MAX_LANES: usize = 16;
+
+/// f32 vector arithmetic of one instruction set.
+///
+/// # Safety
+/// Every function needs the instruction set it belongs to; pointers must be valid for the lanes they touch.
+pub(crate) trait Simd: Copy + Send + Sync + 'static {
+    /// One vector register.
+    type V: Copy;
+    /// Lanes in a register.
+    const LANES: usize;
+    /// Rows of the register tile: `ROWS × 2` accumulators, two operands and a broadcast fit the register file.
+    const ROWS: usize;
+    /// Whether there are registers for 18 accumulators and their operands (32 registers).
+    const MANY_REGISTERS: bool;
+
+    unsafe fn splat(x: f32) -> Self::V;
+    unsafe fn load(p: *const f32) -> Self::V;
+    unsafe fn store(p: *mut f32, v: Self::V);
+    /// Loads the first `n <= LANES` lanes, and `fill` in the others.
+    unsafe fn load_first(p: *const f32, n: usize, fill: f32) -> Self::V;
+    /// Stores the first `n <= LANES` lanes.
+    unsafe fn store_first(p: *mut f32, v: Self::V, n: usize);
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// `a·b + c`, rounded once where the hardware can.
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The larger lane; `b` where either is NaN, so `max(0, x)` is a ReLU that lets NaN through.
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// `yes` where `a > b`, else `no`.
+    unsafe fn if_greater(a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
+    /// The nearest integer, ties to even.
+    unsafe fn round(a: Self::V) -> Self::V;
+    /// `2^a` for integers `-126 <= a <= 127`.
+    unsafe fn exp2_of_integer(a: Self::V) -> Self::V;
+
+    /// The even and the odd elements of `a` followed by `b`.
+    unsafe fn deinterleave(a: Self::V, b: Self::V) -> [Self::V; 2];
+    /// Transposes the square of the first `LANES` vectors.
+    unsafe fn transpose(square: &mut [Self::V; MAX_LANES]);
+
+    #[inline(always)]
+    unsafe fn zero() -> Self::V {
+        Self::splat(0.0)
+    }
+
+    /// The sum of the lanes, pairing halves: the same order every time.
+    #[inline(always)]
+    unsafe fn sum(v: Self::V) -> f32 {
+        let mut lanes = [0.0; MAX_LANES];
+        Self::store(lanes.as_mut_ptr(), v);
+        let mut half = Self::LANES / 2;
+        while half > 0 {
+            for i in 0..half {
+                lanes[i] += lanes[i + half];
+            }
+            half /= 2;
+        }
+        lanes[0]
+    }
+
+    /// The largest lane.
+    #[inline(always)]
+    unsafe fn largest(v: Self::V) -> f32 {
+        let mut lanes = [f32::NEG_INFINITY; MAX_LANES];
+        Self::store(lanes.as_mut_ptr(), v);
+        lanes.into_iter().fold(f32::NEG_INFINITY, |a, b| if a > b { a } else { b })
+    }
+}

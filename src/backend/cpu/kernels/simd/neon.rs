@@ -1,0 +1,88 @@
+//! AArch64 NEON: 4 lanes, tails through a small array.
+
+use std::arch::aarch64::*;
+
+use super::{Simd, MAX_LANES};
+
+#[derive(Clone, Copy)]
+pub(crate) struct Neon;
+
+impl Simd for Neon {
+    type V = float32x4_t;
+    const LANES: usize = 4;
+    const ROWS: usize = 14;
+    const MANY_REGISTERS: bool = true;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> float32x4_t {
+        vdupq_n_f32(x)
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> float32x4_t {
+        vld1q_f32(p)
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: float32x4_t) {
+        vst1q_f32(p, v)
+    }
+    #[inline(always)]
+    unsafe fn load_first(p: *const f32, n: usize, fill: f32) -> float32x4_t {
+        let mut lanes = [fill; 4];
+        std::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n);
+        vld1q_f32(lanes.as_ptr())
+    }
+    #[inline(always)]
+    unsafe fn store_first(p: *mut f32, v: float32x4_t, n: usize) {
+        let mut lanes = [0.0; 4];
+        vst1q_f32(lanes.as_mut_ptr(), v);
+        std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n);
+    }
+    #[inline(always)]
+    unsafe fn add(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        vaddq_f32(a, b)
+    }
+    #[inline(always)]
+    unsafe fn sub(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        vsubq_f32(a, b)
+    }
+    #[inline(always)]
+    unsafe fn mul(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        vmulq_f32(a, b)
+    }
+    #[inline(always)]
+    unsafe fn fma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+        vfmaq_f32(c, a, b)
+    }
+    #[inline(always)]
+    unsafe fn max(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        vbslq_f32(vcgtq_f32(a, b), a, b)
+    }
+    #[inline(always)]
+    unsafe fn if_greater(a: float32x4_t, b: float32x4_t, yes: float32x4_t, no: float32x4_t) -> float32x4_t {
+        vbslq_f32(vcgtq_f32(a, b), yes, no)
+    }
+    #[inline(always)]
+    unsafe fn round(a: float32x4_t) -> float32x4_t {
+        vrndnq_f32(a)
+    }
+    #[inline(always)]
+    unsafe fn exp2_of_integer(a: float32x4_t) -> float32x4_t {
+        vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(vcvtq_s32_f32(a), vdupq_n_s32(127))))
+    }
+    #[inline(always)]
+    unsafe fn deinterleave(a: float32x4_t, b: float32x4_t) -> [float32x4_t; 2] {
+        [vuzp1q_f32(a, b), vuzp2q_f32(a, b)]
+    }
+    #[inline(always)]
+    unsafe fn transpose(square: &mut [float32x4_t; MAX_LANES]) {
+        let pairs = |a: float32x4_t, b: float32x4_t| {
+            let (even, odd) = (vtrn1q_f32(a, b), vtrn2q_f32(a, b));
+            [vreinterpretq_f64_f32(even), vreinterpretq_f64_f32(odd)]
+        };
+        let (top, bottom) = (pairs(square[0], square[1]), pairs(square[2], square[3]));
+        for i in 0..2 {
+            square[i] = vreinterpretq_f32_f64(vtrn1q_f64(top[i], bottom[i]));
+            square[i + 2] = vreinterpretq_f32_f64(vtrn2q_f64(top[i], bottom[i]));
+        }
+    }
+}

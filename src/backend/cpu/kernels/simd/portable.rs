@@ -1,0 +1,90 @@
+//! Plain Rust on arrays of eight: runs anywhere, and the compiler vectorises it with what the target guarantees.
+
+use super::{Simd, MAX_LANES};
+
+const N: usize = 8;
+
+#[derive(Clone, Copy)]
+pub(crate) struct Portable;
+
+#[inline(always)]
+fn zip(a: [f32; N], b: [f32; N], f: impl Fn(f32, f32) -> f32) -> [f32; N] {
+    std::array::from_fn(|i| f(a[i], b[i]))
+}
+
+impl Simd for Portable {
+    type V = [f32; N];
+    const LANES: usize = N;
+    const ROWS: usize = 3;
+    const MANY_REGISTERS: bool = false;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> [f32; N] {
+        [x; N]
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> [f32; N] {
+        p.cast::<[f32; N]>().read_unaligned()
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: [f32; N]) {
+        p.cast::<[f32; N]>().write_unaligned(v)
+    }
+    #[inline(always)]
+    unsafe fn load_first(p: *const f32, n: usize, fill: f32) -> [f32; N] {
+        let mut lanes = [fill; N];
+        std::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n);
+        lanes
+    }
+    #[inline(always)]
+    unsafe fn store_first(p: *mut f32, v: [f32; N], n: usize) {
+        std::ptr::copy_nonoverlapping(v.as_ptr(), p, n);
+    }
+    #[inline(always)]
+    unsafe fn add(a: [f32; N], b: [f32; N]) -> [f32; N] {
+        zip(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    unsafe fn sub(a: [f32; N], b: [f32; N]) -> [f32; N] {
+        zip(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    unsafe fn mul(a: [f32; N], b: [f32; N]) -> [f32; N] {
+        zip(a, b, |a, b| a * b)
+    }
+    /// Rounds twice: without the instruction, a fused multiply-add is a slow library call.
+    #[inline(always)]
+    unsafe fn fma(a: [f32; N], b: [f32; N], c: [f32; N]) -> [f32; N] {
+        std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+    #[inline(always)]
+    unsafe fn max(a: [f32; N], b: [f32; N]) -> [f32; N] {
+        zip(a, b, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    unsafe fn if_greater(a: [f32; N], b: [f32; N], yes: [f32; N], no: [f32; N]) -> [f32; N] {
+        std::array::from_fn(|i| if a[i] > b[i] { yes[i] } else { no[i] })
+    }
+    #[inline(always)]
+    unsafe fn round(a: [f32; N]) -> [f32; N] {
+        // Adding 1.5·2²³ leaves no bits for a fraction; exact for |a| < 2²².
+        const SHIFT: f32 = 12_582_912.0;
+        a.map(|a| (a + SHIFT) - SHIFT)
+    }
+    #[inline(always)]
+    unsafe fn exp2_of_integer(a: [f32; N]) -> [f32; N] {
+        a.map(|a| f32::from_bits(((a as i32 + 127) as u32) << 23))
+    }
+    #[inline(always)]
+    unsafe fn deinterleave(a: [f32; N], b: [f32; N]) -> [[f32; N]; 2] {
+        let at = |i: usize| if i < N { a[i] } else { b[i - N] };
+        [std::array::from_fn(|i| at(2 * i)), std::array::from_fn(|i| at(2 * i + 1))]
+    }
+    #[inline(always)]
+    unsafe fn transpose(square: &mut [[f32; N]; MAX_LANES]) {
+        let rows = *square;
+        for (c, column) in square[..N].iter_mut().enumerate() {
+            *column = std::array::from_fn(|r| rows[r][c]);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Softmax and log-softmax over rows `[rows, columns]`, with a temperature: `softmax(x / T)`.
+//!
+//! Each row: its maximum, the sum of `exp((x − max) / T)` in vector lanes, the result. Rows are independent tasks.
+
+use super::isa::{self, Isa, Kernel};
+use super::parallel::{elements_ns, for_each, Disjoint};
+use super::simd::{exp, Simd};
+
+/// Rows × columns in one task, about.
+const TASK: usize = 4096;
+
+/// Rows that make one task of a row kernel.
+pub(crate) fn rows_per_task(columns: usize) -> usize {
+    (TASK / columns.max(1)).max(1)
+}
+
+/// `y = softmax(x / temperature)` along rows.
+///
+/// # Panics
+/// When lengths differ or are not whole rows.
+pub fn softmax(x: &[f32], columns: usize, temperature: f32, y: &mut [f32]) {
+    rows(x, columns, y, 6, |isa, x, y| isa.run(Softmax { x, inverse: 1.0 / temperature, y }));
+}
+
+/// `y = log_softmax(x / temperature)` along rows.
+///
+/// # Panics
+/// When lengths differ or are not whole rows.
+pub fn log_softmax(x: &[f32], columns: usize, temperature: f32, y: &mut [f32]) {
+    rows(x, columns, y, 4, |isa, x, y| {
+        let inverse = 1.0 / temperature;
+        let Normaliser { max, log_sum } = isa.run(Normalise { x, inverse });
+        isa.vectorise(|| y.iter_mut().zip(x).for_each(|(y, x)| *y = (x - max) * inverse - log_sum));
+    });
+}
+
+/// `dx = y·(dy − Σ y·dy) / temperature` along rows, from the output `y` of [`softmax`]; `grad` holds `dy`, then `dx`.
+///
+/// # Panics
+/// When lengths differ or are not whole rows.
+pub fn softmax_backward(y: &[f32], columns: usize, temperature: f32, grad: &mut [f32]) {
+    rows(y, columns, grad, 2, |isa, y, grad| {
+        let inner = super::vector::dot(isa, y, grad);
+        let inverse = 1.0 / temperature;
+        isa.vectorise(|| grad.iter_mut().zip(y).for_each(|(grad, y)| *grad = y * (*grad - inner) * inverse));
+    });
+}
+
+/// `dx = (dy − softmax·Σ dy) / temperature` along rows, from the output `y` of [`log_softmax`]; `grad` holds `dy`, then
+/// `dx`.
+///
+/// # Panics
+/// When lengths differ or are not whole rows.
+pub fn log_softmax_backward(y: &[f32], columns: usize, temperature: f32, grad: &mut [f32]) {
+    rows(y, columns, grad, 4, |isa, y, grad| {
+        let total = super::vector::sum(isa, grad);
+        isa.run(LogSoftmaxBackward { y, total, inverse: 1.0 / temperature, grad });
+    });
+}
+
+/// Runs `kernel` on every row; `cost` is its price in elementwise passes.
+fn rows(x: &[f32], columns: usize, y: &mut [f32], cost: usize, kernel: impl Fn(Isa, &[f32], &mut [f32]) + Sync) {
+    assert_eq!(x.len(), y.len(), "softmax: input and output of one length");
+    if x.is_empty() {
+        return;
+    }
+    assert_eq!(x.len() % columns, 0, "softmax: whole rows of {columns}");
+    let isa = isa::active();
+    let span = rows_per_task(columns) * columns;
+    let len = x.len();
+    let y = Disjoint::new(y);
+    for_each(len.div_ceil(span), cost * elements_ns(len), |task| {
+        let range = task * span..len.min((task + 1) * span);
+        // SAFETY: each task has its own rows.
+        let y = unsafe { y.range(range.clone()) };
+        x[range].chunks_exact(columns).zip(y.chunks_exact_mut(columns)).for_each(|(x, y)| kernel(isa, x, y));
+    });
+}
+
+/// What turns a logit into a log-probability: `(x − max)·inverse − log_sum`.
+#[derive(Clone, Copy)]
+pub(crate) struct Normaliser {
+    pub max: f32,
+    pub log_sum: f32,
+}
+
+/// The largest element of a row.
+#[inline(always)]
+pub(crate) unsafe fn largest<S: Simd>(x: &[f32]) -> f32 {
+    let mut max = S::splat(f32::NEG_INFINITY);
+    for i in (0..x.len()).step_by(S::LANES) {
+        max = S::max(max, S::load_first(x.as_ptr().add(i), S::LANES.min(x.len() - i), f32::NEG_INFINITY));
+    }
+    S::largest(max)
+}
+
+/// `Σ exp((x − max)·inverse)`.
+#[inline(always)]
+pub(crate) unsafe fn sum_of_exponentials<S: Simd>(x: &[f32], max: f32, inverse: f32) -> f32 {
+    let mut sum = S::zero();
+    let (max, inverse) = (S::splat(max), S::splat(inverse));
+    for i in (0..x.len()).step_by(S::LANES) {
+        let x = S::load_first(x.as_ptr().add(i), S::LANES.min(x.len() - i), f32::NEG_INFINITY);
+        sum = S::add(sum, exp::<S>(S::mul(S::sub(x, max), inverse)));
+    }
+    S::sum(sum)
+}
+
+struct Normalise<'a> {
+    x: &'a [f32],
+    inverse: f32,
+}
+
+impl Kernel for Normalise<'_> {
+    type Output = Normaliser;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> Normaliser {
+        let max = largest::<S>(self.x);
+        Normaliser { max, log_sum: sum_of_exponentials::<S>(self.x, max, self.inverse).ln() }
+    }
+}
+
+struct Softmax<'a> {
+    x: &'a [f32],
+    inverse: f32,
+    y: &'a mut [f32],
+}
+
+impl Kernel for Softmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let len = self.x.len();
+        let max = S::splat(largest::<S>(self.x));
+        let inverse = S::splat(self.inverse);
+        let mut sum = S::zero();
+        for i in (0..len).step_by(S::LANES) {
+            let n = S::LANES.min(len - i);
+            let x = S::load_first(self.x.as_ptr().add(i), n, f32::NEG_INFINITY);
+            let e = exp::<S>(S::mul(S::sub(x, max), inverse));
+            sum = S::add(sum, e);
+            S::store_first(self.y.as_mut_ptr().add(i), e, n);
+        }
+        let scale = 1.0 / S::sum(sum);
+        self.y.iter_mut().for_each(|y| *y *= scale);
+    }
+}
+
+struct LogSoftmaxBackward<'a> {
+    y: &'a [f32],
+    total: f32,
+    inverse: f32,
+    grad: &'a mut [f32],
+}
+
+impl Kernel for LogSoftmaxBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let len = self.y.len();
+        let (total, inverse) = (S::splat(self.total), S::splat(self.inverse));
+        for i in (0..len).step_by(S::LANES) {
+            let n = S::LANES.min(len - i);
+            let p = exp::<S>(S::load_first(self.y.as_ptr().add(i), n, 0.0));
+            let grad = self.grad.as_mut_ptr().add(i);
+            let dy = S::load_first(grad, n, 0.0);
+            S::store_first(grad, S::mul(S::sub(dy, S::mul(p, total)), inverse), n);
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! The CPU backend: threads and vector instructions for `f32`; anything else is computed by the reference.
+//!
+//! `kernels` are functions on slices that know nothing of tensors, `Cpu` puts tensors round them. Work is split by shape alone, so
+//! results have the same bits for any number of threads (those of the rayon pool that the caller runs in).
+
+mod elementwise;
+pub mod kernels;
+mod layout;
+mod walk;
+
+use super::params::*;
+use super::reference::Reference;
+use super::Backend;
+use crate::error::Result;
+use crate::tensor::{with_element, DType, Device, Rng, Shape, Tensor};
+use kernels::conv::{self, Conv2d};
+use kernels::gemm::{gemm, gemm_batched, Bias, Gemm};
+use kernels::{loss, optim, pool, softmax};
+
+/// The CPU backend.
+pub struct Cpu;
+
+/// Hands a call with anything but `f32` to the reference: `f64` serves gradient checks, which are small.
+macro_rules! reference_unless_f32 {
+    ($x:expr, $call:ident($($argument:expr),*)) => {
+        if $x.dtype() != DType::F32 {
+            return Reference.$call($($argument),*);
+        }
+    };
+}
+
+/// A new `f32` tensor written by `fill`.
+fn build(shape: Shape, fill: impl FnOnce(&mut [f32])) -> Tensor {
+    Tensor::build(shape, Device::Cpu, fill)
+}
+
+/// A tensor's elements, to write.
+fn written(x: &mut Tensor) -> &mut [f32] {
+    x.storage_mut().as_mut_slice()
+}
+
+impl Backend for Cpu {
+    fn unary(&self, f: Unary, x: &Tensor) -> Result<Tensor> {
+        reference_unless_f32!(x, unary(f, x));
+        Ok(elementwise::unary(f, x))
+    }
+
+    fn unary_grad(&self, f: Unary, x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        reference_unless_f32!(x, unary_grad(f, x, y, dy));
+        Ok(elementwise::unary_grad(f, x, y, dy))
+    }
+
+    fn binary(&self, f: Binary, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        reference_unless_f32!(a, binary(f, a, b));
+        Ok(elementwise::binary(f, a, b))
+    }
+
+    fn affine(&self, x: &Tensor, scale: f64, shift: f64) -> Result<Tensor> {
+        reference_unless_f32!(x, affine(x, scale, shift));
+        Ok(elementwise::affine(x, scale, shift))
+    }
+
+    fn add_assign(&self, acc: &mut Tensor, x: &Tensor) -> Result<()> {
+        reference_unless_f32!(x, add_assign(acc, x));
+        kernels::elementwise::add(x.slice(), written(acc));
+        Ok(())
+    }
+
+    fn dropout(&self, x: &Tensor, p: f64, rng: Rng) -> Result<Tensor> {
+        reference_unless_f32!(x, dropout(x, p, rng));
+        Ok(elementwise::dropout(x, p, rng))
+    }
+
+    fn sum(&self, x: &Tensor, dims: &[usize]) -> Result<Tensor> {
+        reference_unless_f32!(x, sum(x, dims));
+        Ok(layout::sum(x, dims))
+    }
+
+    fn expand(&self, x: &Tensor, shape: &Shape) -> Result<Tensor> {
+        Ok(with_element!(x.dtype(), T => layout::expand::<T>(x, shape)))
+    }
+
+    fn permute(&self, x: &Tensor, dims: &[usize]) -> Result<Tensor> {
+        Ok(with_element!(x.dtype(), T => layout::permute::<T>(x, dims)))
+    }
+
+    // Copies of long stretches: one thread moves them as fast as memory allows.
+    fn concat(&self, parts: &[&Tensor], dim: usize) -> Result<Tensor> {
+        Reference.concat(parts, dim)
+    }
+
+    fn narrow(&self, x: &Tensor, dim: usize, start: usize, len: usize) -> Result<Tensor> {
+        Reference.narrow(x, dim, start, len)
+    }
+
+    fn gather_rows(&self, table: &Tensor, index: &Tensor) -> Result<Tensor> {
+        Ok(layout::gather_rows(table, index))
+    }
+
+    fn scatter_rows(&self, dy: &Tensor, index: &Tensor, rows: usize) -> Result<Tensor> {
+        reference_unless_f32!(dy, scatter_rows(dy, index, rows));
+        Ok(layout::scatter_rows(dy, index, rows))
+    }
+
+    fn uniform(&self, shape: &Shape, low: f64, high: f64, dtype: DType, rng: Rng) -> Result<Tensor> {
+        match dtype {
+            DType::F32 => Ok(elementwise::uniform(shape, low, high, rng)),
+            _ => Ok(Reference.uniform(shape, low, high, dtype, rng)?.to_device(Device::Cpu)),
+        }
+    }
+
+    fn normal(&self, shape: &Shape, mean: f64, sd: f64, dtype: DType, rng: Rng) -> Result<Tensor> {
+        match dtype {
+            DType::F32 => Ok(elementwise::normal(shape, mean, sd, rng)),
+            _ => Ok(Reference.normal(shape, mean, sd, dtype, rng)?.to_device(Device::Cpu)),
+        }
+    }
+
+    fn matmul(&self, p: Matmul, a: &Tensor, b: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        reference_unless_f32!(a, matmul(p, a, b, bias));
+        let sizes = MatmulSizes::new(p, a.shape(), b.shape());
+        let &MatmulSizes { batch, m, k, n, b_is_shared, shape } = &sizes;
+        let bias = bias.map_or(Bias::None, |bias| Bias::PerColumn(bias.slice()));
+        let one =
+            Gemm { m, n, k, trans_a: p.transpose_a, trans_b: p.transpose_b, bias, relu: p.relu, ..Gemm::default() };
+        let (a, b) = (a.slice(), b.slice());
+        Ok(build(shape, |c| match (batch, b_is_shared) {
+            (1, _) => gemm(&one, a, b, c),
+            // A shared matrix sees the batch as more rows, where these lie one after another.
+            (_, true) if !p.transpose_a => gemm(&Gemm { m: batch * m, ..one }, a, b, c),
+            (_, true) => {
+                let items = a.chunks_exact((m * k).max(1)).zip(c.chunks_exact_mut((m * n).max(1)));
+                items.for_each(|(a, c)| gemm(&one, a, b, c));
+            }
+            (_, false) => gemm_batched(&one, batch, a, b, c),
+        }))
+    }
+
+    fn conv2d(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, relu: bool) -> Result<Tensor> {
+        reference_unless_f32!(x, conv2d(g, x, w, bias, relu));
+        let shape = Shape::from([g.n, g.c_out, g.out_h(), g.out_w()]);
+        Ok(build(shape, |y| conv::forward(&conv(g), x.slice(), w.slice(), bias.map(Tensor::slice), relu, y)))
+    }
+
+    fn conv2d_grad_input(&self, g: &Conv2dGeometry, dy: &Tensor, w: &Tensor) -> Result<Tensor> {
+        reference_unless_f32!(dy, conv2d_grad_input(g, dy, w));
+        Ok(build(input_shape(g), |dx| conv::grad_input(&conv(g), dy.slice(), w.slice(), dx)))
+    }
+
+    fn conv2d_grad_weight(&self, g: &Conv2dGeometry, x: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
+        reference_unless_f32!(x, conv2d_grad_weight(g, x, dy));
+        Ok(weight_and_bias(g, |dw, db| conv::grad_weight(&conv(g), x.slice(), dy.slice(), dw, Some(db))))
+    }
+
+    fn conv2d_relu_pool(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor)> {
+        reference_unless_f32!(x, conv2d_relu_pool(g, x, w, bias));
+        let shape = Shape::from([g.n, g.c_out, g.out_h() / 2, g.out_w() / 2]);
+        Ok(build_pair(shape, |y, winner: &mut [u8]| {
+            conv::forward_relu_pool(&conv(g), x.slice(), w.slice(), Some(bias.slice()), y, winner);
+        }))
+    }
+
+    fn conv2d_pooled_grad_input(&self, g: &Conv2dGeometry, dy: &Tensor, winner: &Tensor, w: &Tensor) -> Result<Tensor> {
+        reference_unless_f32!(dy, conv2d_pooled_grad_input(g, dy, winner, w));
+        Ok(build(input_shape(g), |dx| {
+            conv::pooled_grad_input(&conv(g), dy.slice(), winner.slice(), w.slice(), dx);
+        }))
+    }
+
+    fn conv2d_pooled_grad_weight(
+        &self,
+        g: &Conv2dGeometry,
+        x: &Tensor,
+        dy: &Tensor,
+        winner: &Tensor,
+    ) -> Result<(Tensor, Tensor)> {
+        reference_unless_f32!(x, conv2d_pooled_grad_weight(g, x, dy, winner));
+        Ok(weight_and_bias(g, |dw, db| {
+            conv::pooled_grad_weight(&conv(g), x.slice(), dy.slice(), winner.slice(), dw, Some(db));
+        }))
+    }
+
+    fn max_pool2d(&self, p: &Pool2d, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        reference_unless_f32!(x, max_pool2d(p, x));
+        Ok(build_pair(pooled_shape(p, x), |y, index: &mut [i32]| {
+            pool::max_pool(&pool(p, x), x.slice(), y, bytemuck::cast_slice_mut(index));
+        }))
+    }
+
+    fn max_pool2d_grad(&self, p: &Pool2d, dy: &Tensor, index: &Tensor) -> Result<Tensor> {
+        reference_unless_f32!(dy, max_pool2d_grad(p, dy, index));
+        Ok(build(image_shape(p, dy), |dx| {
+            pool::max_pool_backward(&pool(p, dy), dy.slice(), bytemuck::cast_slice(index.slice::<i32>()), dx);
+        }))
+    }
+
+    fn avg_pool2d(&self, p: &Pool2d, x: &Tensor) -> Result<Tensor> {
+        reference_unless_f32!(x, avg_pool2d(p, x));
+        Ok(build(pooled_shape(p, x), |y| pool::avg_pool(&pool(p, x), x.slice(), y)))
+    }
+
+    fn avg_pool2d_grad(&self, p: &Pool2d, dy: &Tensor) -> Result<Tensor> {
+        reference_unless_f32!(dy, avg_pool2d_grad(p, dy));
+        Ok(build(image_shape(p, dy), |dx| pool::avg_pool_backward(&pool(p, dy), dy.slice(), dx)))
+    }
+
+    fn adaptive_avg_pool2d(&self, x: &Tensor, out: [usize; 2]) -> Result<Tensor> {
+        match out {
+            [1, 1] => self.affine(&self.sum(x, &[2, 3])?, 1.0 / (x.shape()[2] * x.shape()[3]) as f64, 0.0),
+            _ => Reference.adaptive_avg_pool2d(x, out),
+        }
+    }
+
+    fn adaptive_avg_pool2d_grad(&self, dy: &Tensor, input: [usize; 2]) -> Result<Tensor> {
+        match **dy.shape() {
+            [n, c, 1, 1] => {
+                let share = self.affine(dy, 1.0 / (input[0] * input[1]) as f64, 0.0)?;
+                self.expand(&share, &Shape::from([n, c, input[0], input[1]]))
+            }
+            _ => Reference.adaptive_avg_pool2d_grad(dy, input),
+        }
+    }
+
+    fn softmax(&self, x: &Tensor, temperature: f64, log: bool) -> Result<Tensor> {
+        reference_unless_f32!(x, softmax(x, temperature, log));
+        let kernel = if log { softmax::log_softmax } else { softmax::softmax };
+        Ok(build(*x.shape(), |y| kernel(x.slice(), row_len(x), temperature as f32, y)))
+    }
+
+    fn softmax_grad(&self, y: &Tensor, dy: &Tensor, temperature: f64, log: bool) -> Result<Tensor> {
+        reference_unless_f32!(y, softmax_grad(y, dy, temperature, log));
+        let kernel = if log { softmax::log_softmax_backward } else { softmax::softmax_backward };
+        Ok(build(*y.shape(), |grad| {
+            grad.copy_from_slice(dy.slice());
+            kernel(y.slice(), row_len(y), temperature as f32, grad);
+        }))
+    }
+
+    fn cross_entropy(&self, p: CrossEntropy, logits: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor)> {
+        reference_unless_f32!(logits, cross_entropy(p, logits, labels));
+        let smoothing = p.label_smoothing as f32;
+        let kernel = loss::CrossEntropy { classes: row_len(logits), smoothing, weights: None };
+        let mut mean = 0.0;
+        let mut losses = build(*labels.shape(), |_| ());
+        let grad = build(*logits.shape(), |grad| {
+            mean = kernel.run(logits.slice(), labels.slice(), written(&mut losses), grad);
+        });
+        Ok((Tensor::scalar(mean as f32, Device::Cpu), grad))
+    }
+
+    fn hinton_kd(&self, p: HintonKd, student: &Tensor, teacher: &Tensor, labels: &Tensor) -> Result<HintonKdOutput> {
+        reference_unless_f32!(student, hinton_kd(p, student, teacher, labels));
+        let kernel = loss::Distillation {
+            classes: row_len(student),
+            temperature: p.temperature as f32,
+            hard_weight: p.hard_weight as f32,
+            soft_weight: p.soft_weight as f32,
+        };
+        let mut terms = None;
+        let [mut hard, mut soft] = [(); 2].map(|()| build(*labels.shape(), |_| ()));
+        let grad = build(*student.shape(), |grad| {
+            let rows = [written(&mut hard), written(&mut soft)];
+            terms = Some(kernel.run(student.slice(), teacher.slice(), labels.slice(), rows, grad));
+        });
+        let loss::Terms { hard, soft, total } = terms.expect("the kernel has run");
+        let [total, hard, soft] = [total, hard, soft].map(|term| Tensor::scalar(term as f32, Device::Cpu));
+        Ok(HintonKdOutput { total, hard, soft, grad })
+    }
+
+    fn batch_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<BatchNormOutput> {
+        Reference.batch_norm(x, weight, bias, eps)
+    }
+
+    fn batch_norm_grad(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        dy: &Tensor,
+        mean: &Tensor,
+        rstd: &Tensor,
+    ) -> Result<[Tensor; 3]> {
+        Reference.batch_norm_grad(x, weight, dy, mean, rstd)
+    }
+
+    fn layer_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<[Tensor; 3]> {
+        Reference.layer_norm(x, weight, bias, eps)
+    }
+
+    fn layer_norm_grad(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        dy: &Tensor,
+        mean: &Tensor,
+        rstd: &Tensor,
+    ) -> Result<[Tensor; 3]> {
+        Reference.layer_norm_grad(x, weight, dy, mean, rstd)
+    }
+
+    fn argmax(&self, x: &Tensor) -> Result<Tensor> {
+        Reference.argmax(x)
+    }
+
+    fn sgd(&self, p: Sgd, param: &mut Tensor, grad: &Tensor, momentum: Option<&mut Tensor>) -> Result<()> {
+        reference_unless_f32!(grad, sgd(p, param, grad, momentum));
+        let kernel = optim::Sgd {
+            learning_rate: p.lr as f32,
+            momentum: p.momentum as f32,
+            weight_decay: p.weight_decay as f32,
+            nesterov: p.nesterov,
+        };
+        let velocity = momentum.map_or(&mut [][..], |momentum| {
+            let velocity = written(momentum);
+            if p.first_step {
+                velocity.fill(0.0);
+            }
+            velocity
+        });
+        kernel.update(written(param), grad.slice(), velocity);
+        Ok(())
+    }
+
+    fn adam(&self, p: Adam, param: &mut Tensor, grad: &Tensor, m: &mut Tensor, v: &mut Tensor) -> Result<()> {
+        reference_unless_f32!(grad, adam(p, param, grad, m, v));
+        let kernel = optim::Adam {
+            learning_rate: p.lr as f32,
+            beta1: p.beta1 as f32,
+            beta2: p.beta2 as f32,
+            epsilon: p.eps as f32,
+            weight_decay: p.weight_decay as f32,
+            decoupled: p.decoupled,
+            step: u32::try_from(p.step).unwrap_or(u32::MAX),
+        };
+        kernel.update(written(param), grad.slice(), written(m), written(v));
+        Ok(())
+    }
+
+    fn rmsprop(
+        &self,
+        p: RmsProp,
+        param: &mut Tensor,
+        grad: &Tensor,
+        v: &mut Tensor,
+        momentum: Option<&mut Tensor>,
+    ) -> Result<()> {
+        reference_unless_f32!(grad, rmsprop(p, param, grad, v, momentum));
+        let kernel = optim::RmsProp {
+            learning_rate: p.lr as f32,
+            alpha: p.alpha as f32,
+            epsilon: p.eps as f32,
+            momentum: p.momentum as f32,
+            weight_decay: p.weight_decay as f32,
+        };
+        kernel.update(written(param), grad.slice(), written(v), momentum.map_or(&mut [], written));
+        Ok(())
+    }
+
+    fn lerp(&self, acc: &mut Tensor, x: &Tensor, keep: f64) -> Result<()> {
+        reference_unless_f32!(x, lerp(acc, x, keep));
+        optim::ema(written(acc), x.slice(), keep as f32);
+        Ok(())
+    }
+
+    fn sum_of_squares(&self, x: &Tensor) -> Result<f64> {
+        reference_unless_f32!(x, sum_of_squares(x));
+        Ok(kernels::elementwise::sum_of_squares(x.slice()))
+    }
+}
+
+/// Two new tensors of one shape, written together.
+fn build_pair<T: crate::tensor::Element>(shape: Shape, fill: impl FnOnce(&mut [f32], &mut [T])) -> (Tensor, Tensor) {
+    let mut first = build(shape, |_| ());
+    let second = Tensor::build(shape, Device::Cpu, |second| fill(written(&mut first), second));
+    (first, second)
+}
+
+/// The gradients of a convolution's weight and bias, written together.
+fn weight_and_bias(g: &Conv2dGeometry, fill: impl FnOnce(&mut [f32], &mut [f32])) -> (Tensor, Tensor) {
+    let mut weight = build(Shape::from([g.c_out, g.c_in / g.groups, g.kh, g.kw]), |_| ());
+    let bias = build(Shape::from([g.c_out]), |db| fill(written(&mut weight), db));
+    (weight, bias)
+}
+
+fn conv(g: &Conv2dGeometry) -> Conv2d {
+    let &Conv2dGeometry { n, c_in, h, w, c_out, kh, kw, stride, padding, dilation, groups } = g;
+    Conv2d { n, c_in, h, w, c_out, kh, kw, stride, padding, dilation, groups }
+}
+
+fn input_shape(g: &Conv2dGeometry) -> Shape {
+    Shape::from([g.n, g.c_in, g.h, g.w])
+}
+
+/// The pooling of every plane of a tensor `[n, c, …]`.
+fn pool(p: &Pool2d, x: &Tensor) -> pool::Pool2d {
+    let planes = x.shape()[0] * x.shape()[1];
+    let [kernel, stride, padding] = [p.kernel, p.stride, p.padding].map(|size| [size; 2]);
+    pool::Pool2d { planes, h: p.h, w: p.w, kernel, stride, padding }
+}
+
+fn pooled_shape(p: &Pool2d, x: &Tensor) -> Shape {
+    Shape::from([x.shape()[0], x.shape()[1], p.out_h(), p.out_w()])
+}
+
+fn image_shape(p: &Pool2d, dy: &Tensor) -> Shape {
+    Shape::from([dy.shape()[0], dy.shape()[1], p.h, p.w])
+}
+
+/// The length of a row, the last dimension.
+fn row_len(x: &Tensor) -> usize {
+    x.shape().last().copied().unwrap_or(1)
+}
