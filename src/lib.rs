@@ -6,8 +6,10 @@
 pub mod autograd;
 pub mod backend;
 mod error;
+pub mod models;
 pub mod nn;
 pub mod ops;
+mod suggest;
 pub mod tensor;
 
 pub use error::{Error, Result};
