@@ -67,8 +67,17 @@ pub trait Backend: Send + Sync {
     /// output (as `U8`) which element of its window won, 0 to 3 in row-major order (ties: the first), or 4 where ReLU clipped
     /// the whole window.
     fn conv2d_relu_pool(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor)>;
-    /// Undoes the pooling and ReLU of `conv2d_relu_pool`: the gradient of the convolution's output `[n, c_out, h, w]`.
-    fn unpool_winner(&self, g: &Conv2dGeometry, dy: &Tensor, winner: &Tensor) -> Result<Tensor>;
+    /// The gradient of the input of `conv2d_relu_pool`, from its winners. At most one pixel in four of the convolution's output
+    /// has a gradient, which a backend may use.
+    fn conv2d_pooled_grad_input(&self, g: &Conv2dGeometry, dy: &Tensor, winner: &Tensor, w: &Tensor) -> Result<Tensor>;
+    /// The gradients of the weight and bias of `conv2d_relu_pool`, from its winners.
+    fn conv2d_pooled_grad_weight(
+        &self,
+        g: &Conv2dGeometry,
+        x: &Tensor,
+        dy: &Tensor,
+        winner: &Tensor,
+    ) -> Result<(Tensor, Tensor)>;
 
     // Pooling. `Pool2d` carries the geometry.
 

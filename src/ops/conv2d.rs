@@ -68,8 +68,8 @@ impl Tensor {
         let cost = Cost::new(g.flops(), &[&x, &w, &y]);
         let inputs: Vec<&Tensor> = [self, weight].into_iter().chain(bias).collect();
         record(op, cost, y, &inputs, move |dy, needed| match kept {
-            Some(y) => gradients(&g, &x, &w, &dy.backend().unary_grad(Unary::Relu, &y, &y, dy)?, needed),
-            None => gradients(&g, &x, &w, dy, needed),
+            Some(y) => dense_gradients(&g, &x, &w, &dy.backend().unary_grad(Unary::Relu, &y, &y, dy)?, needed),
+            None => dense_gradients(&g, &x, &w, dy, needed),
         })
     }
 
@@ -89,20 +89,30 @@ impl Tensor {
         let (y, winner) = x.backend().conv2d_relu_pool(&g, &x, &w, &bias.detach())?;
         let cost = Cost::new(g.flops(), &[&x, &w, &y, &winner]);
         record(op, cost, y, &[self, weight, bias], move |dy, needed| {
-            gradients(&g, &x, &w, &dy.backend().unpool_winner(&g, dy, &winner)?, needed)
+            let backend = dy.backend();
+            let grad_input = || backend.conv2d_pooled_grad_input(&g, dy, &winner, &w);
+            gradients(needed, grad_input, || backend.conv2d_pooled_grad_weight(&g, &x, dy, &winner))
         })
     }
 }
 
-/// Gradients of input, weight and bias; only those that are needed are computed.
-fn gradients(g: &Conv2dGeometry, x: &Tensor, w: &Tensor, dy: &Tensor, needed: &[bool]) -> Result<InputGradients> {
+fn dense_gradients(g: &Conv2dGeometry, x: &Tensor, w: &Tensor, dy: &Tensor, needed: &[bool]) -> Result<InputGradients> {
     let backend = dy.backend();
+    gradients(needed, || backend.conv2d_grad_input(g, dy, w), || backend.conv2d_grad_weight(g, x, dy))
+}
+
+/// Gradients of input, weight and bias; only those that are needed are computed.
+fn gradients(
+    needed: &[bool],
+    grad_input: impl FnOnce() -> Result<Tensor>,
+    grad_weight: impl FnOnce() -> Result<(Tensor, Tensor)>,
+) -> Result<InputGradients> {
     let mut gradients = vec![None; needed.len()];
     if needed[0] {
-        gradients[0] = Some(backend.conv2d_grad_input(g, dy, w)?);
+        gradients[0] = Some(grad_input()?);
     }
     if needed[1..].contains(&true) {
-        let (dw, db) = backend.conv2d_grad_weight(g, x, dy)?;
+        let (dw, db) = grad_weight()?;
         for ((gradient, value), needed) in gradients[1..].iter_mut().zip([dw, db]).zip(&needed[1..]) {
             *gradient = needed.then_some(value);
         }

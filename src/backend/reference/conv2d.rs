@@ -101,7 +101,8 @@ fn window(g: &Conv2dGeometry, i: usize) -> [usize; 4] {
     [corner, corner + 1, corner + width, corner + width + 1]
 }
 
-pub(super) fn unpool_winner<T: Real>(g: &Conv2dGeometry, dy: &Tensor, winner: &Tensor) -> Tensor {
+/// The gradient before pooling and ReLU: `dy` at the winners, zero elsewhere.
+pub(super) fn unpool<T: Real>(g: &Conv2dGeometry, dy: &Tensor, winner: &Tensor) -> Tensor {
     let shape = Shape::from([g.n, g.c_out, g.out_h(), g.out_w()]);
     Tensor::build(shape, dy.device(), |out: &mut [T]| {
         out.fill(T::zero());

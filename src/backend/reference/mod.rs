@@ -134,8 +134,18 @@ impl Backend for Reference {
         Ok(with_real!(x, T => conv2d::relu_pool::<T>(g, x, w, bias)))
     }
 
-    fn unpool_winner(&self, g: &Conv2dGeometry, dy: &Tensor, winner: &Tensor) -> Result<Tensor> {
-        Ok(with_real!(dy, T => conv2d::unpool_winner::<T>(g, dy, winner)))
+    fn conv2d_pooled_grad_input(&self, g: &Conv2dGeometry, dy: &Tensor, winner: &Tensor, w: &Tensor) -> Result<Tensor> {
+        Ok(with_real!(dy, T => conv2d::grad_input::<T>(g, &conv2d::unpool::<T>(g, dy, winner), w)))
+    }
+
+    fn conv2d_pooled_grad_weight(
+        &self,
+        g: &Conv2dGeometry,
+        x: &Tensor,
+        dy: &Tensor,
+        winner: &Tensor,
+    ) -> Result<(Tensor, Tensor)> {
+        Ok(with_real!(x, T => conv2d::grad_weight::<T>(g, x, &conv2d::unpool::<T>(g, dy, winner))))
     }
 
     fn max_pool2d(&self, p: &Pool2d, x: &Tensor) -> Result<(Tensor, Tensor)> {
