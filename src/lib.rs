@@ -5,9 +5,14 @@
 
 pub mod autograd;
 pub mod backend;
+pub mod conformance;
+pub mod distill;
 mod error;
+pub mod models;
 pub mod nn;
 pub mod ops;
+pub mod optim;
+mod suggest;
 pub mod tensor;
 
 pub use error::{Error, Result};

@@ -1,5 +1,30 @@
 //! Layers and what they are made of.
 
+mod activation;
+mod context;
+mod conv;
+mod dropout;
+mod embedding;
+mod init;
+mod linear;
+mod module;
+mod norm;
 mod parameter;
+mod pooling;
+mod sequential;
 
+pub use activation::{Activation, Flatten};
+pub use context::Context;
+pub use conv::{Conv2d, ConvThen};
+pub use dropout::Dropout;
+pub use embedding::Embedding;
+pub use init::Init;
+pub use linear::Linear;
+pub use module::{load_state, Module, StateMismatch, Visitor};
+pub use norm::{BatchNorm2d, LayerNorm};
 pub use parameter::Parameter;
+pub use pooling::{AdaptiveAvgPool2d, AvgPool2d, MaxPool2d};
+pub use sequential::{Layer, Sequential};
+
+#[cfg(test)]
+mod tests;

@@ -1,17 +1,22 @@
-//! A trainable tensor.
+//! A tensor that a model owns and that changes over time.
 
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use std::sync::{Arc, RwLock};
 
-/// A cell that holds a trainable tensor. Clones share the cell; tensors taken from it are values that never change.
+/// A cell that holds a tensor. Clones share the cell; tensors taken from it are values that never change.
 #[derive(Clone)]
 pub struct Parameter(Arc<RwLock<Tensor>>);
 
 impl Parameter {
-    /// A parameter with this initial value.
+    /// A trainable parameter with this initial value.
     pub fn new(value: &Tensor) -> Parameter {
         Parameter(Arc::new(RwLock::new(value.variable())))
+    }
+
+    /// A buffer: saved with the model, never differentiated.
+    pub fn buffer(value: &Tensor) -> Parameter {
+        Parameter(Arc::new(RwLock::new(value.detach())))
     }
 
     /// The value now, as the variable that gradients are looked up by.

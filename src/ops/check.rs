@@ -71,3 +71,31 @@ pub(crate) fn dim(op: &'static str, x: &Tensor, dim: usize) -> Result<()> {
         false => Err(shape_error(op, "self", x, format!("at least {} dimensions", dim + 1))),
     }
 }
+
+/// A temperature is a finite number above 0.
+pub(crate) fn temperature(op: &'static str, temperature: f64) -> Result<()> {
+    match temperature > 0.0 && temperature.is_finite() {
+        true => Ok(()),
+        false => Err(Error::argument(op, format!("the temperature must be above 0, found {temperature}"))),
+    }
+}
+
+/// Class labels: `I32`, one for each row of `logits: [n, classes]`, each a class (or `ignored`).
+pub(crate) fn labels(op: &'static str, logits: &Tensor, labels: &Tensor, ignored: i32) -> Result<()> {
+    float(op, "logits", logits)?;
+    rank(op, "logits", logits, 2, "[n, classes]")?;
+    integer(op, "labels", labels)?;
+    same_device(op, logits, labels)?;
+    let [n, classes] = [logits.shape()[0], logits.shape()[1]];
+    shape(op, "labels", labels, &Shape::from([n]))?;
+    let valid = |&label: &i32| label == ignored || (0..classes as i64).contains(&i64::from(label));
+    let values = labels.slice::<i32>();
+    match values.iter().position(|label| !valid(label)) {
+        None => Ok(()),
+        Some(at) => {
+            let reason =
+                format!("label {} of sample {at} is not one of the classes 0 to {}", values[at], classes as i64 - 1);
+            Err(Error::argument(op, reason))
+        }
+    }
+}

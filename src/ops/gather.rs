@@ -4,7 +4,7 @@ use super::case::{sample_extent, sample_labels, sample_normal, Case, OpSpec};
 use super::check;
 use crate::autograd::{record, Cost};
 use crate::error::{Error, Result};
-use crate::tensor::Tensor;
+use crate::tensor::{Shape, Tensor};
 
 impl Tensor {
     /// Row `index[i]` of this table `[rows, …]` (of any dtype) as row `i`. The gradient of a row that is taken several times is
@@ -26,6 +26,17 @@ impl Tensor {
             Ok(vec![Some(dy.backend().scatter_rows(dy, &index, rows)?)])
         })
     }
+
+    /// These indices (`I32`, any shape) looked up in `table: [rows, width]`: `self.shape() + [width]`.
+    ///
+    /// # Errors
+    /// An index is not the number of a row; the first one is named.
+    pub fn embedding(&self, table: &Tensor) -> Result<Tensor> {
+        check::integer("embedding", "index", self)?;
+        check::rank("embedding", "weight", table, 2, "[rows, width]")?;
+        let shape = Shape::new(&[self.shape().dims(), &[table.shape()[1]]].concat())?;
+        table.gather_rows(&self.flatten(0)?)?.reshape(shape)
+    }
 }
 
 /// Every index is the number of a row; the error names the first that is not.
@@ -40,13 +51,24 @@ pub(super) fn check_range(op: &'static str, index: &Tensor, rows: usize) -> Resu
     }
 }
 
-pub(super) const SPECS: &[OpSpec] = &[OpSpec {
-    name: "gather_rows",
-    run: |case| Ok(vec![("y", case.tensor("table")?.gather_rows(&case.tensor("index")?)?)]),
-    sample: Some(|random| {
-        let (rows, n) = (sample_extent(random, 1, 5), sample_extent(random, 1, 6));
-        Case::new()
-            .input("table", sample_normal(random, &[rows, 2, 3]))
-            .input("index", sample_labels(random, &[n], rows))
-    }),
-}];
+pub(super) const SPECS: &[OpSpec] = &[
+    OpSpec {
+        name: "gather_rows",
+        run: |case| Ok(vec![("y", case.tensor("table")?.gather_rows(&case.tensor("index")?)?)]),
+        sample: Some(|random| {
+            let (rows, n) = (sample_extent(random, 1, 5), sample_extent(random, 1, 6));
+            Case::new()
+                .input("table", sample_normal(random, &[rows, 2, 3]))
+                .input("index", sample_labels(random, &[n], rows))
+        }),
+    },
+    OpSpec {
+        name: "embedding",
+        run: |case| Ok(vec![("y", case.tensor("index")?.embedding(&case.tensor("weight")?)?)]),
+        sample: Some(|random| {
+            let (rows, width) = (sample_extent(random, 1, 5), sample_extent(random, 1, 4));
+            let weight = sample_normal(random, &[rows, width]);
+            Case::new().input("index", sample_labels(random, &[2, 3], rows)).input("weight", weight)
+        }),
+    },
+];

@@ -2,21 +2,29 @@
 //!
 //! An op checks its arguments, calls a kernel of the backend, and hands the result to `autograd::record` with its backward pass.
 
+mod attention;
 mod binary;
 pub mod case;
 mod check;
 mod conv2d;
+mod dropout;
 mod gather;
+mod hinton_kd;
 mod layout;
 mod linear;
+mod losses;
 mod matmul;
+mod norm;
 mod pool2d;
 mod random;
 mod reduce;
+mod softmax;
 mod unary;
 
 pub use case::{Case, OpSpec, Outputs};
 pub use conv2d::Conv2dOptions;
+pub use hinton_kd::HintonKdLoss;
+pub use norm::BatchNormTrain;
 
 /// Every registered op, for `gradcheck`, `conformance` and their tests.
 pub fn registry() -> impl Iterator<Item = &'static OpSpec> {
@@ -30,6 +38,12 @@ pub fn registry() -> impl Iterator<Item = &'static OpSpec> {
         linear::SPECS,
         conv2d::SPECS,
         pool2d::SPECS,
+        softmax::SPECS,
+        norm::SPECS,
+        attention::SPECS,
+        dropout::SPECS,
+        losses::SPECS,
+        hinton_kd::SPECS,
     ]
     .into_iter()
     .flatten()

@@ -8,7 +8,8 @@ use crate::error::Result;
 use crate::tensor::Tensor;
 
 impl Tensor {
-    fn unary(&self, f: Unary) -> Result<Tensor> {
+    /// One of the functions of [`Unary`], which the methods below name.
+    pub fn unary(&self, f: Unary) -> Result<Tensor> {
         check::float(f.name(), "self", self)?;
         let x = self.detach();
         let y = self.backend().unary(f, &x)?;

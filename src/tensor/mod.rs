@@ -3,6 +3,7 @@
 mod device;
 mod dtype;
 pub(crate) mod history;
+pub mod io;
 pub mod pool;
 pub mod random;
 mod shape;

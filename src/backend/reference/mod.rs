@@ -5,8 +5,11 @@ mod conv2d;
 mod elementwise;
 mod layout;
 mod matmul;
+mod norm;
+mod optim;
 mod pool2d;
 mod random;
+mod softmax;
 
 use super::params::*;
 use super::Backend;
@@ -161,23 +164,23 @@ impl Backend for Reference {
     }
 
     fn softmax(&self, x: &Tensor, temperature: f64, log: bool) -> Result<Tensor> {
-        todo!()
+        Ok(with_real!(x, T => softmax::softmax::<T>(x, temperature, log)))
     }
 
     fn softmax_grad(&self, y: &Tensor, dy: &Tensor, temperature: f64, log: bool) -> Result<Tensor> {
-        todo!()
+        Ok(with_real!(y, T => softmax::softmax_grad::<T>(y, dy, temperature, log)))
     }
 
     fn cross_entropy(&self, p: CrossEntropy, logits: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor)> {
-        todo!()
+        Ok(with_real!(logits, T => softmax::cross_entropy::<T>(p, logits, labels)))
     }
 
     fn hinton_kd(&self, p: HintonKd, student: &Tensor, teacher: &Tensor, labels: &Tensor) -> Result<HintonKdOutput> {
-        todo!()
+        Ok(with_real!(student, T => softmax::hinton_kd::<T>(p, student, teacher, labels)))
     }
 
     fn batch_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<BatchNormOutput> {
-        todo!()
+        Ok(with_real!(x, T => norm::batch_norm::<T>(x, weight, bias, eps)))
     }
 
     fn batch_norm_grad(
@@ -188,11 +191,11 @@ impl Backend for Reference {
         mean: &Tensor,
         rstd: &Tensor,
     ) -> Result<[Tensor; 3]> {
-        todo!()
+        Ok(with_real!(x, T => norm::batch_norm_grad::<T>(x, weight, dy, mean, rstd)))
     }
 
     fn layer_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<[Tensor; 3]> {
-        todo!()
+        Ok(with_real!(x, T => norm::layer_norm::<T>(x, weight, bias, eps)))
     }
 
     fn layer_norm_grad(
@@ -203,19 +206,19 @@ impl Backend for Reference {
         mean: &Tensor,
         rstd: &Tensor,
     ) -> Result<[Tensor; 3]> {
-        todo!()
+        Ok(with_real!(x, T => norm::layer_norm_grad::<T>(x, weight, dy, mean, rstd)))
     }
 
     fn argmax(&self, x: &Tensor) -> Result<Tensor> {
-        todo!()
+        Ok(with_real!(x, T => softmax::argmax::<T>(x)))
     }
 
     fn sgd(&self, p: Sgd, param: &mut Tensor, grad: &Tensor, momentum: Option<&mut Tensor>) -> Result<()> {
-        todo!()
+        Ok(with_real!(param, T => optim::sgd::<T>(p, param, grad, momentum)))
     }
 
     fn adam(&self, p: Adam, param: &mut Tensor, grad: &Tensor, m: &mut Tensor, v: &mut Tensor) -> Result<()> {
-        todo!()
+        Ok(with_real!(param, T => optim::adam::<T>(p, param, grad, m, v)))
     }
 
     fn rmsprop(
@@ -226,14 +229,14 @@ impl Backend for Reference {
         v: &mut Tensor,
         momentum: Option<&mut Tensor>,
     ) -> Result<()> {
-        todo!()
+        Ok(with_real!(param, T => optim::rmsprop::<T>(p, param, grad, v, momentum)))
     }
 
     fn lerp(&self, acc: &mut Tensor, x: &Tensor, keep: f64) -> Result<()> {
-        todo!()
+        Ok(with_real!(acc, T => optim::lerp::<T>(acc, x, keep)))
     }
 
     fn sum_of_squares(&self, x: &Tensor) -> Result<f64> {
-        todo!()
+        Ok(with_real!(x, T => optim::sum_of_squares::<T>(x)))
     }
 }

@@ -1,0 +1,134 @@
+//! Architectures, one file each, and the registry that knows them by name.
+
+mod demo_student;
+mod demo_teacher;
+mod student_net;
+mod summary;
+mod teacher_net;
+
+pub use summary::{summarise, LayerSummary, ModelSummary};
+
+use crate::error::{Error, Result};
+use crate::nn::{load_state, Context, Init, Module, Sequential, Visitor};
+use crate::suggest::nearest;
+use crate::tensor::{Device, Rng, Tensor};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What a model is built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Channels, height and width of an input image.
+    pub input: [usize; 3],
+    /// Number of classes.
+    pub classes: usize,
+}
+
+/// An entry of the registry.
+pub struct Architecture {
+    /// The name on the command line and in checkpoints.
+    pub name: &'static str,
+    /// One line for listings.
+    pub about: &'static str,
+    /// The task it was designed for, used where no data set says otherwise.
+    pub default_task: Task,
+    /// The smallest image it can take, height and width.
+    pub smallest_input: [usize; 2],
+    build: fn(Task, &mut Init) -> Result<Sequential>,
+}
+
+/// All architectures. A new one is a file and a line here.
+pub const ARCHITECTURES: &[Architecture] =
+    &[teacher_net::ARCHITECTURE, student_net::ARCHITECTURE, demo_teacher::ARCHITECTURE, demo_student::ARCHITECTURE];
+
+/// The architecture with this name.
+///
+/// # Errors
+/// There is none; the error names the nearest.
+pub fn architecture(name: &str) -> Result<&'static Architecture> {
+    ARCHITECTURES.iter().find(|a| a.name == name).ok_or_else(|| {
+        let known: Vec<&str> = ARCHITECTURES.iter().map(|a| a.name).collect();
+        let hint = nearest(name, &known).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+        Error::argument("model", format!("unknown architecture `{name}`{hint} Known: {}", known.join(", ")))
+    })
+}
+
+/// A network for one task.
+pub struct Model {
+    architecture: &'static Architecture,
+    task: Task,
+    layers: Sequential,
+}
+
+impl Model {
+    /// A network with fresh weights drawn from `rng`.
+    ///
+    /// # Errors
+    /// The architecture is unknown, or the images are too small for it.
+    pub fn new(name: &str, task: Task, rng: Rng, device: Device) -> Result<Model> {
+        let architecture = architecture(name)?;
+        let [_, h, w] = task.input;
+        let [least_h, least_w] = architecture.smallest_input;
+        if h < least_h || w < least_w || task.input[0] == 0 || task.classes == 0 {
+            let reason = format!("{name} takes images of at least {least_h}×{least_w} pixels, found {:?}", task.input);
+            return Err(Error::argument("model", reason));
+        }
+        let layers = (architecture.build)(task, &mut Init::new(rng, device))?;
+        Ok(Model { architecture, task, layers })
+    }
+
+    /// The architecture's name.
+    pub fn name(&self) -> &'static str {
+        self.architecture.name
+    }
+
+    /// What the model was built for.
+    pub fn task(&self) -> Task {
+        self.task
+    }
+
+    /// The layers in order.
+    pub fn layers(&self) -> &Sequential {
+        &self.layers
+    }
+
+    /// The names of the feature taps, in order.
+    pub fn taps(&self) -> Vec<&'static str> {
+        self.layers.layers().iter().filter_map(|layer| layer.tap).collect()
+    }
+
+    /// Sets the weights from saved tensors; `path` is for messages.
+    ///
+    /// # Errors
+    /// The tensors are of another architecture: lists what is missing, unexpected and misshaped.
+    pub fn load_state(&self, saved: &BTreeMap<String, Tensor>, path: &Path) -> Result<()> {
+        load_state(self, saved).map_err(|mismatch| {
+            let name = self.name();
+            let next = "choose the architecture that it was made with (--teacher-model, --student-model or --model)";
+            Error::checkpoint(path, format!("does not fit {name}: {mismatch}; {next}"))
+        })
+    }
+}
+
+impl Module for Model {
+    fn forward(&self, x: &Tensor, cx: &mut Context) -> Result<Tensor> {
+        let shape = x.shape();
+        if shape.rank() != 4 || shape[1..] != self.task.input {
+            let [c, h, w] = self.task.input;
+            let (expected, found) = (format!("[n, {c}, {h}, {w}]"), format!("{shape:?}"));
+            return Err(Error::Shape { op: self.name(), arg: "images", expected, found });
+        }
+        self.layers.forward(x, cx)
+    }
+
+    fn visit(&self, visitor: &mut Visitor) {
+        self.layers.visit(visitor);
+    }
+
+    fn describe(&self) -> String {
+        self.name().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,45 @@
+//! Fully connected layers.
+
+use super::{Context, Init, Module, Parameter, Visitor};
+use crate::error::Result;
+use crate::tensor::Tensor;
+
+/// `y = x Wᵀ + b` for `x: [n, in]`, with ReLU fused in where asked for.
+pub struct Linear {
+    weight: Parameter,
+    bias: Parameter,
+    relu: bool,
+}
+
+impl Linear {
+    /// A layer from `inputs` to `outputs` features.
+    pub fn new(init: &mut Init, inputs: usize, outputs: usize) -> Result<Linear> {
+        let weight = init.kaiming_uniform([outputs, inputs], inputs)?;
+        Ok(Linear { weight, bias: init.kaiming_uniform([outputs], inputs)?, relu: false })
+    }
+
+    /// Applies ReLU to the output, in the same pass.
+    pub fn relu(mut self) -> Linear {
+        self.relu = true;
+        self
+    }
+}
+
+impl Module for Linear {
+    fn forward(&self, x: &Tensor, _: &mut Context) -> Result<Tensor> {
+        match self.relu {
+            true => x.linear_relu(&self.weight.get(), Some(&self.bias.get())),
+            false => x.linear(&self.weight.get(), Some(&self.bias.get())),
+        }
+    }
+
+    fn visit(&self, visitor: &mut Visitor) {
+        visitor.parameter("weight", &self.weight);
+        visitor.parameter("bias", &self.bias);
+    }
+
+    fn describe(&self) -> String {
+        let shape = *self.weight.get().shape();
+        format!("linear {} → {}{}", shape[1], shape[0], if self.relu { ", ReLU" } else { "" })
+    }
+}

@@ -1,0 +1,87 @@
+//! Normalisation layers.
+
+use super::{Context, Init, Module, Parameter, Visitor};
+use crate::backend;
+use crate::error::Result;
+use crate::tensor::Tensor;
+
+/// Batch normalisation over `[n, c, h, w]` (Ioffe & Szegedy 2015), eps 1e-5, momentum 0.1.
+pub struct BatchNorm2d {
+    weight: Parameter,
+    bias: Parameter,
+    running_mean: Parameter,
+    running_var: Parameter,
+}
+
+const EPS: f64 = 1e-5;
+const MOMENTUM: f64 = 0.1;
+
+impl BatchNorm2d {
+    /// For `channels` channels.
+    pub fn new(init: &mut Init, channels: usize) -> BatchNorm2d {
+        BatchNorm2d {
+            weight: init.constant([channels], 1.0),
+            bias: init.constant([channels], 0.0),
+            running_mean: init.constant_buffer([channels], 0.0),
+            running_var: init.constant_buffer([channels], 1.0),
+        }
+    }
+
+    /// `running ← (1 − momentum) · running + momentum · batch`; the variance is the unbiased one.
+    fn track(&self, mean: &Tensor, unbiased_var: &Tensor) -> Result<()> {
+        let backend = backend::of(mean.device());
+        self.running_mean.update(|running| backend.lerp(running, mean, 1.0 - MOMENTUM))?;
+        self.running_var.update(|running| backend.lerp(running, unbiased_var, 1.0 - MOMENTUM))
+    }
+}
+
+impl Module for BatchNorm2d {
+    fn forward(&self, x: &Tensor, cx: &mut Context) -> Result<Tensor> {
+        let (weight, bias) = (self.weight.get(), self.bias.get());
+        if !cx.is_training() {
+            return x.batch_norm_eval(&weight, &bias, &self.running_mean.get(), &self.running_var.get(), EPS);
+        }
+        let batch = x.batch_norm_train(&weight, &bias, EPS)?;
+        self.track(&batch.mean, &batch.unbiased_var)?;
+        Ok(batch.y)
+    }
+
+    fn visit(&self, visitor: &mut Visitor) {
+        visitor.parameter("weight", &self.weight);
+        visitor.parameter("bias", &self.bias);
+        visitor.buffer("running_mean", &self.running_mean);
+        visitor.buffer("running_var", &self.running_var);
+    }
+
+    fn describe(&self) -> String {
+        format!("batch norm, {} channels", self.weight.get().numel())
+    }
+}
+
+/// Layer normalisation over the last dimension (Ba et al. 2016), eps 1e-5.
+pub struct LayerNorm {
+    weight: Parameter,
+    bias: Parameter,
+}
+
+impl LayerNorm {
+    /// For rows of `width` numbers.
+    pub fn new(init: &mut Init, width: usize) -> LayerNorm {
+        LayerNorm { weight: init.constant([width], 1.0), bias: init.constant([width], 0.0) }
+    }
+}
+
+impl Module for LayerNorm {
+    fn forward(&self, x: &Tensor, _: &mut Context) -> Result<Tensor> {
+        x.layer_norm(&self.weight.get(), &self.bias.get(), EPS)
+    }
+
+    fn visit(&self, visitor: &mut Visitor) {
+        visitor.parameter("weight", &self.weight);
+        visitor.parameter("bias", &self.bias);
+    }
+
+    fn describe(&self) -> String {
+        format!("layer norm, {} wide", self.weight.get().numel())
+    }
+}
