@@ -1,6 +1,6 @@
 //! Reverse-mode automatic differentiation, eager and define-by-run.
 //!
-//! An op computes its output and hands it to [`record`] with a closure that turns the output's gradient into the gradients of
+//! An op computes its output and hands it to `record` with a closure that turns the output's gradient into the gradients of
 //! its inputs. [`Tensor::backward`] walks these closures from the loss back and returns [`Gradients`].
 
 mod gradients;

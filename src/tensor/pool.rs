@@ -155,7 +155,7 @@ mod tests {
     fn size_classes_waste_at_most_a_fifth() {
         for bytes in (1..100_000).step_by(7).chain([1 << 20, (1 << 20) + 1, 123_456_789]) {
             let class = size_class(bytes);
-            assert!(class >= bytes && class % ALIGNMENT == 0, "{bytes} → {class}");
+            assert!(class >= bytes && class.is_multiple_of(ALIGNMENT), "{bytes} → {class}");
             assert!(class - bytes <= (bytes / 4).max(ALIGNMENT), "{bytes} → {class}");
         }
     }

@@ -62,7 +62,8 @@ impl Backend for Reference {
     }
 
     fn add_assign(&self, acc: &mut Tensor, x: &Tensor) -> Result<()> {
-        Ok(with_real!(acc, T => elementwise::add_assign::<T>(acc, x)))
+        with_real!(acc, T => elementwise::add_assign::<T>(acc, x));
+        Ok(())
     }
 
     fn dropout(&self, x: &Tensor, p: f64, rng: Rng) -> Result<Tensor> {
@@ -214,11 +215,13 @@ impl Backend for Reference {
     }
 
     fn sgd(&self, p: Sgd, param: &mut Tensor, grad: &Tensor, momentum: Option<&mut Tensor>) -> Result<()> {
-        Ok(with_real!(param, T => optim::sgd::<T>(p, param, grad, momentum)))
+        with_real!(param, T => optim::sgd::<T>(p, param, grad, momentum));
+        Ok(())
     }
 
     fn adam(&self, p: Adam, param: &mut Tensor, grad: &Tensor, m: &mut Tensor, v: &mut Tensor) -> Result<()> {
-        Ok(with_real!(param, T => optim::adam::<T>(p, param, grad, m, v)))
+        with_real!(param, T => optim::adam::<T>(p, param, grad, m, v));
+        Ok(())
     }
 
     fn rmsprop(
@@ -229,11 +232,13 @@ impl Backend for Reference {
         v: &mut Tensor,
         momentum: Option<&mut Tensor>,
     ) -> Result<()> {
-        Ok(with_real!(param, T => optim::rmsprop::<T>(p, param, grad, v, momentum)))
+        with_real!(param, T => optim::rmsprop::<T>(p, param, grad, v, momentum));
+        Ok(())
     }
 
     fn lerp(&self, acc: &mut Tensor, x: &Tensor, keep: f64) -> Result<()> {
-        Ok(with_real!(acc, T => optim::lerp::<T>(acc, x, keep)))
+        with_real!(acc, T => optim::lerp::<T>(acc, x, keep));
+        Ok(())
     }
 
     fn sum_of_squares(&self, x: &Tensor) -> Result<f64> {

@@ -1,8 +1,9 @@
 //! Elementwise kernels and the sums that go with them. Plain loops, vectorised by the compiler for each instruction set.
 
-use super::isa::{self, Isa};
+use super::isa::{self, Isa, Kernel};
 use super::parallel::{elements_ns, for_each, for_each_chunk, Disjoint, CHUNK};
 use super::scratch::take;
+use super::simd::Simd;
 use super::vector;
 
 /// Columns in one task of a column sum.
@@ -16,8 +17,25 @@ fn zip(x: &[f32], y: &mut [f32], f: impl Fn(f32, f32) -> f32 + Sync) {
     for_each_chunk(x.len(), |range| {
         // SAFETY: each task has its own range.
         let y = unsafe { y.range(range.clone()) };
-        isa.vectorise(|| y.iter_mut().zip(&x[range]).for_each(|(y, &x)| *y = f(x, *y)));
+        isa.run(Zip { x: &x[range], y, f: &f });
     });
+}
+
+struct Zip<'a, F> {
+    x: &'a [f32],
+    y: &'a mut [f32],
+    f: &'a F,
+}
+
+impl<F: Fn(f32, f32) -> f32> Kernel for Zip<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        for (y, &x) in self.y.iter_mut().zip(self.x) {
+            *y = (self.f)(x, *y);
+        }
+    }
 }
 
 /// `x[i] = f(x[i])`.
@@ -28,8 +46,24 @@ fn map(x: &mut [f32], f: impl Fn(f32) -> f32 + Sync) {
     for_each_chunk(len, |range| {
         // SAFETY: each task has its own range.
         let x = unsafe { x.range(range) };
-        isa.vectorise(|| x.iter_mut().for_each(|x| *x = f(*x)));
+        isa.run(Map { x, f: &f });
     });
+}
+
+struct Map<'a, F> {
+    x: &'a mut [f32],
+    f: &'a F,
+}
+
+impl<F: Fn(f32) -> f32> Kernel for Map<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        for x in self.x {
+            *x = (self.f)(*x);
+        }
+    }
 }
 
 /// `y = max(x, 0)`; NaN stays NaN.

@@ -1,6 +1,6 @@
 //! Matrix products `C = A·B`, with transposed operands, accumulation, bias and ReLU.
 //!
-//! `B` is packed once into panels of 16 or 32 columns; `A` is read in place through the tables of [`super::tile`]. A task
+//! `B` is packed once into panels of 16 or 32 columns; `A` is read in place through the tables of `super::tile`. A task
 //! is one panel times a band of rows, its result passes through a buffer in L1 where bias and ReLU are applied. A single
 //! row (batch-1 inference) would not repay the packing and goes to a matrix-vector kernel bound by memory.
 

@@ -4,6 +4,9 @@
 //! panics when they disagree with the geometry: shapes are validated with a proper error before a kernel is called.
 //! Work is split by shape alone, never by the number of threads, so results are bit-equal for any thread pool.
 
+// Loops over registers are written with their indices, like the formulas they compute.
+#![allow(clippy::needless_range_loop)]
+
 pub mod conv;
 pub mod elementwise;
 pub mod gemm;

@@ -132,7 +132,9 @@ impl Correlation {
             usize::try_from(at).ok().filter(|&at| at < self.padded[axis])
         };
         // The stored columns that land inside, and where the first of them does.
-        let Some(first) = (0..width).find(|&x| inside(1, x).is_some()) else { return };
+        let Some(first) = (0..width).find(|&x| inside(1, x).is_some()) else {
+            return;
+        };
         let last = (first..width).take_while(|&x| inside(1, x).is_some()).last().unwrap_or(first);
         let left = inside(1, first).unwrap_or(0);
         if height * width == 0 {
@@ -178,10 +180,13 @@ impl Filters {
         Filters::pack(isa, plan, |group, outputs, lanes, panel| {
             for channel in 0..plan.channels {
                 let filter = &weights[((group * plan.channels + channel) * plan.outputs + outputs.start) * taps..];
-                for (tap, row) in panel[channel * taps * lanes..].chunks_exact_mut(lanes).take(taps).enumerate() {
-                    for (output, to) in row[..outputs.len()].iter_mut().enumerate() {
-                        *to = filter[output * taps + taps - 1 - tap];
-                    }
+                let panel = &mut panel[channel * taps * lanes..][..taps * lanes];
+                transpose(isa, [outputs.len(), taps], (filter, taps), (panel, lanes));
+                let (mut front, mut back) = (0, taps - 1);
+                while front < back {
+                    let (head, tail) = panel.split_at_mut(back * lanes);
+                    head[front * lanes..][..lanes].swap_with_slice(&mut tail[..lanes]);
+                    (front, back) = (front + 1, back - 1);
                 }
             }
         })

@@ -57,11 +57,9 @@ impl Blocked {
         block * self.lanes..self.channels.min((block + 1) * self.lanes)
     }
 
-    /// Offsets of the nine taps from the top left pixel under the filter.
-    pub fn taps(&self, conv: &Conv2d) -> [usize; TAPS] {
-        std::array::from_fn(|tap| {
-            (tap / 3 * conv.dilation[0] * self.padded[1] + tap % 3 * conv.dilation[1]) * self.lanes
-        })
+    /// Distance of vertically and of horizontally adjacent taps.
+    pub fn tap_step(&self, conv: &Conv2d) -> [usize; 2] {
+        [conv.dilation[0] * self.padded[1] * self.lanes, conv.dilation[1] * self.lanes]
     }
 
     /// Copies image `x`, `[c, h, w]`, into place `image` of a buffer whose padding is zero.

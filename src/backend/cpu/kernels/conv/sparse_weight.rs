@@ -160,16 +160,16 @@ impl Kernel for GatherPlanes<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let taps = self.layout.taps(self.conv);
+        let tap_step = self.layout.tap_step(self.conv);
         let filter_len = TAPS * self.layout.lanes;
         for block in 0..self.layout.blocks() {
             let planes = self.blocked.as_ptr().add(block * self.layout.block_len());
             for output in 0..self.conv.c_out {
                 let sums = self.sums.as_mut_ptr().add((block * self.conv.c_out + output) * filter_len);
                 if self.layout.lanes == S::LANES {
-                    gather::<S, 1>(planes, taps, self.winners.of(output), sums);
+                    gather::<S, 1>(planes, tap_step, self.winners.of(output), sums);
                 } else {
-                    gather::<S, 2>(planes, taps, self.winners.of(output), sums);
+                    gather::<S, 2>(planes, tap_step, self.winners.of(output), sums);
                 }
             }
         }
@@ -179,7 +179,7 @@ impl Kernel for GatherPlanes<'_> {
 #[inline(always)]
 unsafe fn gather<S: Simd, const NV: usize>(
     planes: *const f32,
-    taps: [usize; TAPS],
+    [down, right]: [usize; 2],
     (offsets, gradients): (&[usize], &[f32]),
     sums: *mut f32,
 ) {
@@ -187,7 +187,7 @@ unsafe fn gather<S: Simd, const NV: usize>(
     for (&offset, &gradient) in offsets.iter().zip(gradients) {
         let gradient = S::splat(gradient);
         for tap in 0..TAPS {
-            let pixel = planes.add(offset + taps[tap]);
+            let pixel = planes.add(offset + tap / 3 * down + tap % 3 * right);
             for v in 0..NV {
                 acc[tap][v] = S::fma(gradient, S::load(pixel.add(v * S::LANES)), acc[tap][v]);
             }
@@ -218,10 +218,14 @@ impl Kernel for GatherRows<'_> {
             for lane in (0..self.lanes).step_by(S::LANES) {
                 let rows = self.rows.as_ptr().add(lane);
                 let mut acc = [S::zero(); CHAINS];
-                for (offsets, gradients) in offsets.chunks(CHAINS).zip(gradients.chunks(CHAINS)) {
-                    for (acc, (&offset, &gradient)) in acc.iter_mut().zip(offsets.iter().zip(gradients)) {
-                        *acc = S::fma(S::splat(gradient), S::load(rows.add(offset)), *acc);
+                let (mut offsets, mut gradients) = (offsets.chunks_exact(CHAINS), gradients.chunks_exact(CHAINS));
+                for (offsets, gradients) in (&mut offsets).zip(&mut gradients) {
+                    for i in 0..CHAINS {
+                        acc[i] = S::fma(S::splat(gradients[i]), S::load(rows.add(offsets[i])), acc[i]);
                     }
+                }
+                for (&offset, &gradient) in offsets.remainder().iter().zip(gradients.remainder()) {
+                    acc[0] = S::fma(S::splat(gradient), S::load(rows.add(offset)), acc[0]);
                 }
                 let at = sums.as_mut_ptr().add(lane);
                 let acc = S::add(S::add(acc[0], acc[1]), S::add(acc[2], acc[3]));
