@@ -6,6 +6,7 @@
 pub mod autograd;
 pub mod backend;
 pub mod conformance;
+pub mod data;
 pub mod distill;
 mod error;
 pub mod models;

@@ -1,0 +1,229 @@
+//! Batches: shuffled by seed, prepared by a thread in the background.
+
+use super::augment::{beta, AugmentConfig};
+use super::dataset::unit;
+use super::Dataset;
+use crate::error::{Error, Result};
+use crate::tensor::{Device, Rng, Tensor};
+use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// How batches are made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LoaderConfig {
+    /// Images a batch; the last one of an epoch may be smaller.
+    pub batch_size: usize,
+    /// Determines order and augmentation.
+    pub seed: u64,
+    /// Random changes to the images.
+    pub augment: AugmentConfig,
+}
+
+/// Batches that are prepared ahead of the one in use.
+const PREFETCH: usize = 3;
+/// Streams of random numbers of a loader.
+const ORDER: u64 = 101;
+const AUGMENT: u64 = 102;
+const MIXUP: u64 = 103;
+
+/// Makes batches of a data set.
+pub struct Loader {
+    data: Arc<Dataset>,
+    config: LoaderConfig,
+}
+
+/// Some images and their labels.
+#[derive(Debug)]
+pub struct Batch {
+    /// Which images of the data set these are.
+    pub index: Vec<u32>,
+    /// `[n, c, h, w]`, on the CPU.
+    pub images: Tensor,
+    /// The class of each image.
+    pub labels: Vec<i32>,
+    /// With mixup, what each image was mixed with.
+    pub mix: Option<Mix>,
+}
+
+/// The other half of a mixture.
+#[derive(Debug)]
+pub struct Mix {
+    /// The classes of the images mixed in.
+    pub labels: Vec<i32>,
+    /// The share of the first image; `1 − lambda` is the other's.
+    pub lambda: f64,
+}
+
+impl Loader {
+    /// A loader over `data`.
+    ///
+    /// # Errors
+    /// A batch size of 0, or augmentation out of range.
+    pub fn new(data: Arc<Dataset>, config: LoaderConfig) -> Result<Loader> {
+        if config.batch_size == 0 {
+            return Err(Error::argument("batch-size", "must be at least 1, found 0"));
+        }
+        config.augment.validate(data.height, data.width)?;
+        Ok(Loader { data, config })
+    }
+
+    /// The images.
+    pub fn dataset(&self) -> &Dataset {
+        &self.data
+    }
+
+    /// Steps of an epoch; the last batch may be smaller than the others.
+    pub fn batches_per_epoch(&self) -> usize {
+        self.data.len().div_ceil(self.config.batch_size)
+    }
+
+    /// The batches of an epoch from number `first` on. The order is a function of the seed and the epoch.
+    pub fn epoch_from(&self, epoch: u64, first: usize) -> Epoch {
+        let maker = BatchMaker { data: self.data.clone(), config: self.config.clone(), epoch };
+        let (sender, receiver) = sync_channel(PREFETCH);
+        let worker = std::thread::spawn(move || maker.run(first, &sender));
+        Epoch { receiver: Some(receiver), worker: Some(worker) }
+    }
+}
+
+/// The batches of one epoch, while a thread prepares the next ones.
+pub struct Epoch {
+    receiver: Option<Receiver<Batch>>,
+    worker: Option<JoinHandle<()>>,
+}
+
+impl Iterator for Epoch {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Result<Batch>> {
+        if let Ok(batch) = self.receiver.as_ref()?.recv() {
+            return Some(Ok(batch));
+        }
+        self.receiver = None;
+        let failed = self.worker.take()?.join().is_err();
+        failed.then(|| Err(Error::argument("loader", "the thread that prepares batches failed; see its message above")))
+    }
+}
+
+impl Drop for Epoch {
+    /// Stops the thread: it cannot send any more, and ends.
+    fn drop(&mut self) {
+        self.receiver = None;
+        if let Some(worker) = self.worker.take() {
+            // A panic of the thread was reported when it happened, and nobody wants its batches now.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// Prepares the batches of one epoch.
+struct BatchMaker {
+    data: Arc<Dataset>,
+    config: LoaderConfig,
+    epoch: u64,
+}
+
+impl BatchMaker {
+    fn run(&self, first: usize, sender: &SyncSender<Batch>) {
+        let order = self.rng(ORDER).sequence().permutation(self.data.len());
+        for (number, index) in order.chunks(self.config.batch_size).enumerate().skip(first) {
+            if sender.send(self.batch(number, index)).is_err() {
+                return; // Nobody wants the rest.
+            }
+        }
+    }
+
+    fn rng(&self, stream: u64) -> Rng {
+        Rng::new(self.config.seed, stream).derive(self.epoch)
+    }
+
+    fn batch(&self, number: usize, index: &[u32]) -> Batch {
+        let len = self.data.image_len();
+        let labels: Vec<i32> = index.iter().map(|&i| self.data.labels[i as usize]).collect();
+        let mut random = self.rng(MIXUP).derive(number as u64).sequence();
+        let mix = (self.config.augment.mixup > 0.0).then(|| beta(self.config.augment.mixup, &mut random));
+        let partners = random.permutation(index.len());
+        let [c, h, w] = self.data.image_shape();
+        let images = Tensor::build([index.len(), c, h, w].into(), Device::Cpu, |images: &mut [f32]| {
+            for (image, &i) in images.chunks_mut(len).zip(index) {
+                self.prepare(image, i);
+            }
+            if let Some(lambda) = mix {
+                let others: Vec<f32> = images.to_vec();
+                for (image, &partner) in images.chunks_mut(len).zip(&partners) {
+                    let other = &others[partner as usize * len..][..len];
+                    for (x, y) in image.iter_mut().zip(other) {
+                        *x = lambda as f32 * *x + (1.0 - lambda as f32) * y;
+                    }
+                }
+            }
+        });
+        let mix = mix.map(|lambda| Mix { labels: partners.iter().map(|&p| labels[p as usize]).collect(), lambda });
+        Batch { index: index.to_vec(), images, labels, mix }
+    }
+
+    /// One image as numbers in [0, 1], augmented.
+    fn prepare(&self, image: &mut [f32], i: u32) {
+        for (x, &pixel) in image.iter_mut().zip(self.data.image(i as usize)) {
+            *x = unit(pixel);
+        }
+        if self.config.augment.is_active() {
+            let mut random = self.rng(AUGMENT).derive(u64::from(i)).sequence();
+            self.config.augment.apply(image, self.data.height, self.data.width, &mut random);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loader(augment: AugmentConfig) -> Loader {
+        let images = (0..10 * 16).map(|i| i as u8).collect();
+        let labels = (0..10).map(|i| i % 2).collect();
+        let data = Dataset::new("toy", [1, 4, 4], images, labels, vec!["even".into(), "odd".into()]).unwrap();
+        Loader::new(Arc::new(data), LoaderConfig { batch_size: 4, seed: 3, augment }).unwrap()
+    }
+
+    fn epoch(loader: &Loader, number: u64, first: usize) -> Vec<(Vec<u32>, Vec<f32>, Vec<i32>)> {
+        let batches = loader.epoch_from(number, first).map(Result::unwrap);
+        batches.map(|b| (b.index, b.images.to_vec().unwrap(), b.labels)).collect()
+    }
+
+    #[test]
+    fn an_epoch_shows_every_image_once_and_keeps_the_last_partial_batch() {
+        let loader = loader(AugmentConfig::default());
+        let batches = epoch(&loader, 0, 0);
+        assert_eq!(batches.iter().map(|b| b.0.len()).collect::<Vec<_>>(), [4, 4, 2]);
+        assert_eq!(loader.batches_per_epoch(), 3);
+        let mut seen: Vec<u32> = batches.iter().flat_map(|b| b.0.clone()).collect();
+        for (index, images, labels) in &batches {
+            for ((&i, image), &label) in index.iter().zip(images.chunks(16)).zip(labels) {
+                assert_eq!(label, i as i32 % 2);
+                assert_eq!(image[1], unit(i as u8 * 16 + 1));
+            }
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (0..10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn order_and_augmentation_depend_on_seed_and_epoch_alone() {
+        let loader = loader(AugmentConfig { shift: 1.0, mixup: 0.5, ..Default::default() });
+        assert_eq!(epoch(&loader, 5, 0), epoch(&loader, 5, 0));
+        assert_ne!(epoch(&loader, 5, 0), epoch(&loader, 6, 0));
+        assert_eq!(epoch(&loader, 5, 0)[1..], epoch(&loader, 5, 1)[..], "starting later gives the same batches");
+    }
+
+    #[test]
+    fn an_epoch_that_is_dropped_early_leaves_no_thread() {
+        let loader = loader(AugmentConfig::default());
+        let data = loader.data.clone();
+        let mut epoch = loader.epoch_from(0, 0);
+        epoch.next().unwrap().unwrap();
+        drop(epoch);
+        drop(loader);
+        assert_eq!(Arc::strong_count(&data), 1);
+    }
+}

@@ -1,0 +1,15 @@
+//! Data sets: where they come from, what they hold, and how they reach the model.
+
+mod augment;
+mod dataset;
+pub mod digits;
+pub mod download;
+pub mod idx;
+mod load;
+mod loader;
+pub mod sources;
+
+pub use augment::AugmentConfig;
+pub use dataset::{Dataset, Splits};
+pub use load::load;
+pub use loader::{Batch, Epoch, Loader, LoaderConfig, Mix};
