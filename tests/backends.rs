@@ -219,4 +219,74 @@ proptest! {
             });
         }
     }
+
+    #[test]
+    fn rows(n in extent(), width in extent(), temperature in 0.5f64..8.0, seed: u64) {
+        let logits = || normal(&[n, width], seed).affine(3.0, 0.0).unwrap();
+        for log in [false, true] {
+            check("softmax", &[logits(), normal(&[n, width], seed ^ 1)], |backend, t| {
+                let y = backend.softmax(&t[0], temperature, log).unwrap();
+                vec![backend.softmax_grad(&y, &t[1], temperature, log).unwrap(), y]
+            });
+        }
+        let labels = index(n, width, seed);
+        let p = CrossEntropy { label_smoothing: 0.1 };
+        check("cross_entropy", &[logits(), labels.clone()], |backend, t| {
+            let (loss, grad) = backend.cross_entropy(p, &t[0], &t[1]).unwrap();
+            vec![loss, grad]
+        });
+        let p = HintonKd { temperature, hard_weight: 0.3, soft_weight: 0.7 };
+        check("hinton_kd", &[logits(), normal(&[n, width], seed ^ 2), labels], |backend, t| {
+            let HintonKdOutput { total, hard, soft, grad } = backend.hinton_kd(p, &t[0], &t[1], &t[2]).unwrap();
+            vec![total, hard, soft, grad]
+        });
+        check("argmax", &[logits()], |backend, t| vec![backend.argmax(&t[0]).unwrap()]);
+    }
+
+    #[test]
+    fn normalisation(n in 2usize..40, c in extent(), side in 1usize..12, seed: u64) {
+        let shape = [n, c, side, side];
+        let inputs = |weights: usize, shape: &[usize]| {
+            let x = normal(shape, seed).affine(2.0, 3.0).unwrap();
+            [x, normal(&[weights], seed ^ 1), normal(&[weights], seed ^ 2), normal(shape, seed ^ 3)]
+        };
+        check("batch_norm", &inputs(c, &shape), |backend, t| {
+            let BatchNormOutput { y, mean, var, rstd } = backend.batch_norm(&t[0], &t[1], &t[2], 1e-5).unwrap();
+            let [dx, dw, db] = backend.batch_norm_grad(&t[0], &t[1], &t[3], &mean, &rstd).unwrap();
+            vec![y, mean, var, rstd, dx, dw, db]
+        });
+        check("layer_norm", &inputs(c + 1, &[n, side, c + 1]), |backend, t| {
+            let [y, mean, rstd] = backend.layer_norm(&t[0], &t[1], &t[2], 1e-1).unwrap();
+            let [dx, dw, db] = backend.layer_norm_grad(&t[0], &t[1], &t[3], &mean, &rstd).unwrap();
+            vec![y, mean, rstd, dx, dw, db]
+        });
+    }
+
+    #[test]
+    fn optimisers(n in 1usize..40_000, flag: bool, momentum in prop_oneof![Just(0.0), Just(0.9)], seed: u64) {
+        let inputs = [normal(&[n], seed), normal(&[n], seed ^ 1), normal(&[n], seed ^ 2), positive(&[n], seed ^ 3, 0.1)];
+        let sgd = |first_step| Sgd { lr: 0.1, momentum, nesterov: flag && momentum > 0.0, weight_decay: 0.01, first_step };
+        let adam = |step| Adam { lr: 0.01, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.02, decoupled: flag, step };
+        let rmsprop = RmsProp { lr: 0.01, alpha: 0.9, eps: 1e-3, weight_decay: 0.01, momentum };
+        check("two steps of sgd", &inputs, |backend, t| {
+            let (mut param, mut buffer) = (t[0].clone(), (momentum > 0.0).then(|| t[2].clone()));
+            for first_step in [true, false] {
+                backend.sgd(sgd(first_step), &mut param, &t[1], buffer.as_mut()).unwrap();
+            }
+            [param].into_iter().chain(buffer).collect()
+        });
+        check("adam", &inputs, |backend, t| {
+            let (mut param, mut m, mut v) = (t[0].clone(), t[2].clone(), t[3].clone());
+            backend.adam(adam(3), &mut param, &t[1], &mut m, &mut v).unwrap();
+            vec![param, m, v]
+        });
+        check("rmsprop, lerp, sum_of_squares", &inputs, |backend, t| {
+            let (mut param, mut v, mut buffer) = (t[0].clone(), t[3].clone(), (momentum > 0.0).then(|| t[2].clone()));
+            backend.rmsprop(rmsprop, &mut param, &t[1], &mut v, buffer.as_mut()).unwrap();
+            let mut mean = t[0].clone();
+            backend.lerp(&mut mean, &t[1], 0.9).unwrap();
+            let squares = Tensor::scalar(backend.sum_of_squares(&t[0]).unwrap(), t[0].device());
+            [param, v, mean, squares].into_iter().chain(buffer).collect()
+        });
+    }
 }

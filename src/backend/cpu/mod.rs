@@ -6,6 +6,7 @@
 mod elementwise;
 pub mod kernels;
 mod layout;
+mod norm;
 mod walk;
 
 use super::params::*;
@@ -268,7 +269,8 @@ impl Backend for Cpu {
     }
 
     fn batch_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<BatchNormOutput> {
-        Reference.batch_norm(x, weight, bias, eps)
+        reference_unless_f32!(x, batch_norm(x, weight, bias, eps));
+        Ok(norm::batch_norm(x, weight, bias, eps))
     }
 
     fn batch_norm_grad(
@@ -279,11 +281,13 @@ impl Backend for Cpu {
         mean: &Tensor,
         rstd: &Tensor,
     ) -> Result<[Tensor; 3]> {
-        Reference.batch_norm_grad(x, weight, dy, mean, rstd)
+        reference_unless_f32!(x, batch_norm_grad(x, weight, dy, mean, rstd));
+        Ok(norm::batch_norm_grad(x, weight, dy, mean, rstd))
     }
 
     fn layer_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<[Tensor; 3]> {
-        Reference.layer_norm(x, weight, bias, eps)
+        reference_unless_f32!(x, layer_norm(x, weight, bias, eps));
+        Ok(norm::layer_norm(x, weight, bias, eps))
     }
 
     fn layer_norm_grad(
@@ -294,7 +298,8 @@ impl Backend for Cpu {
         mean: &Tensor,
         rstd: &Tensor,
     ) -> Result<[Tensor; 3]> {
-        Reference.layer_norm_grad(x, weight, dy, mean, rstd)
+        reference_unless_f32!(x, layer_norm_grad(x, weight, dy, mean, rstd));
+        Ok(norm::layer_norm_grad(x, weight, dy, mean, rstd))
     }
 
     fn argmax(&self, x: &Tensor) -> Result<Tensor> {
