@@ -42,6 +42,10 @@ pub enum Error {
     #[error("{0}")]
     NonFinite(String),
 
+    /// Results differ from what they are checked against.
+    #[error("conformance: {0}")]
+    Conformance(String),
+
     /// The user pressed Ctrl-C; everything was saved.
     #[error("interrupted: {0}")]
     Interrupted(String),

@@ -5,6 +5,7 @@
 
 pub mod autograd;
 pub mod backend;
+pub mod cli;
 pub mod conformance;
 pub mod data;
 pub mod distill;
@@ -13,8 +14,11 @@ pub mod models;
 pub mod nn;
 pub mod ops;
 pub mod optim;
+pub mod pipeline;
+pub mod report;
 mod suggest;
 pub mod tensor;
+pub mod train;
 
 pub use error::{Error, Result};
 pub use tensor::{DType, Device, Shape, Tensor};

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `kdengine` binary.
+
+fn main() -> std::process::ExitCode {
+    kdengine::cli::main()
+}

@@ -2,11 +2,11 @@
 
 use super::digits::{generate, DigitsConfig};
 use super::idx::read_splits;
-use super::sources::{default_folder, source, SOURCES};
+use super::sources::{default_folder, source, Source, SOURCES};
 use super::Splits;
 use crate::error::{Error, Result};
 use crate::suggest::nearest;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The embedded data set.
 const DIGITS: &str = "digits";
@@ -22,17 +22,13 @@ pub fn load(spec: &str, data_dir: Option<&Path>) -> Result<Splits> {
     if let Some(source) = source(spec) {
         let root = data_dir.map_or_else(default_folder, Path::to_path_buf);
         let classes = source.classes.iter().map(|class| class.to_string()).collect();
-        let holds = |folder: &Path| {
-            source.files.iter().any(|f| folder.join(f.name).exists() || folder.join(f.unzipped()).exists())
-        };
-        let folders = [root.join(spec), root.clone()];
-        return match folders.iter().find(|folder| holds(folder)) {
-            Some(folder) => read_splits(folder, spec, Some(classes)),
+        return match find_source(source, &root) {
+            Some(folder) => read_splits(&folder, spec, Some(classes)),
             None => {
                 let next = format!(
                     "run `kdengine data get {spec}`, or say where its files are with --data-dir or KDENGINE_DATA"
                 );
-                Err(Error::data(&folders[0], format!("{spec} is not here; {next}")))
+                Err(Error::data(&root.join(spec), format!("{spec} is not here; {next}")))
             }
         };
     }
@@ -45,4 +41,12 @@ pub fn load(spec: &str, data_dir: Option<&Path>) -> Result<Splits> {
     let hint = nearest(spec, &known).map(|n| format!("did you mean `{n}`? ")).unwrap_or_default();
     let reason = format!("`{spec}` is neither a folder nor a known data set; {hint}known: {}", known.join(", "));
     Err(Error::argument("data", reason))
+}
+
+/// The folder that holds a known data set: `root/NAME`, or `root` itself.
+pub fn find_source(source: &Source, root: &Path) -> Option<PathBuf> {
+    let holds = |folder: &PathBuf| {
+        source.files.iter().any(|f| folder.join(f.name).exists() || folder.join(f.unzipped()).exists())
+    };
+    [root.join(source.name), root.to_path_buf()].into_iter().find(holds)
 }

@@ -11,5 +11,5 @@ pub mod sources;
 
 pub use augment::AugmentConfig;
 pub use dataset::{Dataset, Splits};
-pub use load::load;
+pub use load::{find_source, load};
 pub use loader::{Batch, Epoch, Loader, LoaderConfig, Mix};

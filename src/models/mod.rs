@@ -58,6 +58,7 @@ pub struct Model {
     architecture: &'static Architecture,
     task: Task,
     layers: Sequential,
+    normalisation: Vec<[f32; 2]>,
 }
 
 impl Model {
@@ -74,7 +75,7 @@ impl Model {
             return Err(Error::argument("model", reason));
         }
         let layers = (architecture.build)(task, &mut Init::new(rng, device))?;
-        Ok(Model { architecture, task, layers })
+        Ok(Model { architecture, task, layers, normalisation: Vec::new() })
     }
 
     /// The architecture's name.
@@ -85,6 +86,29 @@ impl Model {
     /// What the model was built for.
     pub fn task(&self) -> Task {
         self.task
+    }
+
+    /// Mean and deviation of each input channel, which are subtracted from and divided out of every image; empty for none.
+    pub fn normalisation(&self) -> &[[f32; 2]] {
+        &self.normalisation
+    }
+
+    /// The same model for images that it normalises by these means and deviations.
+    pub fn normalising(self, normalisation: Vec<[f32; 2]>) -> Model {
+        Model { normalisation, ..self }
+    }
+
+    /// The images as the first layer wants them.
+    fn normalise(&self, x: &Tensor) -> Result<Tensor> {
+        if self.normalisation.is_empty() {
+            return Ok(x.clone());
+        }
+        let shape = [self.normalisation.len(), 1, 1];
+        let vector = |k: usize| {
+            let values: Vec<f32> = self.normalisation.iter().map(|moments| moments[k]).collect();
+            Ok::<Tensor, Error>(Tensor::from_slice(&values, shape, x.device())?.to_dtype(x.dtype()))
+        };
+        x.sub(&vector(0)?)?.div(&vector(1)?)
     }
 
     /// The layers in order.
@@ -118,7 +142,7 @@ impl Module for Model {
             let (expected, found) = (format!("[n, {c}, {h}, {w}]"), format!("{shape:?}"));
             return Err(Error::Shape { op: self.name(), arg: "images", expected, found });
         }
-        self.layers.forward(x, cx)
+        self.layers.forward(&self.normalise(x)?, cx)
     }
 
     fn visit(&self, visitor: &mut Visitor) {

@@ -1,0 +1,113 @@
+//! The subcommands: what each is called, what its help says, and where it is carried out.
+
+use super::{args, check, data, models, output, runs};
+use crate::error::Result;
+use crate::pipeline::Stages;
+use clap::{value_parser, Arg, ArgAction, ArgMatches, Command};
+use std::path::PathBuf;
+
+const ABOUT: &str = "Knowledge distillation in one binary: train a teacher, distil students, compare them honestly";
+
+const AFTER_HELP: &str = "\
+Examples:
+  kdengine run                                     the whole pipeline on the embedded data set, in two minutes
+  kdengine data get mnist && kdengine run --data mnist
+  kdengine run --data mnist --train-limit 2000 --epochs 40 --teacher-epochs 10 --seeds 5
+  kdengine summary teacher_net
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (everything is saved; go on with --resume).";
+
+/// Commands that are stages of a run: name, what it does, the stages.
+const RUNS: [(&str, &str, Stages); 6] = [
+    (
+        "run",
+        "The whole notebook: teacher, distilled and baseline students, comparison, sweep, ablation, report",
+        Stages::ALL,
+    ),
+    (
+        "train",
+        "Train one model on labels alone (--teacher-model names it)",
+        Stages { distil: false, baseline: false, sweep: false, ablation: false },
+    ),
+    (
+        "distill",
+        "Distil students from a teacher (--teacher FILE, or trained first)",
+        Stages { distil: true, baseline: false, sweep: false, ablation: false },
+    ),
+    (
+        "compare",
+        "Distilled against baseline students over --seeds, with a paired test",
+        Stages { distil: true, baseline: true, sweep: false, ablation: false },
+    ),
+    (
+        "sweep",
+        "One distilled student for each of --sweep-temperatures",
+        Stages { distil: false, baseline: true, sweep: true, ablation: false },
+    ),
+    (
+        "ablate",
+        "Soft targets only, labels only, both, and other weights",
+        Stages { distil: false, baseline: false, sweep: false, ablation: true },
+    ),
+];
+
+/// The whole command line.
+pub fn command() -> Command {
+    let runs = RUNS.map(|(name, about, _)| args::with_run_options(Command::new(name).about(about)));
+    Command::new("kdengine")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(ABOUT)
+        .after_help(AFTER_HELP)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .arg(global_flag("verbose", Some('v'), "say more").conflicts_with("quiet"))
+        .arg(global_flag("quiet", Some('q'), "say nothing but results and errors"))
+        .arg(global_flag("json", None, "print results as JSON"))
+        .subcommands(runs)
+        .subcommand(models::eval_command())
+        .subcommand(models::predict_command())
+        .subcommand(models::summary_command())
+        .subcommand(data::command())
+        .subcommand(check::gradcheck_command())
+        .subcommand(check::conformance_command())
+}
+
+fn global_flag(name: &'static str, short: Option<char>, help: &'static str) -> Arg {
+    let arg = Arg::new(name).long(name).help(help).action(ArgAction::SetTrue).global(true);
+    match short {
+        Some(short) => arg.short(short),
+        None => arg,
+    }
+}
+
+/// Carries out what was asked for.
+pub fn dispatch(matches: &ArgMatches) -> Result<()> {
+    let (name, matches) = matches.subcommand().expect("clap requires a subcommand");
+    output::set_verbosity(match (matches.get_flag("quiet"), matches.get_flag("verbose")) {
+        (true, _) => 0,
+        (_, true) => 2,
+        _ => 1,
+    });
+    if let Some((_, _, stages)) = RUNS.iter().find(|(run, ..)| *run == name) {
+        return runs::run(name, *stages, matches);
+    }
+    match name {
+        "eval" => models::eval(matches),
+        "predict" => models::predict(matches),
+        "summary" => models::summary(matches),
+        "data" => data::run(matches),
+        "gradcheck" => check::gradcheck(matches),
+        "conformance" => check::conformance(matches),
+        other => unreachable!("clap knows no subcommand {other}"),
+    }
+}
+
+/// `--device NAME`, for the commands that are not runs.
+pub fn device_arg() -> Arg {
+    Arg::new("device").long("device").value_name("NAME").default_value("cpu").help("cpu or reference")
+}
+
+/// A file or folder that a command needs.
+pub fn path_arg(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).value_name(value).help(help).required(true).value_parser(value_parser!(PathBuf))
+}

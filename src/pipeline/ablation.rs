@@ -1,0 +1,30 @@
+//! What each term of the loss is worth: labels only, soft targets only, both, and other weights.
+
+use super::session::{Session, StudentPlan, Teacher};
+use crate::error::Result;
+use crate::report::AblationRow;
+
+/// Trains the ablation's students and puts their accuracies into the summary.
+pub(super) fn ablate(session: &mut Session, teacher: &Teacher) -> Result<()> {
+    let base = StudentPlan { epochs: session.config.ablation_epochs, ..session.student_plan() };
+    let plan = |hard_weight, soft_weight| StudentPlan { hard_weight, soft_weight, ..base };
+    let mut rows = vec![
+        ("labels only".to_string(), base.on_labels_alone()),
+        ("soft targets only".to_string(), plan(0.0, 1.0)),
+        ("both".to_string(), base),
+    ];
+    for &soft in &session.config.ablation_weights {
+        // Without the rounding, 1 − 0.9 would be written as 0.09999999999999998.
+        let hard = ((1.0 - soft) * 1e9).round() / 1e9;
+        rows.push((format!("soft {soft}"), plan(hard, soft)));
+    }
+    let mut results = Vec::new();
+    for (name, plan) in rows {
+        let job = format!("ablate-{}", name.replace(' ', "-"));
+        let (_, result) = session.student(&job, plan, teacher)?;
+        let StudentPlan { hard_weight, soft_weight, .. } = plan;
+        results.push(AblationRow { name, hard_weight, soft_weight, accuracy: result.accuracy() });
+    }
+    session.summary.ablation = results;
+    Ok(())
+}

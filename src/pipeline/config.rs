@@ -1,0 +1,227 @@
+//! Every number of a run, resolved. Field names, configuration keys and command-line flags are the same words.
+
+use crate::data::AugmentConfig;
+use crate::distill::Hinton;
+use crate::error::{Error, Result};
+use crate::optim::{OptimizerConfig, Schedule};
+use crate::suggest::nearest;
+use crate::tensor::Device;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use toml::{Table, Value};
+
+/// A run's configuration; see [`crate::pipeline::options`] for what each value means.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)] // each field is documented once, in `options`
+pub struct RunConfig {
+    pub data: String,
+    pub data_dir: Option<PathBuf>,
+    pub train_limit: usize,
+    pub normalize: bool,
+    pub shift: f64,
+    pub rotate: f64,
+    pub crop: usize,
+    pub flip: bool,
+    pub cutout: usize,
+    pub mixup: f64,
+
+    pub teacher_model: String,
+    pub student_model: String,
+    pub teacher: Option<PathBuf>,
+
+    pub epochs: usize,
+    pub teacher_epochs: usize,
+    pub batch_size: usize,
+    pub eval_batch_size: usize,
+    pub optimizer: String,
+    pub lr: f64,
+    pub momentum: f64,
+    pub weight_decay: f64,
+    pub schedule: String,
+    pub warmup_epochs: f64,
+    pub clip_norm: Option<f64>,
+
+    pub temperature: f64,
+    pub hard_weight: f64,
+    pub soft_weight: f64,
+
+    pub sweep_temperatures: Vec<f64>,
+    pub sweep_epochs: usize,
+    pub ablation_weights: Vec<f64>,
+    pub ablation_epochs: usize,
+    pub soft_temperatures: Vec<f64>,
+
+    pub seed: u64,
+    pub seeds: usize,
+    pub device: String,
+    pub threads: usize,
+}
+
+impl RunConfig {
+    /// The notebook's values.
+    fn notebook(data: &str) -> RunConfig {
+        RunConfig {
+            data: data.to_string(),
+            data_dir: None,
+            train_limit: 0,
+            normalize: false,
+            shift: 0.0,
+            rotate: 0.0,
+            crop: 0,
+            flip: false,
+            cutout: 0,
+            mixup: 0.0,
+            teacher_model: "teacher_net".to_string(),
+            student_model: "student_net".to_string(),
+            teacher: None,
+            epochs: 10,
+            teacher_epochs: 10,
+            batch_size: 128,
+            eval_batch_size: 1000,
+            optimizer: "adam".to_string(),
+            lr: 1e-3,
+            momentum: 0.9,
+            weight_decay: 0.0,
+            schedule: "constant".to_string(),
+            warmup_epochs: 0.0,
+            clip_norm: None,
+            temperature: 3.0,
+            hard_weight: 0.5,
+            soft_weight: 0.5,
+            sweep_temperatures: vec![1.0, 2.0, 3.0, 5.0, 10.0],
+            sweep_epochs: 5,
+            ablation_weights: vec![0.1, 0.3, 0.7, 0.9],
+            ablation_epochs: 5,
+            soft_temperatures: vec![1.0, 3.0, 10.0],
+            seed: 0,
+            seeds: 1,
+            device: "cpu".to_string(),
+            threads: 0,
+        }
+    }
+
+    /// The defaults for a data set: the notebook's, shorter for the embedded `digits`.
+    pub fn defaults(data: &str) -> RunConfig {
+        let notebook = RunConfig::notebook(data);
+        match data {
+            "digits" => {
+                RunConfig { epochs: 4, teacher_epochs: 4, sweep_epochs: 3, ablation_epochs: 3, seeds: 3, ..notebook }
+            }
+            _ => notebook,
+        }
+    }
+
+    /// Defaults, then the configuration file, then the command line: the last one that names a value wins.
+    ///
+    /// # Errors
+    /// An unknown key (names the nearest known one), a value of the wrong type, or one out of its range.
+    pub fn resolve(file: Table, command_line: Table) -> Result<RunConfig> {
+        let mut given = file;
+        given.extend(command_line);
+        let data = given.get("data").and_then(Value::as_str).unwrap_or("digits");
+        let mut table = Table::try_from(RunConfig::defaults(data)).expect("defaults are plain values");
+        let known: Vec<&str> = super::options::OPTIONS.iter().map(|option| option.name).collect();
+        if let Some(unknown) = given.keys().find(|key| !known.contains(&key.as_str())) {
+            let hint = nearest(unknown, &known).map(|n| format!("did you mean `{n}`?"));
+            let hint = hint.unwrap_or_else(|| format!("known keys: {}", known.join(", ")));
+            return Err(Error::Config(format!("unknown key `{unknown}`; {hint}")));
+        }
+        if let Some(epochs) = given.get("epochs") {
+            table.insert("teacher-epochs".to_string(), epochs.clone());
+        }
+        table.extend(given);
+        let table = table.into_iter().map(|(key, value)| (key.clone(), widen(&key, value))).collect::<Table>();
+        let config: RunConfig =
+            table.try_into().map_err(|e: toml::de::Error| Error::Config(e.to_string().trim().replace('\n', " ")))?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The file form.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a configuration is plain values")
+    }
+
+    /// Checks every range.
+    fn validate(&self) -> Result<()> {
+        let positive = [
+            ("epochs", self.epochs),
+            ("teacher-epochs", self.teacher_epochs),
+            ("batch-size", self.batch_size),
+            ("eval-batch-size", self.eval_batch_size),
+            ("seeds", self.seeds),
+            ("sweep-epochs", self.sweep_epochs),
+            ("ablation-epochs", self.ablation_epochs),
+        ];
+        if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(Error::argument(*name, "must be at least 1, found 0"));
+        }
+        if !(self.lr > 0.0 && self.lr.is_finite()) {
+            return Err(Error::argument("lr", format!("must be above 0, found {}; 0.001 is usual for adam", self.lr)));
+        }
+        for (name, value) in [("weight-decay", self.weight_decay), ("warmup-epochs", self.warmup_epochs)] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(Error::argument(name, format!("must be 0 or more, found {value}")));
+            }
+        }
+        if !(0.0..1.0).contains(&self.momentum) {
+            return Err(Error::argument("momentum", format!("must be in [0, 1), found {}", self.momentum)));
+        }
+        if self.clip_norm.is_some_and(|norm| !(norm > 0.0 && norm.is_finite())) {
+            return Err(Error::argument("clip-norm", "must be above 0"));
+        }
+        Hinton::new(self.temperature, self.hard_weight, self.soft_weight)?;
+        for &t in self.sweep_temperatures.iter().chain(&self.soft_temperatures) {
+            Hinton::new(t, 1.0, 1.0)?;
+        }
+        for &weight in &self.ablation_weights {
+            if !(0.0..=1.0).contains(&weight) {
+                return Err(Error::argument("ablation-weights", format!("must be in [0, 1], found {weight}")));
+            }
+        }
+        crate::models::architecture(&self.teacher_model)?;
+        crate::models::architecture(&self.student_model)?;
+        self.optimizer_config()?;
+        self.schedule(1, 1)?;
+        self.device()?;
+        Ok(())
+    }
+
+    /// Random changes to training images.
+    pub fn augmentation(&self) -> AugmentConfig {
+        let RunConfig { shift, rotate, crop, flip, cutout, mixup, .. } = *self;
+        AugmentConfig { shift, rotate, crop, flip, cutout, mixup }
+    }
+
+    /// The device to compute on.
+    pub fn device(&self) -> Result<Device> {
+        self.device.parse()
+    }
+
+    /// The optimiser of every job.
+    pub fn optimizer_config(&self) -> Result<OptimizerConfig> {
+        OptimizerConfig::named(&self.optimizer, self.momentum, self.weight_decay)
+    }
+
+    /// The learning rates of a job of `epochs` epochs of `steps_per_epoch` steps.
+    pub fn schedule(&self, epochs: usize, steps_per_epoch: usize) -> Result<Schedule> {
+        let total = (epochs * steps_per_epoch).max(1) as u64;
+        let warmup = (self.warmup_epochs * steps_per_epoch as f64).round() as u64;
+        Schedule::named(&self.schedule, self.lr, total, warmup)
+    }
+}
+
+/// Whole numbers are fine where a fraction could stand.
+fn widen(key: &str, value: Value) -> Value {
+    use super::options::{Kind, OPTIONS};
+    let kind = OPTIONS.iter().find(|option| option.name == key).map(|option| option.kind);
+    match (kind, value) {
+        (Some(Kind::Number), Value::Integer(n)) => Value::Float(n as f64),
+        (Some(Kind::Numbers), Value::Array(list)) => {
+            let widened = list.into_iter().map(|v| v.as_integer().map_or(v, |n| Value::Float(n as f64)));
+            Value::Array(widened.collect())
+        }
+        (_, value) => value,
+    }
+}

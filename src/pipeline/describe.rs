@@ -1,0 +1,45 @@
+//! What a report says about the run as a whole: machine, data, settings.
+
+use super::RunConfig;
+use crate::data::Dataset;
+use crate::report::{DataSummary, Picture, Summary};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// A summary in which nothing was found out yet.
+pub(super) fn new_summary(command: &str, config: &RunConfig, train: &Dataset, test: &Dataset, out: &Path) -> Summary {
+    let threads = rayon::current_num_threads();
+    let facts = [
+        ("version", concat!("kdengine ", env!("CARGO_PKG_VERSION")).to_string()),
+        ("processor", processor()),
+        ("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
+        ("device", config.device.clone()),
+        ("threads", threads.to_string()),
+        ("command line", std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
+    ];
+    Summary {
+        command: command.to_string(),
+        run: out.display().to_string(),
+        environment: facts.into_iter().map(|(key, value)| (key.to_string(), value)).collect::<BTreeMap<_, _>>(),
+        config: config.to_toml(),
+        data: DataSummary {
+            name: test.name.clone(),
+            train: train.len(),
+            test: test.len(),
+            classes: test.classes.clone(),
+        },
+        ..Summary::default()
+    }
+}
+
+/// The processor's name where the system tells it.
+fn processor() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split(':').nth(1));
+    name.map_or("unknown".to_string(), |name| name.trim().to_string())
+}
+
+/// A test image for the report.
+pub(super) fn picture(data: &Dataset, index: usize) -> Picture {
+    Picture { size: [data.height, data.width], channels: data.channels, pixels: data.image(index).to_vec() }
+}

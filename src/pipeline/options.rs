@@ -1,0 +1,140 @@
+//! The one table of options: command-line flags, configuration keys, help and documentation all come from here.
+
+/// What kind of value an option takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Words.
+    Text,
+    /// A file or folder.
+    Path,
+    /// A whole number, 0 or more.
+    Count,
+    /// A number.
+    Number,
+    /// Numbers, separated by commas on the command line.
+    Numbers,
+    /// On or off.
+    Switch,
+}
+
+/// Under which heading an option stands in the help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// What is learned from.
+    Data,
+    /// What is trained.
+    Models,
+    /// How it is trained.
+    Training,
+    /// What the student learns from the teacher.
+    Distillation,
+    /// What is varied.
+    Studies,
+    /// Where and how it runs.
+    Execution,
+}
+
+impl Group {
+    /// The heading.
+    pub fn heading(self) -> &'static str {
+        match self {
+            Group::Data => "Data",
+            Group::Models => "Models",
+            Group::Training => "Training",
+            Group::Distillation => "Distillation",
+            Group::Studies => "Studies",
+            Group::Execution => "Execution",
+        }
+    }
+}
+
+/// One option.
+pub struct RunOption {
+    /// Flag (`--name`) and configuration key.
+    pub name: &'static str,
+    /// What stands for the value in the help.
+    pub value: &'static str,
+    /// What kind of value it takes.
+    pub kind: Kind,
+    /// Where it stands in the help.
+    pub group: Group,
+    /// What it does, with its default.
+    pub help: &'static str,
+}
+
+const fn option(group: Group, name: &'static str, value: &'static str, kind: Kind, help: &'static str) -> RunOption {
+    RunOption { name, value, kind, group, help }
+}
+
+use Group::*;
+use Kind::*;
+
+/// All options of a run.
+pub const OPTIONS: &[RunOption] = &[
+    option(
+        Data,
+        "data",
+        "NAME|DIR",
+        Text,
+        "digits (embedded), mnist, fashion-mnist, kmnist, or a folder of IDX files [digits]",
+    ),
+    option(Data, "data-dir", "DIR", Path, "where data sets are kept [$KDENGINE_DATA, else the cache folder]"),
+    option(
+        Data,
+        "train-limit",
+        "N",
+        Count,
+        "train students on N random images only; the teacher still sees all [0: all]",
+    ),
+    option(Data, "normalize", "", Switch, "subtract the training set's mean and divide by its deviation [off]"),
+    option(Data, "shift", "PIXELS", Number, "augmentation: random shift of up to so many pixels [0]"),
+    option(Data, "rotate", "DEGREES", Number, "augmentation: random rotation of up to so many degrees [0]"),
+    option(Data, "crop", "PIXELS", Count, "augmentation: random crop after padding by so many pixels [0]"),
+    option(Data, "flip", "", Switch, "augmentation: random horizontal flip [off]"),
+    option(Data, "cutout", "PIXELS", Count, "augmentation: blank a random square of this side [0]"),
+    option(Data, "mixup", "ALPHA", Number, "augmentation: mix pairs of images, share ~ Beta(α, α) [0: off]"),
+    option(Models, "teacher-model", "NAME", Text, "the teacher's architecture [teacher_net]"),
+    option(Models, "student-model", "NAME", Text, "the student's architecture [student_net]"),
+    option(Models, "teacher", "FILE", Path, "use this trained teacher (.safetensors) instead of training one"),
+    option(Training, "epochs", "N", Count, "passes over the training set for each student [10; digits 4]"),
+    option(Training, "teacher-epochs", "N", Count, "the same for the teacher [as --epochs]"),
+    option(Training, "batch-size", "N", Count, "images a training step [128]"),
+    option(Training, "eval-batch-size", "N", Count, "images an evaluation step [1000]"),
+    option(Training, "optimizer", "NAME", Text, "sgd, adam, adamw or rmsprop [adam]"),
+    option(Training, "lr", "RATE", Number, "learning rate [0.001]"),
+    option(Training, "momentum", "M", Number, "momentum of sgd and rmsprop, in [0, 1) [0.9]"),
+    option(Training, "weight-decay", "W", Number, "weight decay [0]"),
+    option(
+        Training,
+        "schedule",
+        "NAME",
+        Text,
+        "learning rate over time: constant, step, multi-step, cosine, one-cycle or linear [constant]",
+    ),
+    option(Training, "warmup-epochs", "N", Number, "epochs of linear warm-up before cosine [0]"),
+    option(Training, "clip-norm", "NORM", Number, "limit the gradient's global norm [off]"),
+    option(Distillation, "temperature", "T", Number, "softens the teacher's answers; above 0 [3]"),
+    option(Distillation, "hard-weight", "W", Number, "weight of the cross-entropy with the labels [0.5]"),
+    option(Distillation, "soft-weight", "W", Number, "weight of T²·KL from the teacher [0.5]"),
+    option(Studies, "sweep-temperatures", "T,…", Numbers, "temperatures of the sweep [1,2,3,5,10]"),
+    option(Studies, "sweep-epochs", "N", Count, "epochs of each student of the sweep [5; digits 3]"),
+    option(
+        Studies,
+        "ablation-weights",
+        "W,…",
+        Numbers,
+        "soft weights to try besides 0, --soft-weight and 1; hard = 1 − soft [0.1,0.3,0.7,0.9]",
+    ),
+    option(Studies, "ablation-epochs", "N", Count, "epochs of each student of the ablation [5; digits 3]"),
+    option(Studies, "soft-temperatures", "T,…", Numbers, "temperatures at which soft targets are shown [1,3,10]"),
+    option(
+        Studies,
+        "seeds",
+        "N",
+        Count,
+        "repeat distilled and baseline students with N seeds, for mean ± sd and a paired test [1; digits 3]",
+    ),
+    option(Execution, "seed", "N", Count, "determines everything that is random [0]"),
+    option(Execution, "device", "NAME", Text, "cpu, or reference (slow, for checks) [cpu]"),
+    option(Execution, "threads", "N", Count, "threads to compute with; results do not depend on it [0: all]"),
+];

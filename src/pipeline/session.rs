@@ -1,0 +1,218 @@
+//! An open run: its data, its folder, and how to train what it needs.
+
+use super::RunConfig;
+use crate::data::{self, Dataset, Loader, LoaderConfig, Splits};
+use crate::distill::{HardLabels, Hinton, Method};
+use crate::error::{Error, Result};
+use crate::models::{Model, Task};
+use crate::report::{self, Summary};
+use crate::tensor::io::write_atomically;
+use crate::tensor::{Device, Rng};
+use crate::train::{
+    fit, load_model, streams, Job, JobResult, MetricsLog, Progress, RunDir, Setting, StepRecord, TeacherLogits,
+};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The teacher of a run.
+pub struct Teacher {
+    /// The frozen network.
+    pub model: Arc<Model>,
+    /// How it was trained; `None` if it came from a file.
+    pub result: Option<JobResult>,
+    /// The file that it is in.
+    pub file: PathBuf,
+}
+
+/// An open run.
+pub struct Session<'a> {
+    /// Every value that the run uses.
+    pub config: RunConfig,
+    /// What the report will say.
+    pub summary: Summary,
+    /// The images that models are compared on.
+    pub test: Dataset,
+    pub(super) device: Device,
+    pub(super) run: RunDir,
+    pub(super) progress: &'a mut dyn Progress,
+    pub(super) started: Instant,
+    log: MetricsLog,
+    /// All training images, for the teacher.
+    all: Arc<Dataset>,
+    /// The students' images: all, or the random subset of `--train-limit`.
+    limited: Arc<Dataset>,
+    /// Known as soon as the first student needs it.
+    teacher_logits: Option<TeacherLogits>,
+}
+
+impl<'a> Session<'a> {
+    /// Loads the data and opens the run's folder.
+    ///
+    /// # Errors
+    /// The data cannot be read, the folder cannot be written, or `resume` continues a run with other settings.
+    pub fn open(
+        command: &str,
+        config: RunConfig,
+        out: &Path,
+        resume: bool,
+        progress: &'a mut dyn Progress,
+    ) -> Result<Self> {
+        let started = Instant::now();
+        let device = config.device()?;
+        progress.stage(&format!("loading {}", config.data));
+        let Splits { train, test } = data::load(&config.data, config.data_dir.as_deref())?;
+        let run = RunDir::open(out, resume)?;
+        match resume {
+            true => check_unchanged(&config, &run.config_path())?,
+            false => write_atomically(&run.config_path(), config.to_toml().as_bytes())?,
+        }
+        let log = MetricsLog::open(&run.metrics_path(), run.metrics_bytes()?)?;
+        let train = Arc::new(train);
+        let subset = match config.train_limit {
+            0 => train.clone(),
+            limit => Arc::new(train.limit(limit, Rng::new(config.seed, streams::SUBSET))?),
+        };
+        config.augmentation().validate(train.height, train.width)?;
+        let summary = super::describe::new_summary(command, &config, &subset, &test, out);
+        let (all, limited) = (train, subset);
+        Ok(Session { config, summary, test, device, run, progress, started, log, all, limited, teacher_logits: None })
+    }
+
+    /// Trains the teacher on all images, or reads it from the file that was given.
+    pub fn teacher(&mut self) -> Result<Teacher> {
+        let architecture = self.config.teacher_model.clone();
+        if let Some(file) = self.config.teacher.clone() {
+            let task = Task { input: self.test.image_shape(), classes: self.test.classes.len() };
+            let model = load_model(&file, Some(&architecture), task, self.device)?;
+            return Ok(Teacher { model: Arc::new(model), result: None, file });
+        }
+        let (epochs, seed) = (self.config.teacher_epochs, self.config.seed);
+        let loader = self.loader(&self.all, seed)?;
+        let job = self.job("teacher", &architecture, Box::new(HardLabels), epochs, seed, &loader)?;
+        let setting = Setting { loader: &loader, test: &self.test, teacher: None, run: &self.run, device: self.device };
+        let (model, result) = fit(&job, setting, &mut self.log, self.progress)?;
+        Ok(Teacher { model: Arc::new(model), result: Some(result), file: self.run.model_path("teacher") })
+    }
+
+    /// Trains a student. Students with the same seed start from the same weights and see the same batches.
+    pub fn student(&mut self, name: &str, plan: StudentPlan, teacher: &Teacher) -> Result<(Model, JobResult)> {
+        let method = plan.method()?;
+        if method.needs_teacher() && self.teacher_logits.is_none() {
+            self.teacher_logits = Some(self.ask_teacher(teacher)?);
+        }
+        let architecture = self.config.student_model.clone();
+        let loader = self.loader(&self.limited, plan.seed)?;
+        let job = self.job(name, &architecture, method, plan.epochs, plan.seed, &loader)?;
+        let setting = Setting {
+            loader: &loader,
+            test: &self.test,
+            teacher: self.teacher_logits.as_ref(),
+            run: &self.run,
+            device: self.device,
+        };
+        fit(&job, setting, &mut self.log, self.progress)
+    }
+
+    /// The steps of a job, as the metrics log has them.
+    pub fn steps(&mut self, job: &str) -> Result<Vec<StepRecord>> {
+        self.log.sync()?;
+        MetricsLog::read(&self.run.metrics_path(), job)
+    }
+
+    /// Writes the report of what is known so far, and returns its path.
+    pub fn write_report(&mut self) -> Result<PathBuf> {
+        let seconds = self.started.elapsed().as_secs_f64();
+        self.summary.environment.insert("wall time".to_string(), format!("{seconds:.1} s"));
+        report::write(self.run.path(), &self.summary)
+    }
+
+    fn loader(&self, data: &Arc<Dataset>, seed: u64) -> Result<Loader> {
+        let config = LoaderConfig { batch_size: self.config.batch_size, seed, augment: self.config.augmentation() };
+        Loader::new(data.clone(), config)
+    }
+
+    /// The plan of the student that the configuration describes.
+    pub fn student_plan(&self) -> StudentPlan {
+        let RunConfig { temperature, hard_weight, soft_weight, epochs, seed, .. } = self.config;
+        StudentPlan { temperature, hard_weight, soft_weight, epochs, seed }
+    }
+
+    fn ask_teacher(&mut self, teacher: &Teacher) -> Result<TeacherLogits> {
+        if self.config.augmentation().is_active() {
+            return Ok(TeacherLogits::Online(teacher.model.clone()));
+        }
+        let (batch, folder) = (self.config.eval_batch_size, self.run.path());
+        TeacherLogits::cached(&teacher.model, &self.limited, batch, folder, self.device, self.progress)
+    }
+
+    fn job(
+        &self,
+        name: &str,
+        model: &str,
+        method: Box<dyn Method>,
+        epochs: usize,
+        seed: u64,
+        loader: &Loader,
+    ) -> Result<Job> {
+        Ok(Job {
+            name: name.to_string(),
+            model: model.to_string(),
+            method,
+            epochs,
+            eval_batch_size: self.config.eval_batch_size,
+            optimizer: self.config.optimizer_config()?,
+            schedule: self.config.schedule(epochs, loader.batches_per_epoch())?,
+            clip_norm: self.config.clip_norm,
+            seed,
+            normalisation: if self.config.normalize { self.all.moments() } else { Vec::new() },
+        })
+    }
+}
+
+/// What distinguishes one student from another.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StudentPlan {
+    /// T of the soft term.
+    pub temperature: f64,
+    /// Weight of the labels.
+    pub hard_weight: f64,
+    /// Weight of the teacher; 0 trains on labels alone.
+    pub soft_weight: f64,
+    /// Passes over the training set.
+    pub epochs: usize,
+    /// Determines initial weights, batch order and dropout.
+    pub seed: u64,
+}
+
+impl StudentPlan {
+    /// The same student without the teacher.
+    pub fn on_labels_alone(self) -> StudentPlan {
+        StudentPlan { hard_weight: 1.0, soft_weight: 0.0, ..self }
+    }
+
+    fn method(self) -> Result<Box<dyn Method>> {
+        match self.soft_weight == 0.0 && self.hard_weight == 1.0 {
+            true => Ok(Box::new(HardLabels)),
+            false => Ok(Box::new(Hinton::new(self.temperature, self.hard_weight, self.soft_weight)?)),
+        }
+    }
+}
+
+/// A run is continued with the settings that it was started with; only the number of threads may change.
+fn check_unchanged(config: &RunConfig, saved: &Path) -> Result<()> {
+    let text = fs::read_to_string(saved).map_err(|e| Error::io("read", saved, e))?;
+    let now: toml::Table = config.to_toml().parse().expect("just written");
+    let before: toml::Table =
+        text.parse().map_err(|_| Error::data(saved, "is damaged; restore it or start a new run"))?;
+    let keys = now.keys().chain(before.keys());
+    match keys.into_iter().find(|key| *key != "threads" && now.get(*key) != before.get(*key)) {
+        None => Ok(()),
+        Some(key) => {
+            let show = |table: &toml::Table| table.get(key).map_or("unset".to_string(), |value| value.to_string());
+            let reason = format!("is {} now but was {} when the run began; leave it out", show(&now), show(&before));
+            Err(Error::argument(format!("resume: {key}"), format!("{reason}, or start a new run")))
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What a run found out, as a table, as plots, and as a page that opens in any browser.
+
+mod chart;
+mod html;
+mod plots;
+mod statistics;
+mod summary;
+mod table;
+mod words;
+
+pub use statistics::{mcnemar, mean, paired_t_test, standard_deviation};
+pub use summary::*;
+pub use table::results_text;
+pub use words::verdict;
+
+use crate::error::{Error, Result};
+use crate::tensor::io::write_atomically;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Writes `summary.json`, `report.html` and `plots/*.svg` into a run's folder, and returns the page's path.
+///
+/// # Errors
+/// The folder cannot be written.
+pub fn write(folder: &Path, summary: &Summary) -> Result<PathBuf> {
+    let json = serde_json::to_vec_pretty(summary).expect("plain values");
+    write_atomically(&folder.join("summary.json"), &json)?;
+    let plots = plots::all(summary);
+    let plots_folder = folder.join("plots");
+    fs::create_dir_all(&plots_folder).map_err(|e| Error::io("create the folder", &plots_folder, e))?;
+    for plot in &plots {
+        write_atomically(&plots_folder.join(format!("{}.svg", plot.name)), plot.standalone().as_bytes())?;
+    }
+    let page = folder.join("report.html");
+    write_atomically(&page, html::page(summary, &plots).as_bytes())?;
+    Ok(page)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! Which plots a summary has.
+
+use super::chart::{bars, confusion, LineChart, Mark, Series};
+use super::summary::{LossPoint, Role, Summary};
+
+/// Steps over which the loss is averaged.
+const WINDOW: usize = 50;
+/// More raw points than this are thinned out for drawing: lowest and highest of each stretch are kept.
+const DRAWN: usize = 1500;
+
+/// A plot and what it is called.
+pub(super) struct Plot {
+    /// The file's name, without `.svg`.
+    pub(super) name: String,
+    /// Over the plot on the page.
+    pub(super) heading: String,
+    /// The picture; its colours come from the page's style sheet.
+    pub(super) svg: String,
+}
+
+/// Colours of text and lines, for light and dark ground.
+pub(super) const STYLE: &str = "svg text{font-family:system-ui,sans-serif;fill:#24292f}\
+svg .tick{font-size:12px;fill:#57606a}svg .label{font-size:13px}svg .count{font-size:10px}\
+svg .grid{stroke:#8c959f;stroke-opacity:.25}svg .cell{stroke:#8c959f;stroke-opacity:.25}\
+@media(prefers-color-scheme:dark){svg text{fill:#e6edf3}svg .tick{fill:#9ea7b3}}";
+
+impl Plot {
+    /// The picture as a file of its own.
+    pub(super) fn standalone(&self) -> String {
+        let end_of_title = self.svg.find("</title>").map_or(0, |at| at + "</title>".len());
+        let (head, rest) = self.svg.split_at(end_of_title);
+        format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{head}<style>{STYLE}</style>{rest}\n")
+    }
+}
+
+/// Every plot for which there are numbers, in the order of the page.
+pub(super) fn all(summary: &Summary) -> Vec<Plot> {
+    let mut plots = Vec::new();
+    let mut add = |name: &str, heading: &str, svg: String| {
+        plots.push(Plot { name: name.to_string(), heading: heading.to_string(), svg });
+    };
+    if !summary.distillation.is_empty() {
+        add("distillation-loss", "Distillation loss", distillation_loss(&summary.distillation));
+        add("loss-terms", "Hard and soft terms", loss_terms(&summary.distillation));
+    }
+    if summary.models.iter().any(|m| !m.history.is_empty()) {
+        add("accuracy", "Accuracy per epoch", accuracy_per_epoch(summary));
+    }
+    if !summary.sweep.is_empty() {
+        add("temperature", "Effect of the temperature", temperature(summary));
+    }
+    if !summary.ablation.is_empty() {
+        let values: Vec<_> = summary.ablation.iter().map(|row| (row.name.clone(), row.accuracy)).collect();
+        add(
+            "ablation",
+            "Soft targets, labels, both",
+            bars("Accuracy by what is learned from", "%", &values, [760.0, 300.0], false),
+        );
+    }
+    for (i, target) in summary.soft_targets.iter().enumerate() {
+        for (t, distribution) in &target.distributions {
+            let values: Vec<_> = summary.data.classes.iter().cloned().zip(distribution.iter().copied()).collect();
+            let label = summary.data.classes.get(target.label).map_or("?", String::as_str);
+            let title = format!("T = {t} (label: {label})");
+            add(&format!("soft-targets-{}-t{t}", i + 1), "", bars(&title, "", &values, [330.0, 210.0], true));
+        }
+    }
+    for model in &summary.models {
+        let name = model.role.name();
+        add(
+            &format!("confusion-{name}"),
+            "",
+            confusion(&format!("{name}, {:.2} %", model.accuracy), &model.confusion, &summary.data.classes),
+        );
+    }
+    plots
+}
+
+fn distillation_loss(points: &[LossPoint]) -> String {
+    let raw: Vec<(f64, f64)> = points.iter().map(|p| (p.step as f64, p.total)).collect();
+    let series = vec![
+        Series { name: "each step".to_string(), points: thin(&raw), mark: Mark::Faint },
+        Series { name: format!("moving average of {WINDOW}"), points: thin(&moving_average(&raw)), mark: Mark::Line },
+    ];
+    LineChart { title: "Distillation loss", x_label: "step", y_label: "loss", series, categorical_x: false }.svg()
+}
+
+fn loss_terms(points: &[LossPoint]) -> String {
+    let series = |name: &str, of: fn(&LossPoint) -> f64| {
+        let raw: Vec<(f64, f64)> = points.iter().map(|p| (p.step as f64, of(p))).collect();
+        Series { name: name.to_string(), points: thin(&moving_average(&raw)), mark: Mark::Line }
+    };
+    let series = vec![series("hard: cross-entropy", |p| p.hard), series("soft: T² · KL", |p| p.soft)];
+    LineChart {
+        title: "Terms of the distillation loss",
+        x_label: "step",
+        y_label: "moving average",
+        series,
+        categorical_x: false,
+    }
+    .svg()
+}
+
+fn accuracy_per_epoch(summary: &Summary) -> String {
+    let trained = summary.models.iter().filter(|m| !m.history.is_empty());
+    let series = trained.map(|m| Series {
+        name: m.role.name().to_string(),
+        points: m.history.iter().enumerate().map(|(i, &accuracy)| ((i + 1) as f64, accuracy)).collect(),
+        mark: Mark::Dots,
+    });
+    let series = series.collect();
+    LineChart {
+        title: "Accuracy per epoch",
+        x_label: "epoch",
+        y_label: "test accuracy, %",
+        series,
+        categorical_x: true,
+    }
+    .svg()
+}
+
+fn temperature(summary: &Summary) -> String {
+    let points = summary.sweep.iter().map(|p| (p.temperature, p.accuracy)).collect();
+    let mut series = vec![Series { name: "distilled".to_string(), points, mark: Mark::Dots }];
+    for model in summary.models.iter().filter(|m| m.role != Role::Distilled) {
+        let name = format!("{} ({} epochs)", model.role.name(), model.history.len());
+        let name = if model.history.is_empty() { model.role.name().to_string() } else { name };
+        series.push(Series { name, points: vec![(f64::NAN, model.accuracy)], mark: Mark::Reference });
+    }
+    // The height of a reference line counts for the range; its place along x does not.
+    for s in series.iter_mut().filter(|s| s.mark == Mark::Reference) {
+        s.points[0].0 = summary.sweep[0].temperature;
+    }
+    LineChart {
+        title: "Accuracy by temperature",
+        x_label: "temperature",
+        y_label: "test accuracy, %",
+        series,
+        categorical_x: true,
+    }
+    .svg()
+}
+
+/// The mean of each window, at the window's last step.
+fn moving_average(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let window = WINDOW.min(points.len());
+    points
+        .windows(window.max(1))
+        .map(|w| (w[w.len() - 1].0, w.iter().map(|p| p.1).sum::<f64>() / w.len() as f64))
+        .collect()
+}
+
+/// At most about [`DRAWN`] points: the lowest and the highest of each stretch.
+fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    if points.len() <= DRAWN {
+        return points.to_vec();
+    }
+    let stretch = points.len().div_ceil(DRAWN / 2);
+    let extremes = points.chunks(stretch).flat_map(|chunk| {
+        let by = |a: &&(f64, f64), b: &&(f64, f64)| a.1.total_cmp(&b.1);
+        let mut pair = [*chunk.iter().min_by(by).expect("not empty"), *chunk.iter().max_by(by).expect("not empty")];
+        pair.sort_by(|a, b| a.0.total_cmp(&b.0));
+        pair
+    });
+    extremes.collect()
+}

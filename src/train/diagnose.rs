@@ -1,0 +1,34 @@
+//! Finding where a number stopped being finite.
+
+use crate::autograd::observe;
+use crate::error::{Error, Result};
+use crate::nn::Module;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Runs the forward pass again and describes the first thing that is not finite: a parameter, or an op's output.
+pub fn first_non_finite(model: &dyn Module, forward: impl FnOnce() -> Result<()>) -> Result<String> {
+    if let Some((name, _)) = model.parameters().into_iter().find(|(_, p)| !p.get().is_finite()) {
+        return Ok(format!("the weights `{name}` were not finite before this step"));
+    }
+    let found = Rc::new(RefCell::new(None));
+    let first = found.clone();
+    observe(
+        move |event| {
+            if first.borrow().is_none() && !event.output.is_finite() {
+                let shapes: Vec<String> = event.inputs.iter().map(|x| format!("{:?}", x.shape())).collect();
+                *first.borrow_mut() =
+                    Some(format!("the first op to produce it was `{}` of {}", event.op, shapes.join(", ")));
+            }
+        },
+        forward,
+    )?;
+    let found = found.borrow_mut().take();
+    Ok(found.unwrap_or_else(|| "no op of the forward pass produced it again".to_string()))
+}
+
+/// The error for a loss that is not finite.
+pub fn non_finite_loss(job: &str, loss: f64, step: u64, epoch: usize, where_found: &str, kept: &str) -> Error {
+    let next = "lower --lr, or limit the gradient with --clip-norm";
+    Error::NonFinite(format!("{job}: the loss is {loss} at step {step} (epoch {epoch}); {where_found}; {kept}; {next}"))
+}

@@ -1,0 +1,143 @@
+//! What a model says about a data set, and how good that is.
+
+use crate::autograd::no_grad;
+use crate::data::Dataset;
+use crate::error::Result;
+use crate::models::Model;
+use crate::nn::{Context, Module};
+use crate::tensor::Device;
+
+/// A model's answers to every image of a data set.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    /// Number of classes.
+    pub classes: usize,
+    /// The logits, `[images, classes]`, row-major.
+    pub logits: Vec<f32>,
+    /// The class with the largest logit (the first, if several) for each image.
+    pub predictions: Vec<usize>,
+    /// The true classes.
+    pub labels: Vec<usize>,
+}
+
+/// Bins of the expected calibration error (Guo et al. 2017 use 15).
+const CALIBRATION_BINS: usize = 15;
+
+/// Runs the model over a whole data set, `batch` images at a time.
+pub fn evaluate(model: &Model, data: &Dataset, batch: usize, device: Device) -> Result<Evaluation> {
+    let classes = data.classes.len();
+    let logits = predict(model, data, batch, device)?;
+    let predictions = logits.chunks(classes).map(argmax).collect();
+    let labels = data.labels.iter().map(|&label| label as usize).collect();
+    Ok(Evaluation { classes, logits, predictions, labels })
+}
+
+/// The logits for a whole data set, `[images, classes]`, row-major.
+pub fn predict(model: &Model, data: &Dataset, batch: usize, device: Device) -> Result<Vec<f32>> {
+    let mut logits = Vec::with_capacity(data.len() * data.classes.len());
+    for start in (0..data.len()).step_by(batch) {
+        let images = data.images_tensor(start..(start + batch).min(data.len()), device)?;
+        let output = no_grad(|| model.forward(&images, &mut Context::eval()))?;
+        logits.extend(output.to_vec::<f32>()?);
+    }
+    Ok(logits)
+}
+
+impl Evaluation {
+    /// Percent classified correctly.
+    pub fn accuracy(&self) -> f64 {
+        percent(self.correct().filter(|correct| *correct).count(), self.labels.len())
+    }
+
+    /// For each image, whether it was classified correctly.
+    pub fn correct(&self) -> impl Iterator<Item = bool> + '_ {
+        self.predictions.iter().zip(&self.labels).map(|(prediction, label)| prediction == label)
+    }
+
+    /// Percent of images for which two models predict the same class.
+    pub fn agreement(&self, other: &Evaluation) -> f64 {
+        let same = self.predictions.iter().zip(&other.predictions).filter(|(a, b)| a == b).count();
+        percent(same, self.predictions.len())
+    }
+
+    /// Counts by true class (row) and predicted class (column).
+    pub fn confusion(&self) -> Vec<Vec<u64>> {
+        let mut counts = vec![vec![0; self.classes]; self.classes];
+        for (&prediction, &label) in self.predictions.iter().zip(&self.labels) {
+            counts[label][prediction] += 1;
+        }
+        counts
+    }
+
+    /// The class probabilities of one image at temperature `t`.
+    pub fn probabilities(&self, image: usize, t: f64) -> Vec<f64> {
+        let row = &self.logits[image * self.classes..(image + 1) * self.classes];
+        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let e: Vec<f64> = row.iter().map(|z| (f64::from(z - max) / t).exp()).collect();
+        let sum: f64 = e.iter().sum();
+        e.into_iter().map(|e| e / sum).collect()
+    }
+
+    /// Expected calibration error in percent (Guo et al. 2017, eq. 3): the mean gap between confidence and accuracy over 15
+    /// equally wide bins of confidence, weighted by the images in each.
+    pub fn calibration_error(&self) -> f64 {
+        let mut bins = [(0usize, 0.0, 0usize); CALIBRATION_BINS];
+        for (image, correct) in self.correct().enumerate() {
+            let confidence = self.probabilities(image, 1.0)[self.predictions[image]];
+            let bin = ((confidence * CALIBRATION_BINS as f64).ceil() as usize).clamp(1, CALIBRATION_BINS) - 1;
+            let (count, sum, right) = &mut bins[bin];
+            *count += 1;
+            *sum += confidence;
+            *right += usize::from(correct);
+        }
+        let gaps = bins.iter().map(|(_, confidence, right)| (confidence - *right as f64).abs());
+        100.0 * gaps.sum::<f64>() / self.labels.len().max(1) as f64
+    }
+}
+
+fn argmax(row: &[f32]) -> usize {
+    let better = |best: usize, i: usize| if row[i] > row[best] { i } else { best };
+    (1..row.len()).fold(0, better)
+}
+
+fn percent(part: usize, whole: usize) -> f64 {
+    100.0 * part as f64 / whole.max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evaluation(logits: &[[f32; 2]], labels: &[usize]) -> Evaluation {
+        let predictions = logits.iter().map(|row| argmax(row)).collect();
+        Evaluation { classes: 2, logits: logits.concat(), predictions, labels: labels.to_vec() }
+    }
+
+    #[test]
+    fn accuracy_agreement_and_confusion_are_counted() {
+        let a = evaluation(&[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.0, 5.0]], &[0, 1, 1, 0]);
+        assert_eq!(a.accuracy(), 50.0);
+        assert_eq!(a.confusion(), [[1, 1], [1, 1]]);
+        let b = evaluation(&[[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], &[0, 1, 1, 0]);
+        assert_eq!(a.agreement(&b), 75.0);
+    }
+
+    #[test]
+    fn calibration_error_is_the_gap_between_confidence_and_accuracy() {
+        // Always sure, right half of the time.
+        let sure = evaluation(&[[100.0, 0.0]; 4], &[0, 1, 0, 1]);
+        assert!((sure.calibration_error() - 50.0).abs() < 1e-9);
+        // 75 % sure, right three times of four.
+        let z = 3f32.ln();
+        let calibrated = evaluation(&[[z, 0.0]; 4], &[0, 0, 0, 1]);
+        assert!(calibrated.calibration_error() < 1e-4, "{}", calibrated.calibration_error());
+    }
+
+    #[test]
+    fn probabilities_soften_with_temperature() {
+        let e = evaluation(&[[2.0, 0.0]], &[0]);
+        let p = |t| e.probabilities(0, t)[0];
+        assert!((p(1.0) - 1.0 / (1.0 + (-2f64).exp())).abs() < 1e-12);
+        assert!(p(1.0) > p(3.0) && p(3.0) > p(10.0) && p(10.0) > 0.5);
+    }
+}

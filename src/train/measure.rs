@@ -1,0 +1,75 @@
+//! What a model costs to run: latency, throughput, memory.
+
+use crate::autograd::no_grad;
+use crate::error::Result;
+use crate::models::Model;
+use crate::nn::{Context, Module};
+use crate::tensor::{pool, DType, Device, Rng, Tensor};
+use std::time::Instant;
+
+/// The time of one forward pass, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Latency {
+    /// Images in a pass.
+    pub batch: usize,
+    /// Half of the passes were faster.
+    pub median_ms: f64,
+    /// 95 % of the passes were faster.
+    pub p95_ms: f64,
+}
+
+/// What a model costs to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Footprint {
+    /// A single image.
+    pub single: Latency,
+    /// A batch of 128.
+    pub batch: Latency,
+    /// Images per second at batch 128.
+    pub throughput: f64,
+    /// Bytes of the weights.
+    pub parameter_bytes: usize,
+    /// The most bytes that a pass over 128 images needs besides the weights and the images.
+    pub peak_activation_bytes: usize,
+}
+
+const BATCH: usize = 128;
+const WARM_UP: usize = 3;
+
+/// Times forward passes over random images on this machine: medians after a warm-up.
+pub fn measure(model: &Model, device: Device) -> Result<Footprint> {
+    let single = latency(model, device, 1, 100)?;
+    let batch = latency(model, device, BATCH, 15)?;
+    let parameter_bytes = model.state().values().map(|t| t.storage().bytes().len()).sum();
+    let images = images(model, device, BATCH)?;
+    pool::reset_peak();
+    let before = pool::stats().bytes_in_use;
+    drop(pass(model, &images)?);
+    let peak_activation_bytes = pool::stats().peak_bytes - before;
+    let throughput = BATCH as f64 / (batch.median_ms / 1e3);
+    Ok(Footprint { single, batch, throughput, parameter_bytes, peak_activation_bytes })
+}
+
+fn latency(model: &Model, device: Device, batch: usize, passes: usize) -> Result<Latency> {
+    let images = images(model, device, batch)?;
+    for _ in 0..WARM_UP {
+        pass(model, &images)?;
+    }
+    let mut ms = Vec::with_capacity(passes);
+    for _ in 0..passes {
+        let start = Instant::now();
+        pass(model, &images)?;
+        ms.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    ms.sort_by(f64::total_cmp);
+    Ok(Latency { batch, median_ms: ms[passes / 2], p95_ms: ms[passes * 95 / 100] })
+}
+
+fn images(model: &Model, device: Device, batch: usize) -> Result<Tensor> {
+    let [c, h, w] = model.task().input;
+    Tensor::uniform([batch, c, h, w], 0.0, 1.0, DType::F32, device, Rng::new(0, 0))
+}
+
+fn pass(model: &Model, images: &Tensor) -> Result<Tensor> {
+    no_grad(|| model.forward(images, &mut Context::eval()))
+}

@@ -1,0 +1,24 @@
+//! Training: one job (a model, a method, a data set) from fresh weights to a saved model, and what is measured on the way.
+
+mod checkpoint;
+mod diagnose;
+mod evaluate;
+mod fit;
+pub mod interrupt;
+mod job;
+mod measure;
+mod metrics_log;
+mod progress;
+mod run_dir;
+pub mod streams;
+mod teacher;
+
+pub use checkpoint::{load_model, Checkpoint};
+pub use evaluate::{evaluate, predict, Evaluation};
+pub use fit::{fit, Setting};
+pub use job::{EpochRecord, Job, JobResult};
+pub use measure::{measure, Footprint, Latency};
+pub use metrics_log::{MetricsLog, StepRecord};
+pub use progress::{Progress, Silent};
+pub use run_dir::RunDir;
+pub use teacher::TeacherLogits;

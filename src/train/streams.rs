@@ -1,0 +1,8 @@
+//! What each stream of random numbers of a run is for. Two uses never share a stream, so one can change without the other.
+
+/// Initial weights.
+pub const WEIGHTS: u64 = 1;
+/// Dropout masks.
+pub const DROPOUT: u64 = 2;
+/// The random subset of `--train-limit`, and the train/validation split.
+pub const SUBSET: u64 = 3;
