@@ -12,6 +12,7 @@ use toml::{Table, Value};
 /// Adds every option of a run to a subcommand.
 pub fn with_run_options(command: Command) -> Command {
     let command = command
+        .args_override_self(true)
         .arg(
             Arg::new("config")
                 .long("config")
@@ -64,8 +65,8 @@ fn argument(option: &RunOption) -> Arg {
 pub fn config(matches: &ArgMatches) -> Result<RunConfig> {
     let file = match (matches.get_one::<PathBuf>("config"), resumed_folder(matches)) {
         (Some(path), _) => read_table(path)?,
-        (None, Some(folder)) => read_table(&folder.join("config.toml"))?,
-        (None, None) => Table::new(),
+        (None, Some(folder)) if folder.join("config.toml").exists() => read_table(&folder.join("config.toml"))?,
+        (None, _) => Table::new(),
     };
     RunConfig::resolve(file, flags(matches))
 }

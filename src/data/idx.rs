@@ -34,8 +34,10 @@ pub fn read_splits(folder: &Path, name: &str, classes: Option<Vec<String>>) -> R
         Ok((images, arrays.0, arrays.1))
     };
     let (train, test) = (read("train")?, read("t10k")?);
-    let largest = train.2.bytes.iter().copied().max().unwrap_or(0);
-    let classes = classes.unwrap_or_else(|| (0..=largest).map(|class| class.to_string()).collect());
+    let classes = match classes {
+        Some(classes) => classes,
+        None => classes_of(&train.2.bytes).map_err(|reason| Error::data(folder, reason))?,
+    };
     let dataset = |(path, images, labels): (PathBuf, Array, Array)| {
         let shape = match images.dims[..] {
             [_, h, w] => [1, h, w],
@@ -52,6 +54,20 @@ pub fn read_splits(folder: &Path, name: &str, classes: Option<Vec<String>>) -> R
         true => Ok(splits),
         false => Err(Error::data(&train_path, format!("has images of {shape:?}, the test images are of another size"))),
     }
+}
+
+/// The classes of a data set that nobody described: 0 to the largest label.
+fn classes_of(labels: &[u8]) -> Result<Vec<String>, String> {
+    let largest = labels.iter().copied().max().unwrap_or(0);
+    let used = (0..=largest).filter(|class| labels.contains(class)).count();
+    // A label far above the others is damage, not a class.
+    if 2 * used <= usize::from(largest) {
+        let at = labels.iter().position(|&label| label == largest).unwrap_or(0);
+        let reason =
+            format!("label {largest} of training image {at} is out of range: only {used} labels up to it occur");
+        return Err(reason);
+    }
+    Ok((0..=largest).map(|class| class.to_string()).collect())
 }
 
 /// The file that holds an array, under any of the names in use.

@@ -41,12 +41,15 @@ pub(super) struct LineChart<'a> {
     pub(super) series: Vec<Series>,
     /// Ticks at the points themselves instead of at round numbers, evenly spaced: for temperatures.
     pub(super) categorical_x: bool,
+    /// A logarithmic y axis; points at or below 0 are gaps.
+    pub(super) log_y: bool,
 }
 
 impl LineChart<'_> {
     /// The SVG. Points that are not finite are gaps.
     pub(super) fn svg(&self) -> String {
-        let finite = |p: &&(f64, f64)| p.0.is_finite() && p.1.is_finite();
+        let y_of = |y: f64| if self.log_y { y.log10() } else { y };
+        let finite = |p: &&(f64, f64)| p.0.is_finite() && y_of(p.1).is_finite();
         let all: Vec<(f64, f64)> = self.series.iter().flat_map(|s| &s.points).filter(finite).copied().collect();
         let placed = || self.series.iter().filter(|s| s.mark != Mark::Reference).flat_map(|s| &s.points).filter(finite);
         let mut categories: Vec<f64> = placed().map(|p| p.0).collect();
@@ -57,11 +60,12 @@ impl LineChart<'_> {
             false => x,
         };
         let x_range = range(placed().map(|p| x_of(p.0)), if self.categorical_x { 0.06 } else { 0.0 });
-        let y_range = range(all.iter().map(|p| p.1), 0.06);
+        let y_range = range(all.iter().map(|p| y_of(p.1)), 0.06);
         let px = |x: f64| LEFT + (x_of(x) - x_range.0) / (x_range.1 - x_range.0) * (WIDTH - LEFT - RIGHT);
-        let py = |y: f64| HEIGHT - BOTTOM - (y - y_range.0) / (y_range.1 - y_range.0) * (HEIGHT - TOP - BOTTOM);
+        let py = |y: f64| HEIGHT - BOTTOM - (y_of(y) - y_range.0) / (y_range.1 - y_range.0) * (HEIGHT - TOP - BOTTOM);
         let mut svg = open(self.title, WIDTH, HEIGHT);
-        for tick in ticks(y_range) {
+        let y_ticks = if self.log_y { log_ticks(y_range) } else { ticks(y_range) };
+        for tick in y_ticks {
             let y = py(tick);
             let _ =
                 write!(svg, r#"<line class="grid" x1="{LEFT}" x2="{:.1}" y1="{y:.1}" y2="{y:.1}"/>"#, WIDTH - RIGHT);
@@ -138,7 +142,7 @@ fn draw(svg: &mut String, series: &Series, colour: &str, px: &impl Fn(f64) -> f6
     let mut path = String::new();
     let mut pen_down = false;
     for &(x, y) in &series.points {
-        if x.is_finite() && y.is_finite() {
+        if x.is_finite() && py(y).is_finite() {
             let _ = write!(path, "{}{:.1} {:.1}", if pen_down { "L" } else { "M" }, px(x), py(y));
             pen_down = true;
         } else {
@@ -151,7 +155,7 @@ fn draw(svg: &mut String, series: &Series, colour: &str, px: &impl Fn(f64) -> f6
         r#"<path d="{path}" fill="none" stroke="{colour}" stroke-width="{width}" stroke-linejoin="round" opacity="{opacity}"/>"#
     );
     if series.mark == Mark::Dots {
-        for &(x, y) in series.points.iter().filter(|p| p.0.is_finite() && p.1.is_finite()) {
+        for &(x, y) in series.points.iter().filter(|p| p.0.is_finite() && py(p.1).is_finite()) {
             let title = format!("{}: {} at {}", series.name, label(y), label(x));
             let _ = write!(
                 svg,
@@ -217,20 +221,22 @@ pub(super) fn confusion(title: &str, counts: &[Vec<u64>], classes: &[String]) ->
     let _ = write!(svg, r#"<text class="tick" x="{left}" y="36">predicted →, true ↓</text>"#);
     for (i, row) in counts.iter().enumerate() {
         let total: u64 = row.iter().sum::<u64>().max(1);
-        let name = escape(classes.get(i).map_or("", String::as_str));
+        let name = classes.get(i).map_or("", String::as_str);
+        let short: String = name.chars().take(4).collect();
         let middle = cell * (i as f64 + 0.5);
         let _ = write!(
             svg,
-            r#"<text class="tick" x="{:.1}" y="{:.1}" text-anchor="end">{name}</text>"#,
+            r#"<text class="tick" x="{:.1}" y="{:.1}" text-anchor="end">{}</text>"#,
             left - 6.0,
-            top + middle + 4.0
+            top + middle + 4.0,
+            escape(name)
         );
         let _ = write!(
             svg,
             r#"<text class="tick" x="{:.1}" y="{:.1}" text-anchor="middle">{}</text>"#,
             left + middle,
             top - 6.0,
-            name.chars().take(4).collect::<String>()
+            escape(&short)
         );
         for (j, &count) in row.iter().enumerate() {
             let (x, y) = (left + cell * j as f64, top + cell * i as f64);
@@ -278,6 +284,13 @@ fn ticks((low, high): (f64, f64)) -> Vec<f64> {
     let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|m| m * power).into_iter().find(|step| *step >= rough).unwrap_or(rough);
     let first = (low / step).ceil() as i64;
     (first..).map(|i| i as f64 * step).take_while(|tick| *tick <= high + 1e-9 * step).take(20).collect()
+}
+
+/// 1, 2 and 5 times powers of ten whose logarithms lie within a range.
+fn log_ticks((low, high): (f64, f64)) -> Vec<f64> {
+    let powers = low.floor() as i32..=high.ceil() as i32;
+    let candidates = powers.flat_map(|power| [1.0, 2.0, 5.0].map(|m| m * 10f64.powi(power)));
+    candidates.filter(|tick| (low..=high).contains(&tick.log10())).collect()
 }
 
 /// A number as short as it can be told from its neighbours.

@@ -17,7 +17,7 @@ th:first-child,td:first-child{text-align:left}thead th{color:var(--faint);font-w
 .verdict{border-left:4px solid var(--accent);background:var(--panel);padding:14px 18px;margin:20px 0;font-size:17px}\
 .verdict small{display:block;color:var(--faint);font-size:14px;margin-top:4px}\
 figure{margin:0 0 20px}figure svg{display:block;width:100%;height:auto;max-width:860px}\
-.row{display:flex;flex-wrap:wrap;gap:14px;align-items:flex-end}.row figure svg{width:320px}.confusion svg{width:400px}\
+.row{display:flex;flex-wrap:wrap;gap:14px;align-items:flex-end}.row figure svg{width:270px}.confusion svg{width:400px}\
 .thumb{text-align:center;font-size:13px;color:var(--faint)}.thumb img,.big img{image-rendering:pixelated;border:1px solid var(--line);display:block;margin:0 auto 4px}\
 .thumb img{width:72px;height:72px}.big img{width:140px;height:140px}\
 pre{background:var(--panel);padding:14px 18px;overflow-x:auto;font-size:13px}a{color:var(--accent)}";
@@ -63,7 +63,7 @@ pub(super) fn page(summary: &Summary, plots: &[Plot]) -> String {
     let _ = writeln!(html, "<pre>{}</pre>", escape(summary.config.trim()));
     html += "<h2>Environment</h2>\n";
     let rows = summary.environment.iter().map(|(key, value)| vec![key.clone(), value.clone()]).collect();
-    html += &table(&Table { columns: vec!["", ""], rows }, "");
+    html += &table(&Table { columns: vec![String::new(), String::new()], rows }, "");
     html + "</body></html>\n"
 }
 
@@ -71,7 +71,7 @@ fn table(table: &Table, caption: &str) -> String {
     let cells = |tag: &str, cells: &mut dyn Iterator<Item = &str>| {
         cells.map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect::<String>()
     };
-    let head = cells("th", &mut table.columns.iter().copied());
+    let head = cells("th", &mut table.columns.iter().map(String::as_str));
     let body: String = table
         .rows
         .iter()

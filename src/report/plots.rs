@@ -82,7 +82,15 @@ fn distillation_loss(points: &[LossPoint]) -> String {
         Series { name: "each step".to_string(), points: thin(&raw), mark: Mark::Faint },
         Series { name: format!("moving average of {WINDOW}"), points: thin(&moving_average(&raw)), mark: Mark::Line },
     ];
-    LineChart { title: "Distillation loss", x_label: "step", y_label: "loss", series, categorical_x: false }.svg()
+    LineChart {
+        title: "Distillation loss",
+        x_label: "step",
+        y_label: "loss",
+        series,
+        categorical_x: false,
+        log_y: true,
+    }
+    .svg()
 }
 
 fn loss_terms(points: &[LossPoint]) -> String {
@@ -97,6 +105,7 @@ fn loss_terms(points: &[LossPoint]) -> String {
         y_label: "moving average",
         series,
         categorical_x: false,
+        log_y: true,
     }
     .svg()
 }
@@ -115,6 +124,7 @@ fn accuracy_per_epoch(summary: &Summary) -> String {
         y_label: "test accuracy, %",
         series,
         categorical_x: true,
+        log_y: false,
     }
     .svg()
 }
@@ -137,6 +147,7 @@ fn temperature(summary: &Summary) -> String {
         y_label: "test accuracy, %",
         series,
         categorical_x: true,
+        log_y: false,
     }
     .svg()
 }

@@ -1,53 +1,41 @@
 //! The results table, described once for the terminal and for the page.
 
-use super::summary::{ModelResult, Summary};
+use super::summary::{ModelResult, Role, Summary};
 
 /// A table: a heading for each column, and rows of cells.
 pub(super) struct Table {
-    pub(super) columns: Vec<&'static str>,
+    pub(super) columns: Vec<String>,
     pub(super) rows: Vec<Vec<String>>,
 }
 
-/// Teacher, distilled and baseline side by side.
+/// Teacher, distilled and baseline side by side: one column for each model, one row for each property.
 pub(super) fn results(summary: &Summary) -> Table {
-    let columns = vec![
-        "model",
-        "accuracy",
-        "parameters",
-        "MFLOPs",
-        "latency, 1 image",
-        "latency, 128",
-        "images/s",
-        "weights",
-        "peak activations",
-        "file",
-        "agrees with teacher",
-        "calibration error",
-    ];
-    Table { columns, rows: summary.models.iter().map(|model| row(model, summary)).collect() }
-}
-
-fn row(model: &ModelResult, summary: &Summary) -> Vec<String> {
     let ms = |[median, p95]: [f64; 2]| format!("{median:.2} ms (p95 {p95:.2})");
-    vec![
-        format!("{} ({})", model.role.name(), model.architecture),
-        accuracy(model, summary),
-        thousands(model.parameters as f64),
-        format!("{:.1}", model.mflops),
-        ms(model.latency_b1_ms),
-        ms(model.latency_b128_ms),
-        thousands(model.images_per_second),
-        megabytes(model.parameter_bytes as f64),
-        megabytes(model.peak_activation_bytes as f64),
-        megabytes(model.file_bytes as f64),
-        format!("{:.2} %", model.agreement),
-        format!("{:.2} %", model.calibration_error),
-    ]
+    let megabytes = |bytes: f64| format!("{:.2} MB", bytes / 1e6);
+    let row = |name: &str, cell: &dyn Fn(&ModelResult) -> String| {
+        [name.to_string()].into_iter().chain(summary.models.iter().map(cell)).collect::<Vec<String>>()
+    };
+    Table {
+        columns: row("", &|m| m.role.name().to_string()),
+        rows: vec![
+            row("accuracy", &|m| accuracy(m, summary)),
+            row("architecture", &|m| m.architecture.clone()),
+            row("parameters", &|m| thousands(m.parameters as f64)),
+            row("MFLOPs per image", &|m| format!("{:.1}", m.mflops)),
+            row("latency, 1 image", &|m| ms(m.latency_b1_ms)),
+            row("latency, 128 images", &|m| ms(m.latency_b128_ms)),
+            row("throughput, images/s", &|m| thousands(m.images_per_second)),
+            row("weights", &|m| megabytes(m.parameter_bytes as f64)),
+            row("peak activations, 128 images", &|m| megabytes(m.peak_activation_bytes as f64)),
+            row("file", &|m| megabytes(m.file_bytes as f64)),
+            row("agreement with the teacher", &|m| format!("{:.2} %", m.agreement)),
+            row("expected calibration error", &|m| format!("{:.2} %", m.calibration_error)),
+        ],
+    }
 }
 
 /// The accuracy; over several seeds, mean ± standard deviation.
 fn accuracy(model: &ModelResult, summary: &Summary) -> String {
-    use super::summary::Role;
     let over_seeds = summary.comparison.as_ref().and_then(|c| match model.role {
         Role::Teacher => None,
         Role::Distilled => Some(&c.distilled),
@@ -59,24 +47,13 @@ fn accuracy(model: &ModelResult, summary: &Summary) -> String {
     }
 }
 
-/// The results for the terminal: one line for each property, one column for each model.
+/// The results for the terminal: the table, sweep and ablation below it in the distilled student's column, and the verdict.
 pub fn results_text(summary: &Summary) -> String {
-    let table = results(summary);
-    let mut lines: Vec<Vec<String>> = (0..table.columns.len())
-        .map(|c| {
-            [table.columns[c].to_string()].into_iter().chain(table.rows.iter().map(|row| row[c].clone())).collect()
-        })
-        .collect();
-    let blank = |name: &str| vec![name.to_string(); 1];
-    for point in &summary.sweep {
-        let name = format!("sweep, T = {}", point.temperature);
-        lines.push(vec![name, String::new(), format!("{:.2} %", point.accuracy)]);
-    }
-    for row in &summary.ablation {
-        let mut line = blank(&format!("ablation, {}", row.name));
-        line.extend([String::new(), format!("{:.2} %", row.accuracy)]);
-        lines.push(line);
-    }
+    let Table { columns, rows } = results(summary);
+    let mut lines: Vec<Vec<String>> = [columns].into_iter().chain(rows).collect();
+    let mut add = |name: String, accuracy: f64| lines.push(vec![name, String::new(), format!("{accuracy:.2} %")]);
+    summary.sweep.iter().for_each(|point| add(format!("sweep, T = {}", point.temperature), point.accuracy));
+    summary.ablation.iter().for_each(|row| add(format!("ablation, {}", row.name), row.accuracy));
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width =
         |c: usize| lines.iter().filter_map(|line| line.get(c)).map(|cell| cell.chars().count()).max().unwrap_or(0);
@@ -107,8 +84,4 @@ pub(super) fn thousands(value: f64) -> String {
         out.push(digit);
     }
     out
-}
-
-fn megabytes(bytes: f64) -> String {
-    format!("{:.2} MB", bytes / 1e6)
 }

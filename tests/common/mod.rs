@@ -37,3 +37,11 @@ pub fn beside_checkout(path: &str) -> Option<PathBuf> {
     }
     Some(full)
 }
+
+/// A folder of IDX files with `train` and `test` images of the embedded digits.
+pub fn small_digits(folder: &Path, train: usize, test: usize) -> PathBuf {
+    use kdengine::data::{digits, idx};
+    let splits = digits::generate(&digits::DigitsConfig { train, test, ..Default::default() });
+    idx::write_splits(folder, &splits).expect("writable");
+    folder.to_path_buf()
+}

@@ -175,8 +175,8 @@ mod tests {
             assert_eq!(data.labels.iter().filter(|&&label| label == class).count(), 20);
         }
         for i in 0..data.len() {
-            let dark = data.image(i).iter().filter(|&&pixel| pixel > 128).count();
-            assert!((15..400).contains(&dark), "image {i}: {dark} dark pixels");
+            let bright = data.image(i).iter().filter(|&&pixel| pixel > 90).count();
+            assert!((20..450).contains(&bright), "image {i}: {bright} bright pixels");
         }
     }
 }
