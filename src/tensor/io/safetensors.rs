@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::tensor::{DType, Device, Shape, Storage, Tensor};
 use safetensors::tensor::{Dtype as FileDType, TensorView};
 use safetensors::SafeTensors;
+use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
@@ -24,7 +25,31 @@ pub fn save_safetensors(path: &Path, tensors: &NamedTensors, metadata: &BTreeMap
     });
     let bytes = safetensors::serialize(views, (!metadata.is_empty()).then_some(metadata));
     let bytes = bytes.map_err(|e| Error::argument("safetensors", format!("cannot serialise: {e}")))?;
-    write_atomically(path, &bytes)
+    write_atomically(path, &with_sorted_header(&bytes))
+}
+
+/// The same file with the header's keys in alphabetical order, so that equal contents are equal bytes: the crate writes metadata
+/// in the random order of a hash map.
+fn with_sorted_header(bytes: &[u8]) -> Vec<u8> {
+    let (length, rest) = bytes.split_first_chunk::<8>().expect("a header's length comes first");
+    let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let header: BTreeMap<String, Value> = serde_json::from_slice(header).expect("a header is JSON");
+    let header = Value::from_iter(header.into_iter().map(|(key, value)| (key, sorted(value)))).to_string();
+    // Tensors start at a multiple of 8 bytes, as the format wants.
+    let padded = header.len().next_multiple_of(8);
+    let mut file = (padded as u64).to_le_bytes().to_vec();
+    file.extend(header.bytes());
+    file.resize(8 + padded, b' ');
+    file.extend(data);
+    file
+}
+
+/// An object with its keys in alphabetical order; other values as they are.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(object) => Value::from_iter(object.into_iter().collect::<BTreeMap<String, Value>>()),
+        other => other,
+    }
 }
 
 /// Reads all tensors (onto the CPU) and the metadata of a file. 64-bit integers become `I32` where they fit.
@@ -106,6 +131,21 @@ mod tests {
             assert_eq!(tensor.shape().dims(), [2, 3]);
             assert_eq!(tensor.to_f64_vec()[3], 7.0, "{name}");
         }
+    }
+
+    #[test]
+    fn equal_contents_are_equal_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let tensors = NamedTensors::from([("w".to_string(), Tensor::zeros([3], DType::U8, Device::Cpu))]);
+        let metadata: BTreeMap<String, String> = (0..20).map(|i| (format!("key {i} ü"), "value".to_string())).collect();
+        let write = |name: &str| {
+            let path = folder.path().join(name);
+            save_safetensors(&path, &tensors, &metadata).unwrap();
+            assert_eq!(load_safetensors(&path).unwrap().1, metadata);
+            fs::read(&path).unwrap()
+        };
+        let first = write("0");
+        assert!((1..10).all(|i| write(&i.to_string()) == first));
     }
 
     #[test]
