@@ -65,7 +65,8 @@ fn damaged_data_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let images = "train-images-idx3-ubyte";
     let labels = "train-labels-idx1-ubyte";
-    let damage: [(&str, fn(&Path, &Path), &str); 5] = [
+    type Damage = fn(&Path, &Path);
+    let damage: [(&str, Damage, &str); 5] = [
         ("truncated", |images, _| fs::write(images, &fs::read(images).unwrap()[..5000]).unwrap(), "train-images"),
         ("magic", |images, _| fs::write(images, b"not an idx file at all").unwrap(), "magic"),
         (

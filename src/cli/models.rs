@@ -1,10 +1,11 @@
 //! `eval`, `predict`, `summary`: commands about one model.
 
 use super::commands::{device_arg, path_arg};
-use super::output::{bytes, thousands};
+use super::output::bytes;
 use crate::data;
 use crate::error::{Error, Result};
 use crate::models::{architecture, summarise, Model, ModelSummary, Task, ARCHITECTURES};
+use crate::report::thousands;
 use crate::tensor::{Device, Rng};
 use crate::train::{evaluate, load_model, measure};
 use clap::{value_parser, Arg, ArgMatches, Command};
@@ -79,12 +80,12 @@ pub fn eval(matches: &ArgMatches) -> Result<()> {
     }
     let rows = [
         ("model", model.name().to_string()),
-        ("test images", thousands(test.len())),
+        ("test images", thousands(test.len() as f64)),
         ("accuracy", format!("{:.2} %", evaluation.accuracy())),
         ("expected calibration error", format!("{:.2} %", evaluation.calibration_error())),
         ("latency, 1 image", format!("{:.3} ms (95 %: {:.3} ms)", cost.single.median_ms, cost.single.p95_ms)),
         ("latency, 128 images", format!("{:.2} ms (95 %: {:.2} ms)", cost.batch.median_ms, cost.batch.p95_ms)),
-        ("throughput", format!("{} images/s", thousands(cost.throughput as usize))),
+        ("throughput", format!("{} images/s", thousands(cost.throughput))),
         ("weights", bytes(cost.parameter_bytes)),
         ("peak activations, 128 images", bytes(cost.peak_activation_bytes)),
     ];
@@ -153,7 +154,7 @@ fn print_summary(summary: &ModelSummary) {
             layer.name,
             layer.layer,
             output,
-            thousands(layer.parameters),
+            thousands(layer.parameters as f64),
             layer.flops / 1e6,
             bytes(layer.activation_bytes),
             layer.tap.as_deref().unwrap_or("")
@@ -162,7 +163,7 @@ fn print_summary(summary: &ModelSummary) {
     println!(
         "\n{:<70} {:>12} {:>9.2} {:>12}",
         "total",
-        thousands(summary.parameters),
+        thousands(summary.parameters as f64),
         summary.flops / 1e6,
         bytes(summary.activation_bytes)
     );

@@ -48,19 +48,6 @@ pub fn verbosity() -> u8 {
     VERBOSITY.load(Ordering::Relaxed)
 }
 
-/// A number with thin groups of three digits: `1,554,954`.
-pub fn thousands(n: usize) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 /// A byte count in the unit that fits: `6.2 MB`.
 pub fn bytes(n: usize) -> String {
     match n {
@@ -76,11 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_grouped_and_bytes_scaled() {
-        assert_eq!(
-            [thousands(1), thousands(999), thousands(1000), thousands(1_554_954)],
-            ["1", "999", "1,000", "1,554,954"]
-        );
+    fn bytes_are_scaled() {
         assert_eq!([bytes(999), bytes(6_220_000), bytes(2_000_000_000)], ["999 B", "6.2 MB", "2.00 GB"]);
     }
 }

@@ -1,8 +1,7 @@
 //! Downloading a data set: several mirrors, resuming, checksums, and never a half-written file under the final name.
 
-use super::sources::{Checksum, RemoteFile, Source};
+use super::sources::{RemoteFile, Source};
 use crate::error::{Error, Result};
-use md5::Md5;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -19,7 +18,7 @@ pub type OnProgress<'a> = &'a mut dyn FnMut(&str, u64, Option<u64>);
 pub fn get(source: &Source, mirrors: &[String], folder: &Path, on_progress: OnProgress) -> Result<()> {
     fs::create_dir_all(folder).map_err(|e| Error::io("create the folder", folder, e))?;
     let agent = ureq::Agent::config_builder().timeout_connect(Some(Duration::from_secs(15))).build().new_agent();
-    for file in source.files {
+    for file in &source.files {
         if !is_right(&folder.join(file.name), file)? {
             get_file(&agent, source, file, mirrors, folder, on_progress)?;
         }
@@ -118,11 +117,7 @@ fn is_right(path: &Path, file: &RemoteFile) -> Result<bool> {
     let mut contents = Vec::new();
     let opened = File::open(path).and_then(|f| f.take(LARGEST + 1).read_to_end(&mut contents));
     opened.map_err(|e| Error::io("read", path, e))?;
-    let (found, expected) = match file.checksum {
-        Checksum::Sha256(expected) => (hex(&Sha256::digest(&contents)), expected),
-        Checksum::Md5(expected) => (hex(&Md5::digest(&contents)), expected),
-    };
-    Ok(found == expected)
+    Ok(hex(&Sha256::digest(&contents)) == file.sha256)
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -80,7 +80,7 @@ impl Loader {
 
     /// The batches of an epoch from number `first` on. The order is a function of the seed and the epoch.
     pub fn epoch_from(&self, epoch: u64, first: usize) -> Epoch {
-        let maker = BatchMaker { data: self.data.clone(), config: self.config.clone(), epoch };
+        let maker = BatchMaker { data: self.data.clone(), config: self.config, epoch };
         let (sender, receiver) = sync_channel(PREFETCH);
         let worker = std::thread::spawn(move || maker.run(first, &sender));
         Epoch { receiver: Some(receiver), worker: Some(worker) }

@@ -2,22 +2,13 @@
 
 use std::path::PathBuf;
 
-/// How a file is recognised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checksum {
-    /// SHA-256, in hexadecimal.
-    Sha256(&'static str),
-    /// MD5, in hexadecimal, where the publisher gives no other.
-    Md5(&'static str),
-}
-
 /// One file of a data set.
 #[derive(Clone, Copy, Debug)]
 pub struct RemoteFile {
     /// Its name, on the mirrors and here.
     pub name: &'static str,
-    /// How it is recognised.
-    pub checksum: Checksum,
+    /// SHA-256 of the file, in hexadecimal.
+    pub sha256: &'static str,
 }
 
 /// A data set that can be downloaded.
@@ -32,7 +23,7 @@ pub struct Source {
     /// Folders on the network that hold the files; tried in this order.
     pub mirrors: &'static [&'static str],
     /// The files.
-    pub files: &'static [RemoteFile],
+    pub files: [RemoteFile; 4],
 }
 
 impl RemoteFile {
@@ -42,17 +33,14 @@ impl RemoteFile {
     }
 }
 
-const TRAIN_IMAGES: &str = "train-images-idx3-ubyte.gz";
-const TRAIN_LABELS: &str = "train-labels-idx1-ubyte.gz";
-const TEST_IMAGES: &str = "t10k-images-idx3-ubyte.gz";
-const TEST_LABELS: &str = "t10k-labels-idx1-ubyte.gz";
-
-const fn sha256(name: &'static str, checksum: &'static str) -> RemoteFile {
-    RemoteFile { name, checksum: Checksum::Sha256(checksum) }
-}
-
-const fn md5(name: &'static str, checksum: &'static str) -> RemoteFile {
-    RemoteFile { name, checksum: Checksum::Md5(checksum) }
+/// The four files of a data set in MNIST's layout, by their checksums.
+const fn files(sha256: [&'static str; 4]) -> [RemoteFile; 4] {
+    [
+        RemoteFile { name: "train-images-idx3-ubyte.gz", sha256: sha256[0] },
+        RemoteFile { name: "train-labels-idx1-ubyte.gz", sha256: sha256[1] },
+        RemoteFile { name: "t10k-images-idx3-ubyte.gz", sha256: sha256[2] },
+        RemoteFile { name: "t10k-labels-idx1-ubyte.gz", sha256: sha256[3] },
+    ]
 }
 
 /// All known data sets.
@@ -65,12 +53,12 @@ pub const SOURCES: &[Source] = &[
             "https://storage.googleapis.com/cvdf-datasets/mnist",
             "https://ossci-datasets.s3.amazonaws.com/mnist",
         ],
-        files: &[
-            sha256(TRAIN_IMAGES, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
-            sha256(TRAIN_LABELS, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
-            sha256(TEST_IMAGES, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
-            sha256(TEST_LABELS, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
-        ],
+        files: files([
+            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        ]),
     },
     Source {
         name: "fashion-mnist",
@@ -91,24 +79,24 @@ pub const SOURCES: &[Source] = &[
             "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
             "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
         ],
-        files: &[
-            md5(TRAIN_IMAGES, "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
-            md5(TRAIN_LABELS, "25c81989df183df01b3e8a0aad5dffbe"),
-            md5(TEST_IMAGES, "bef4ecab320f06d8554ea6380940ec79"),
-            md5(TEST_LABELS, "bb300cfdad3c16e7a12a480ee83cd310"),
-        ],
+        files: files([
+            "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+            "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+            "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+            "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+        ]),
     },
     Source {
         name: "kmnist",
         about: "cursive Japanese characters (Clanuwat et al. 2018), 60,000 + 10,000 images of 28×28",
         classes: ["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"],
         mirrors: &["https://codh.rois.ac.jp/kmnist/dataset/kmnist", "http://codh.rois.ac.jp/kmnist/dataset/kmnist"],
-        files: &[
-            md5(TRAIN_IMAGES, "bdb82020997e1d708af4cf47b453dcf7"),
-            md5(TRAIN_LABELS, "e144d726b3acfaa3e44228e80efcd344"),
-            md5(TEST_IMAGES, "5c965bf0a639b31b8f53240b1b52f4d7"),
-            md5(TEST_LABELS, "7320c461ea6c1c855c0b718fb2a4b134"),
-        ],
+        files: files([
+            "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
+            "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
+            "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
+            "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
+        ]),
     },
 ];
 

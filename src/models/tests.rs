@@ -34,7 +34,8 @@ fn names_are_what_pytorch_would_save() {
 
 #[test]
 fn taps_are_taken_in_one_forward_pass() {
-    let shapes: [(&str, &[(&str, &[usize])]); 4] = [
+    type Taps<'a> = &'a [(&'a str, &'a [usize])];
+    let shapes: [(&str, Taps); 4] = [
         (
             "teacher_net",
             &[

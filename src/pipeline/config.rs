@@ -106,7 +106,7 @@ impl RunConfig {
         let notebook = RunConfig::notebook(data);
         match data {
             "digits" => {
-                RunConfig { epochs: 16, teacher_epochs: 6, sweep_epochs: 8, ablation_epochs: 8, seeds: 3, ..notebook }
+                RunConfig { epochs: 16, teacher_epochs: 6, sweep_epochs: 8, ablation_epochs: 8, seeds: 5, ..notebook }
             }
             _ => notebook,
         }

@@ -132,7 +132,7 @@ pub const OPTIONS: &[RunOption] = &[
         "seeds",
         "N",
         Count,
-        "repeat distilled and baseline students with N seeds, for mean ± sd and a paired test [1; digits 3]",
+        "repeat distilled and baseline students with N seeds, for mean ± sd and a paired test [1; digits 5]",
     ),
     option(Execution, "seed", "N", Count, "determines everything that is random [0]"),
     option(Execution, "device", "NAME", Text, "cpu, or reference (slow, for checks) [cpu]"),

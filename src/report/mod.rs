@@ -10,7 +10,7 @@ mod words;
 
 pub use statistics::{mcnemar, mean, paired_t_test, standard_deviation};
 pub use summary::*;
-pub use table::results_text;
+pub use table::{results_text, thousands};
 pub use words::verdict;
 
 use crate::error::{Error, Result};

@@ -74,14 +74,25 @@ pub fn results_text(summary: &Summary) -> String {
 }
 
 /// A number rounded to a whole one, with thousands separators.
-pub(super) fn thousands(value: f64) -> String {
+pub fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 && digit.is_ascii_digit() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) && digit.is_ascii_digit() {
             out.push(',');
         }
         out.push(digit);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::thousands;
+
+    #[test]
+    fn digits_are_grouped() {
+        let found = [1.0, 999.0, 1000.0, 1_554_954.4].map(thousands);
+        assert_eq!(found, ["1", "999", "1,000", "1,554,954"]);
+    }
 }

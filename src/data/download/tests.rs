@@ -56,12 +56,9 @@ fn answer(mut stream: TcpStream, manner: Manner, log: &Mutex<Vec<String>>) {
 }
 
 fn source() -> Source {
-    // SHA-256 of `CONTENTS`.
-    const FILES: &[RemoteFile] = &[RemoteFile {
-        name: "file.gz",
-        checksum: Checksum::Sha256("f29db085625d7c0f1450a2749e58d0366bf2822f05ed6635c829eb84cd000e6e"),
-    }];
-    Source { name: "toy", about: "", classes: ["0"; 10], mirrors: &[], files: FILES }
+    const SHA256: &str = "f29db085625d7c0f1450a2749e58d0366bf2822f05ed6635c829eb84cd000e6e";
+    let file = RemoteFile { name: "file.gz", sha256: SHA256 };
+    Source { name: "toy", about: "", classes: ["0"; 10], mirrors: &[], files: [file; 4] }
 }
 
 /// Downloads from mirrors of these manners; also returns what the last one was asked for.

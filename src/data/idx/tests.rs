@@ -3,6 +3,7 @@ use crate::data::digits::{generate, DigitsConfig};
 use flate2::write::GzEncoder;
 use flate2::Compression;
 use proptest::prelude::*;
+use sha2::{Digest, Sha256};
 use std::io::Write;
 
 const IMAGES: &str = "train-images-idx3-ubyte";
@@ -79,11 +80,13 @@ fn real_mnist_is_read_bit_exactly() {
     }
     let Splits { train, test } = read_splits(folder, "mnist", None).unwrap();
     assert_eq!((train.len(), test.len(), train.image_shape()), (60_000, 10_000, [1, 28, 28]));
-    let digest =
-        |bytes: &[u8]| <md5::Md5 as md5::Digest>::digest(bytes).iter().map(|b| format!("{b:02x}")).collect::<String>();
-    assert_eq!(digest(&encode(&[60_000, 28, 28], &train.images)), "6bbc9ace898e44ae57da46a324031adb");
+    // The checksums of the uncompressed files.
+    let digest = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let images = digest(&encode(&[60_000, 28, 28], &train.images));
+    assert_eq!(images, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db");
     let labels: Vec<u8> = test.labels.iter().map(|&label| label as u8).collect();
-    assert_eq!(digest(&encode(&[10_000], &labels)), "27ae3e4e09519cfbb04c329615203637");
+    let labels = digest(&encode(&[10_000], &labels));
+    assert_eq!(labels, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2");
 }
 
 proptest! {
