@@ -168,12 +168,24 @@ fn draw(svg: &mut String, series: &Series, colour: &str, px: &impl Fn(f64) -> f6
     }
 }
 
-/// Vertical bars with their names below and their values above.
-pub(super) fn bars(title: &str, y_label: &str, values: &[(String, f64)], size: [f64; 2], from_zero: bool) -> String {
+/// How a value over a name is drawn.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Column {
+    /// A bar from 0: for shares of a whole.
+    Bar,
+    /// A dot with its value, on an axis that need not start at 0: for values whose differences matter.
+    Dot,
+}
+
+/// Values side by side, with their names below.
+pub(super) fn columns(title: &str, values: &[(String, f64)], size: [f64; 2], column: Column) -> String {
     let [width, height] = size;
     let (left, top, bottom) = (52.0, 28.0, 40.0);
-    let finite = values.iter().map(|v| v.1).filter(|v| v.is_finite());
-    let (low, high) = if from_zero { (0.0, finite.fold(0.0, f64::max).max(1e-9) * 1.05) } else { range(finite, 0.25) };
+    let finite = || values.iter().map(|v| v.1).filter(|v| v.is_finite());
+    let (low, high) = match column {
+        Column::Bar => (0.0, finite().fold(0.0, f64::max).max(1e-9) * 1.05),
+        Column::Dot => range(finite(), 0.25),
+    };
     let slot = (width - left - 8.0) / values.len().max(1) as f64;
     let py = |v: f64| height - bottom - (v - low) / (high - low) * (height - top - bottom);
     let mut svg = open(title, width, height);
@@ -181,33 +193,51 @@ pub(super) fn bars(title: &str, y_label: &str, values: &[(String, f64)], size: [
     for tick in ticks((low, high)) {
         let y = py(tick);
         let _ = write!(svg, r#"<line class="grid" x1="{left}" x2="{width}" y1="{y:.1}" y2="{y:.1}"/>"#);
-        let _ = write!(
-            svg,
-            r#"<text class="tick" x="{:.1}" y="{:.1}" text-anchor="end">{}</text>"#,
-            left - 6.0,
-            y + 4.0,
-            label(tick)
-        );
+        let (x, y) = (left - 6.0, y + 4.0);
+        let _ = write!(svg, r#"<text class="tick" x="{x:.1}" y="{y:.1}" text-anchor="end">{}</text>"#, label(tick));
     }
     for (i, (name, value)) in values.iter().enumerate() {
-        let (x, y) = (left + slot * i as f64, py(if value.is_finite() { *value } else { low }));
-        let (bar, middle) = (slot * 0.72, x + slot * 0.5);
-        let tooltip = escape(&format!("{name}: {} {y_label}", label(*value)));
+        let middle = left + slot * (i as f64 + 0.5);
+        let y = height - bottom + 16.0;
         let _ = write!(
             svg,
-            r#"<rect x="{:.1}" y="{y:.1}" width="{bar:.1}" height="{:.1}" fill="{}"><title>{tooltip}</title></rect>"#,
-            x + slot * 0.14,
-            (height - bottom - y).max(0.0),
-            PALETTE[0]
-        );
-        let _ = write!(
-            svg,
-            r#"<text class="tick" x="{middle:.1}" y="{:.1}" text-anchor="middle">{}</text>"#,
-            height - bottom + 16.0,
+            r#"<text class="tick" x="{middle:.1}" y="{y:.1}" text-anchor="middle">{}</text>"#,
             escape(name)
         );
+        if value.is_finite() {
+            draw_column(
+                &mut svg,
+                column,
+                (middle, py(*value)),
+                slot,
+                height - bottom,
+                &format!("{name}: {}", label(*value)),
+            );
+        }
     }
     svg + "</svg>"
+}
+
+/// One bar or dot at a place, with a tooltip; `ground` is the height of the axis.
+fn draw_column(svg: &mut String, column: Column, (x, y): (f64, f64), slot: f64, ground: f64, tooltip: &str) {
+    let (colour, title) = (PALETTE[0], escape(tooltip));
+    let _ = match column {
+        Column::Bar => {
+            let (left, width, height) = (x - slot * 0.36, slot * 0.72, (ground - y).max(0.0));
+            write!(
+                svg,
+                r#"<rect x="{left:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" fill="{colour}"><title>{title}</title></rect>"#
+            )
+        }
+        Column::Dot => {
+            let value = title.rsplit(' ').next().unwrap_or_default();
+            let above = y - 11.0;
+            write!(
+                svg,
+                r#"<circle cx="{x:.1}" cy="{y:.1}" r="5" fill="{colour}"><title>{title}</title></circle><text class="tick" x="{x:.1}" y="{above:.1}" text-anchor="middle">{value}</text>"#
+            )
+        }
+    };
 }
 
 /// A matrix of counts: rows are true classes, columns predicted ones. The diagonal is shaded in one colour, errors in another.

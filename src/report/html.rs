@@ -44,6 +44,9 @@ pub(super) fn page(summary: &Summary, plots: &[Plot]) -> String {
     html += &verdict(summary);
     for plot in plots.iter().filter(|plot| !plot.heading.is_empty()) {
         let _ = writeln!(html, "<h2>{}</h2>\n<figure>{}</figure>", escape(&plot.heading), plot.svg);
+        if !plot.remark.is_empty() {
+            let _ = writeln!(html, "<p>{}</p>", escape(&plot.remark));
+        }
     }
     html += &soft_targets(summary, plots);
     html += &confusions(plots);

@@ -11,7 +11,7 @@ mod words;
 pub use statistics::{mcnemar, mean, paired_t_test, standard_deviation};
 pub use summary::*;
 pub use table::{results_text, thousands};
-pub use words::verdict;
+pub use words::{spread, verdict};
 
 use crate::error::{Error, Result};
 use crate::tensor::io::write_atomically;

@@ -1,7 +1,8 @@
 //! Which plots a summary has.
 
-use super::chart::{bars, confusion, LineChart, Mark, Series};
+use super::chart::{columns, confusion, Column, LineChart, Mark, Series};
 use super::summary::{LossPoint, Role, Summary};
+use super::words::spread;
 
 /// Steps over which the loss is averaged.
 const WINDOW: usize = 50;
@@ -16,6 +17,8 @@ pub(super) struct Plot {
     pub(super) heading: String,
     /// The picture; its colours come from the page's style sheet.
     pub(super) svg: String,
+    /// What it shows, in words.
+    pub(super) remark: String,
 }
 
 /// Colours of text and lines, for light and dark ground.
@@ -36,33 +39,35 @@ impl Plot {
 /// Every plot for which there are numbers, in the order of the page.
 pub(super) fn all(summary: &Summary) -> Vec<Plot> {
     let mut plots = Vec::new();
-    let mut add = |name: &str, heading: &str, svg: String| {
-        plots.push(Plot { name: name.to_string(), heading: heading.to_string(), svg });
+    let mut add = |name: &str, heading: &str, svg: String, remark: &str| {
+        plots.push(Plot { name: name.to_string(), heading: heading.to_string(), svg, remark: remark.to_string() });
     };
     if !summary.distillation.is_empty() {
-        add("distillation-loss", "Distillation loss", distillation_loss(&summary.distillation));
-        add("loss-terms", "Hard and soft terms", loss_terms(&summary.distillation));
+        add("distillation-loss", "Distillation loss", distillation_loss(&summary.distillation), "");
+        add("loss-terms", "Hard and soft terms", loss_terms(&summary.distillation), "");
     }
     if summary.models.iter().any(|m| !m.history.is_empty()) {
-        add("accuracy", "Accuracy per epoch", accuracy_per_epoch(summary));
+        add("accuracy", "Accuracy per epoch", accuracy_per_epoch(summary), "");
     }
     if !summary.sweep.is_empty() {
-        add("temperature", "Effect of the temperature", temperature(summary));
+        let accuracies: Vec<f64> = summary.sweep.iter().map(|p| p.accuracy).collect();
+        let remark = spread("temperatures", &accuracies, summary.data.test);
+        add("temperature", "Effect of the temperature", temperature(summary), &remark);
     }
     if !summary.ablation.is_empty() {
         let values: Vec<_> = summary.ablation.iter().map(|row| (row.name.clone(), row.accuracy)).collect();
-        add(
-            "ablation",
-            "Soft targets, labels, both",
-            bars("Accuracy by what is learned from", "%", &values, [760.0, 300.0], false),
-        );
+        let accuracies: Vec<f64> = values.iter().map(|v| v.1).collect();
+        let remark = spread("losses", &accuracies, summary.data.test);
+        let svg = columns("Accuracy by what is learned from, %", &values, [760.0, 300.0], Column::Dot);
+        add("ablation", "Soft targets, labels, both", svg, &remark);
     }
     for (i, target) in summary.soft_targets.iter().enumerate() {
         for (t, distribution) in &target.distributions {
             let values: Vec<_> = summary.data.classes.iter().cloned().zip(distribution.iter().copied()).collect();
             let label = summary.data.classes.get(target.label).map_or("?", String::as_str);
             let title = format!("T = {t} (label: {label})");
-            add(&format!("soft-targets-{}-t{t}", i + 1), "", bars(&title, "", &values, [330.0, 210.0], true));
+            let svg = columns(&title, &values, [330.0, 210.0], Column::Bar);
+            add(&format!("soft-targets-{}-t{t}", i + 1), "", svg, "");
         }
     }
     for model in &summary.models {
@@ -71,6 +76,7 @@ pub(super) fn all(summary: &Summary) -> Vec<Plot> {
             &format!("confusion-{name}"),
             "",
             confusion(&format!("{name}, {:.2} %", model.accuracy), &model.confusion, &summary.data.classes),
+            "",
         );
     }
     plots

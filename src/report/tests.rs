@@ -66,6 +66,13 @@ fn the_verdict_never_celebrates_noise() {
 }
 
 #[test]
+fn a_sweep_within_chance_has_no_winner() {
+    assert!(spread("temperatures", &[98.81, 98.71, 98.53], 10_000).contains("no one of them is shown to be better"));
+    assert!(spread("temperatures", &[98.8, 92.0], 10_000).contains("more than chance explains"));
+    assert!(!spread("temperatures", &[f64::NAN, 50.0], 100).contains("NaN"));
+}
+
+#[test]
 fn every_plot_is_well_formed_and_text_is_escaped() {
     for summary in [full(), Summary::default(), Summary { models: vec![model(Role::Teacher)], ..Summary::default() }] {
         let plots = plots::all(&summary);

@@ -33,3 +33,19 @@ pub fn verdict(gain: f64, p_value: f64, seeds: usize) -> String {
         }
     }
 }
+
+/// Whether accuracies (in percent, of one training each) differ by more than what chance does to a single training judged by
+/// `test_images` images: twice the 95 % interval of a binomial proportion.
+pub fn spread(what: &str, accuracies: &[f64], test_images: usize) -> String {
+    let finite = accuracies.iter().copied().filter(|a| a.is_finite());
+    let (low, high) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), a| (l.min(a), h.max(a)));
+    let p = (high / 100.0).clamp(0.0, 1.0);
+    let chance = 196.0 * (p * (1.0 - p) / test_images.max(1) as f64).sqrt();
+    let facts = format!(
+        "The {what} lie between {low:.2} and {high:.2} %; one training each, ± {chance:.2} points by chance alone"
+    );
+    match high - low > 2.0 * chance {
+        true => format!("{facts}: more than chance explains."),
+        false => format!("{facts}: no one of them is shown to be better than the others."),
+    }
+}

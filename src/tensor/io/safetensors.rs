@@ -90,20 +90,12 @@ fn read_tensor(view: &TensorView) -> Result<Tensor, String> {
         FileDType::F16 => DType::F16,
         FileDType::I32 => DType::I32,
         FileDType::U8 | FileDType::BOOL => DType::U8,
-        FileDType::I64 => return narrow(view.data(), shape),
+        FileDType::I64 => return super::narrow_integers(view.data(), shape),
         other => return Err(format!("has type {other:?}; supported are F32, F64, BF16, F16, I32, I64, U8, BOOL")),
     };
     let mut storage = Storage::uninitialised(dtype, shape.numel());
     storage.bytes_mut().copy_from_slice(view.data());
     Ok(Tensor::from_storage(storage, shape, Device::Cpu))
-}
-
-/// 64-bit integers as `I32`.
-fn narrow(bytes: &[u8], shape: Shape) -> Result<Tensor, String> {
-    let wide = bytes.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().expect("eight bytes")));
-    let values: Result<Vec<i32>, _> = wide.map(i32::try_from).collect();
-    let values = values.map_err(|_| "holds an integer beyond 32 bits".to_string())?;
-    Tensor::from_slice(&values, shape, Device::Cpu).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]
