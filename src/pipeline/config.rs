@@ -101,13 +101,20 @@ impl RunConfig {
         }
     }
 
-    /// The defaults for a data set: the notebook's, shorter for the embedded `digits`.
+    /// The defaults for a data set: the notebook's; for the embedded `digits` shorter, and with few labels for the students, which is
+    /// where a teacher is worth something.
     pub fn defaults(data: &str) -> RunConfig {
         let notebook = RunConfig::notebook(data);
         match data {
-            "digits" => {
-                RunConfig { epochs: 16, teacher_epochs: 6, sweep_epochs: 8, ablation_epochs: 8, seeds: 5, ..notebook }
-            }
+            "digits" => RunConfig {
+                train_limit: 2000,
+                epochs: 60,
+                teacher_epochs: 6,
+                sweep_epochs: 30,
+                ablation_epochs: 30,
+                seeds: 3,
+                ..notebook
+            },
             _ => notebook,
         }
     }

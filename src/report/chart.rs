@@ -113,7 +113,7 @@ impl LineChart<'_> {
         for (i, series) in self.series.iter().enumerate() {
             let colour = PALETTE[i % PALETTE.len()];
             let dash = if series.mark == Mark::Reference { r#" stroke-dasharray="6 4""# } else { "" };
-            let opacity = if series.mark == Mark::Faint { 0.4 } else { 1.0 };
+            let opacity = if series.mark == Mark::Faint { 0.5 } else { 1.0 };
             let end = x + 22.0;
             let _ = write!(
                 svg,
@@ -149,7 +149,7 @@ fn draw(svg: &mut String, series: &Series, colour: &str, px: &impl Fn(f64) -> f6
             pen_down = false;
         }
     }
-    let (width, opacity) = if series.mark == Mark::Faint { (1.0, 0.35) } else { (2.2, 1.0) };
+    let (width, opacity) = if series.mark == Mark::Faint { (1.0, 0.5) } else { (2.2, 1.0) };
     let _ = write!(
         svg,
         r#"<path d="{path}" fill="none" stroke="{colour}" stroke-width="{width}" stroke-linejoin="round" opacity="{opacity}"/>"#

@@ -123,13 +123,15 @@ fn accuracy_per_epoch(summary: &Summary) -> String {
         points: m.history.iter().enumerate().map(|(i, &accuracy)| ((i + 1) as f64, accuracy)).collect(),
         mark: Mark::Dots,
     });
-    let series = series.collect();
+    let series: Vec<Series> = series.collect();
+    // A tick at every epoch, as long as there is room for them.
+    let longest = series.iter().map(|s| s.points.len()).max().unwrap_or(0);
     LineChart {
         title: "Accuracy per epoch",
         x_label: "epoch",
         y_label: "test accuracy, %",
         series,
-        categorical_x: true,
+        categorical_x: longest <= 20,
         log_y: false,
     }
     .svg()
