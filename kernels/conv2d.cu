@@ -1,0 +1,136 @@
+// Convolution and its gradients as implicit matrix products (tile_product.cuh; operands in conv2d.cuh). Per group:
+//   forward:          [c_out × c_in·kh·kw] · [c_in·kh·kw × pixels]
+//   input gradient:   [c_in × c_out·kh·kw] · [c_out·kh·kw × input pixels]
+//   weight gradient:  [c_out × pixels] · [pixels × c_in·kh·kw], the pixels split among blocks, whose partial sums a second pass adds in
+//                     order
+// Neighbouring threads read neighbouring pixels. Each input element is read once for each tile of output channels and tap, nearly always
+// from cache, so arithmetic is the limit: 2·c_out·c_in·kh·kw operations for each pixel.
+//
+// Behind ReLU and 2×2 max-pooling the pixels come in window order: the four columns that a thread holds side by side are one window, so
+// the maximum and its winner are taken in registers and the convolution's output never reaches memory.
+#include "conv2d.cuh"
+
+template <class Tile, class Patches, class Store>
+__device__ __forceinline__ void forward(const Conv& g, const float* x, const float* weight, Store store) {
+    const int group = blockIdx.z, k = g.in_per_group() * g.taps();
+    const Matrix<true> rows = {weight + u32(group * g.out_per_group()) * u32(k), g.out_per_group(), k, 0};
+    Patches patches;
+    patches.g = g, patches.x = x, patches.group = group;
+    tile_product<Tile>(blockIdx.y * Tile::M, blockIdx.x * Tile::N, 0, k, rows, patches,
+                       [&](int row, int q, float4 v) { store(group * g.out_per_group() + row, row, q, v); });
+}
+
+template <class Tile>
+__device__ __forceinline__ void conv2d(const Conv& g, const float* x, const float* weight, const float* bias, int clip, float* y) {
+    const int area = g.out_h * g.out_w, count = g.n * area;
+    forward<Tile, Patches<false>>(g, x, weight, [&](int channel, int row, int q, float4 v) {
+        if (row >= g.out_per_group()) return;
+        const float shift = bias ? bias[channel] : 0.0f;
+        v = {v.x + shift, v.y + shift, v.z + shift, v.w + shift};
+        if (clip) v = {relu(v.x), relu(v.y), relu(v.z), relu(v.w)};
+        if (area % 4 == 0 && q < count) {  // Then the four pixels are neighbours in one image.
+            const u32 plane = u32(q / area) * u32(g.c_out) + u32(channel);
+            store4(y + plane * u32(area) + u32(q % area), v);
+            return;
+        }
+        const float values[4] = {v.x, v.y, v.z, v.w};
+        for (int i = 0; i < 4 && q + i < count; ++i) {
+            const u32 plane = u32((q + i) / area) * u32(g.c_out) + u32(channel);
+            y[plane * u32(area) + u32((q + i) % area)] = values[i];
+        }
+    });
+}
+
+template <class Tile>
+__device__ __forceinline__ void conv2d_relu_pool(const Conv& g, const float* x, const float* weight, const float* bias, float* y,
+                                                 u8* winners) {
+    const int area = g.pooled_h() * g.pooled_w(), windows = g.n * area;
+    forward<Tile, Patches<true>>(g, x, weight, [&](int channel, int row, int q, float4 v) {
+        const int window = q / 4;
+        if (row >= g.out_per_group() || window >= windows) return;
+        const float shift = bias[channel];
+        const float values[4] = {v.x + shift, v.y + shift, v.z + shift, v.w + shift};
+        const u32 plane = u32(window / area) * u32(g.c_out) + u32(channel);
+        const u32 at = plane * u32(area) + u32(window % area);
+        pool_window(values, y[at], winners[at]);
+    });
+}
+
+template <class Tile, class Gradient>
+__device__ __forceinline__ void grad_input(const Conv& g, Gradient gradient, const float* weight, float* dx) {
+    const int group = blockIdx.z, area = g.h * g.w, count = g.n * area;
+    WeightColumns rows;
+    rows.g = g, rows.weight = weight, rows.group = group;
+    GradientPatches<Gradient> patches;
+    patches.g = g, patches.gradient = gradient, patches.group = group;
+    tile_product<Tile>(blockIdx.y * Tile::M, blockIdx.x * Tile::N, 0, g.out_per_group() * g.taps(), rows, patches,
+                       [&](int row, int q, float4 v) {
+                           if (row >= g.in_per_group()) return;
+                           const float values[4] = {v.x, v.y, v.z, v.w};
+                           for (int i = 0; i < 4 && q + i < count; ++i) {
+                               const u32 channel = u32(group * g.in_per_group() + row);
+                               const u32 plane = u32((q + i) / area) * u32(g.c_in) + channel;
+                               dx[plane * u32(area) + u32((q + i) % area)] = values[i];
+                           }
+                       });
+}
+
+// The block with blockIdx.z = group · splits + split sums over its stretch of pixels into sums[split], shaped like the weights.
+template <class Tile, class Gradient>
+__device__ __forceinline__ void grad_weight(const Conv& g, const float* x, Gradient gradient, int splits, int stretch, float* sums) {
+    const int group = blockIdx.z / splits, split = blockIdx.z % splits;
+    const int columns = g.in_per_group() * g.taps(), pixels = output_pixels<Gradient::windows>(g);
+    GradientRows<Gradient> rows;
+    rows.g = g, rows.gradient = gradient, rows.group = group;
+    PatchColumns<Gradient::windows> patches;
+    patches.g = g, patches.x = x, patches.group = group;
+    float* to = sums + (u32(split) * u32(g.c_out) + u32(group * g.out_per_group())) * u32(columns);
+    const int first = split * stretch;
+    tile_product<Tile>(blockIdx.y * Tile::M, blockIdx.x * Tile::N, first, min(first + stretch, pixels), rows, patches,
+                       [&](int row, int column, float4 v) {
+                           if (row < g.out_per_group()) store_row(to + u32(row) * u32(columns), column, columns, v);
+                       });
+}
+
+#define FOR_TILE(SUFFIX, TILE)                                                                                                \
+    extern "C" __global__ void __launch_bounds__(256)                                                                         \
+        conv2d_##SUFFIX(Conv g, const float* x, const float* weight, const float* bias, int clip, float* y) {                 \
+        conv2d<TILE>(g, x, weight, bias, clip, y);                                                                            \
+    }                                                                                                                         \
+    extern "C" __global__ void __launch_bounds__(256)                                                                         \
+        conv2d_relu_pool_##SUFFIX(Conv g, const float* x, const float* weight, const float* bias, float* y, u8* winners) {    \
+        conv2d_relu_pool<TILE>(g, x, weight, bias, y, winners);                                                               \
+    }                                                                                                                         \
+    extern "C" __global__ void __launch_bounds__(256)                                                                         \
+        conv2d_grad_input_##SUFFIX(Conv g, const float* dy, const float* weight, float* dx) {                                 \
+        grad_input<TILE>(g, DenseGradient{dy}, weight, dx);                                                                   \
+    }                                                                                                                         \
+    extern "C" __global__ void __launch_bounds__(256)                                                                         \
+        conv2d_pooled_grad_input_##SUFFIX(Conv g, const float* dy, const u8* winners, const float* weight, float* dx) {       \
+        grad_input<TILE>(g, PooledGradient{dy, winners}, weight, dx);                                                         \
+    }                                                                                                                         \
+    extern "C" __global__ void __launch_bounds__(256)                                                                         \
+        conv2d_grad_weight_##SUFFIX(Conv g, const float* x, const float* dy, int splits, int stretch, float* sums) {          \
+        grad_weight<TILE>(g, x, DenseGradient{dy}, splits, stretch, sums);                                                    \
+    }                                                                                                                         \
+    extern "C" __global__ void __launch_bounds__(256) conv2d_pooled_grad_weight_##SUFFIX(                                     \
+        Conv g, const float* x, const float* dy, const u8* winners, int splits, int stretch, float* sums) {                   \
+        grad_weight<TILE>(g, x, PooledGradient{dy, winners}, splits, stretch, sums);                                          \
+    }
+
+FOR_TILE(large, LargeTile)
+FOR_TILE(small, SmallTile)
+
+// The bias gradient behind pooling: a block sums one channel's gradients where ReLU let the window through.
+extern "C" __global__ void __launch_bounds__(256)
+    pooled_bias_grad(const float* dy, const u8* winners, float* db, int n, int channels, int area) {
+    const int channel = blockIdx.x;
+    float sum = 0.0f;
+    for (int image = 0; image < n; ++image) {
+        const u32 plane = (u32(image) * u32(channels) + u32(channel)) * u32(area);
+        for (int i = threadIdx.x; i < area; i += blockDim.x)
+            if (winners[plane + i] < 4) sum += dy[plane + i];
+    }
+    sum = block_reduce(sum, Add());
+    if (threadIdx.x == 0) db[channel] = sum;
+}

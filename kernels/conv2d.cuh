@@ -1,0 +1,224 @@
+// The implicit matrices of a convolution: operands for tile_product that read patches of images and gradients in place.
+#pragma once
+#include "tile_product.cuh"
+
+// Sizes of a convolution, as in src/backend/params.rs; channels are counted over all groups.
+struct Conv {
+    int n, c_in, h, w, c_out, kh, kw;
+    int stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
+    int groups, out_h, out_w;
+
+    __device__ __forceinline__ int in_per_group() const { return c_in / groups; }
+    __device__ __forceinline__ int out_per_group() const { return c_out / groups; }
+    __device__ __forceinline__ int taps() const { return kh * kw; }
+    // Outputs of the 2×2 pooling behind the convolution.
+    __device__ __forceinline__ int pooled_h() const { return out_h / 2; }
+    __device__ __forceinline__ int pooled_w() const { return out_w / 2; }
+};
+
+struct Pixel {
+    int image, y, x;
+};
+
+// Output pixel number q. In window order the four pixels of a pooling window are neighbours: window q / 4, pixel q % 4 in it.
+template <bool WINDOWS>
+__device__ __forceinline__ Pixel output_pixel(const Conv& g, int q) {
+    const int h = WINDOWS ? g.pooled_h() : g.out_h, w = WINDOWS ? g.pooled_w() : g.out_w;
+    const int place = WINDOWS ? q / 4 : q, inside = WINDOWS ? q % 4 : 0;
+    const int row = place / w;
+    const int y = row % h, x = place - row * w;
+    if (WINDOWS) return {row / h, 2 * y + inside / 2, 2 * x + inside % 2};
+    return {row / h, y, x};
+}
+
+template <bool WINDOWS>
+__device__ __forceinline__ int output_pixels(const Conv& g) {
+    return WINDOWS ? g.n * g.pooled_h() * g.pooled_w() * 4 : g.n * g.out_h * g.out_w;
+}
+
+// The largest of a window (ties: the first) after ReLU, and its place in the window, or 4 where ReLU clips all of it. Nothing beats a
+// NaN, so that it shows in the result.
+__device__ __forceinline__ void pool_window(const float (&v)[4], float& result, u8& winner) {
+    float best = 0.0f;
+    u8 place = 4;
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+        if (v[i] > best || (v[i] != v[i] && best == best)) best = v[i], place = u8(i);
+    result = best;
+    winner = place;
+}
+
+// Element (channel, ky, kx) of the patch of an output pixel, zero in the padding. `image` starts at the group's first channel.
+__device__ __forceinline__ float patch_element(const Conv& g, const float* image, int channel, int y, int x) {
+    if (u32(y) >= u32(g.h) || u32(x) >= u32(g.w)) return 0.0f;
+    return image[(u32(channel) * u32(g.h) + u32(y)) * u32(g.w) + u32(x)];
+}
+
+// b of the forward pass: element (k, q) is element k = (channel, ky, kx) of the patch of output pixel q.
+template <bool WINDOWS>
+struct Patches {
+    static constexpr bool along_k = false;
+    Conv g;
+    const float* x;
+    int group;
+    const float* image[4];
+    int y[4], left[4];
+
+    __device__ __forceinline__ void prepare(int q) {
+        const int count = output_pixels<WINDOWS>(g);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            const bool exists = q + i < count;
+            const Pixel p = output_pixel<WINDOWS>(g, exists ? q + i : 0);
+            const u32 channel = u32(p.image) * u32(g.c_in) + u32(group * g.in_per_group());
+            image[i] = x + channel * u32(g.h) * u32(g.w);
+            // A pixel that does not exist sees only padding.
+            y[i] = exists ? p.y * g.stride_h - g.pad_h : -(1 << 30);
+            left[i] = p.x * g.stride_w - g.pad_w;
+        }
+    }
+
+    __device__ __forceinline__ float4 load(int k) const {
+        if (k >= g.in_per_group() * g.taps()) return {0.0f, 0.0f, 0.0f, 0.0f};
+        const int channel = k / g.taps(), tap = k - channel * g.taps();
+        const int ky = tap / g.kw, kx = tap - ky * g.kw;
+        const int down = ky * g.dilation_h, right = kx * g.dilation_w;
+        return {patch_element(g, image[0], channel, y[0] + down, left[0] + right),
+                patch_element(g, image[1], channel, y[1] + down, left[1] + right),
+                patch_element(g, image[2], channel, y[2] + down, left[2] + right),
+                patch_element(g, image[3], channel, y[3] + down, left[3] + right)};
+    }
+};
+
+// b of the weight gradient: element (q, j) is element j = (channel, ky, kx) of the patch of output pixel q; sums run over q.
+template <bool WINDOWS>
+struct PatchColumns {
+    static constexpr bool along_k = true;
+    Conv g;
+    const float* x;
+    int group;
+    int channel, down, right;
+    bool exists;
+
+    __device__ __forceinline__ void prepare(int j) {
+        exists = j < g.in_per_group() * g.taps();
+        const int in_group = j / g.taps(), tap = j - in_group * g.taps();
+        const int ky = tap / g.kw;
+        channel = group * g.in_per_group() + in_group;
+        down = ky * g.dilation_h - g.pad_h;
+        right = (tap - ky * g.kw) * g.dilation_w - g.pad_w;
+    }
+
+    __device__ __forceinline__ float at(int q) const {
+        if (!exists || q >= output_pixels<WINDOWS>(g)) return 0.0f;
+        const Pixel p = output_pixel<WINDOWS>(g, q);
+        const float* image = x + u32(p.image) * u32(g.c_in) * u32(g.h) * u32(g.w);
+        return patch_element(g, image, channel, p.y * g.stride_h + down, p.x * g.stride_w + right);
+    }
+
+    __device__ __forceinline__ float4 load(int q) const { return {at(q), at(q + 1), at(q + 2), at(q + 3)}; }
+};
+
+// The gradient of a convolution's output, as it is.
+struct DenseGradient {
+    static constexpr bool windows = false;
+    const float* dy;
+
+    __device__ __forceinline__ float at(const Conv& g, int image, int channel, int y, int x) const {
+        return dy[((u32(image) * u32(g.c_out) + u32(channel)) * u32(g.out_h) + u32(y)) * u32(g.out_w) + u32(x)];
+    }
+};
+
+// The same behind ReLU and 2×2 max-pooling: only each window's winner (0 to 3 in row-major order; 4: ReLU clipped all) has one.
+struct PooledGradient {
+    static constexpr bool windows = true;
+    const float* dy;
+    const u8* winner;
+
+    __device__ __forceinline__ float at(const Conv& g, int image, int channel, int y, int x) const {
+        if (y / 2 >= g.pooled_h() || x / 2 >= g.pooled_w()) return 0.0f;
+        const u32 row = (u32(image) * u32(g.c_out) + u32(channel)) * u32(g.pooled_h()) + u32(y / 2);
+        const u32 at = row * u32(g.pooled_w()) + u32(x / 2);
+        return winner[at] == y % 2 * 2 + x % 2 ? dy[at] : 0.0f;
+    }
+};
+
+// a of the weight gradient: element (channel, q) is the gradient of output pixel q.
+template <class Gradient>
+struct GradientRows {
+    static constexpr bool along_k = true;
+    Conv g;
+    Gradient gradient;
+    int group;
+    int channel;
+
+    __device__ __forceinline__ void prepare(int m) { channel = m; }
+
+    __device__ __forceinline__ float at(int q) const {
+        if (channel >= g.out_per_group() || q >= output_pixels<Gradient::windows>(g)) return 0.0f;
+        const Pixel p = output_pixel<Gradient::windows>(g, q);
+        return gradient.at(g, p.image, group * g.out_per_group() + channel, p.y, p.x);
+    }
+
+    __device__ __forceinline__ float4 load(int q) const { return {at(q), at(q + 1), at(q + 2), at(q + 3)}; }
+};
+
+// b of the input gradient: element (k, q) is the gradient of the output that tap k = (output channel, ky, kx) brings to input pixel q.
+template <class Gradient>
+struct GradientPatches {
+    static constexpr bool along_k = false;
+    Conv g;
+    Gradient gradient;
+    int group;
+    int image[4], y[4], x[4];
+
+    __device__ __forceinline__ void prepare(int q) {
+        const int area = g.h * g.w, count = g.n * area;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            const bool exists = q + i < count;
+            const int at = exists ? q + i : 0;
+            image[i] = at / area;
+            const int inside = at - image[i] * area;
+            y[i] = exists ? inside / g.w + g.pad_h : -1;  // A pixel that does not exist lies above every output.
+            x[i] = inside % g.w + g.pad_w;
+        }
+    }
+
+    __device__ __forceinline__ float at(int i, int channel, int down, int right) const {
+        const int from_y = y[i] - down, from_x = x[i] - right;
+        if (from_y < 0 || from_x < 0 || from_y % g.stride_h != 0 || from_x % g.stride_w != 0) return 0.0f;
+        const int out_y = from_y / g.stride_h, out_x = from_x / g.stride_w;
+        if (out_y >= g.out_h || out_x >= g.out_w) return 0.0f;
+        return gradient.at(g, image[i], group * g.out_per_group() + channel, out_y, out_x);
+    }
+
+    __device__ __forceinline__ float4 load(int k) const {
+        if (k >= g.out_per_group() * g.taps()) return {0.0f, 0.0f, 0.0f, 0.0f};
+        const int channel = k / g.taps(), tap = k - channel * g.taps();
+        const int ky = tap / g.kw;
+        const int down = ky * g.dilation_h, right = (tap - ky * g.kw) * g.dilation_w;
+        return {at(0, channel, down, right), at(1, channel, down, right), at(2, channel, down, right),
+                at(3, channel, down, right)};
+    }
+};
+
+// a of the input gradient: element (input channel, k = (output channel, ky, kx)) of the weights [c_out, c_in / groups, kh, kw].
+struct WeightColumns {
+    static constexpr bool along_k = true;
+    Conv g;
+    const float* weight;
+    int group;
+    int channel;
+
+    __device__ __forceinline__ void prepare(int m) { channel = m; }
+
+    __device__ __forceinline__ float at(int k) const {
+        if (channel >= g.in_per_group() || k >= g.out_per_group() * g.taps()) return 0.0f;
+        const int out = k / g.taps(), tap = k - out * g.taps();
+        const u32 row = u32(group * g.out_per_group() + out) * u32(g.in_per_group()) + u32(channel);
+        return weight[row * u32(g.taps()) + u32(tap)];
+    }
+
+    __device__ __forceinline__ float4 load(int k) const { return {at(k), at(k + 1), at(k + 2), at(k + 3)}; }
+};
