@@ -1,0 +1,115 @@
+//! What the CUDA backend asks of a device. Two devices answer: an NVIDIA GPU (`gpu`) and the emulator, which runs the same kernels
+//! on the processor (`emulator`).
+
+use crate::error::Result;
+use crate::tensor::Shape;
+
+/// An address in device memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(transparent)]
+pub struct DevicePtr(pub u64);
+
+impl DevicePtr {
+    /// No memory.
+    pub const NULL: DevicePtr = DevicePtr(0);
+}
+
+/// What a device is.
+#[derive(Clone, Debug)]
+pub struct DeviceInfo {
+    /// The product's name.
+    pub name: String,
+    /// Compute capability, major and minor.
+    pub capability: (u32, u32),
+    /// Multiprocessors.
+    pub multiprocessors: u32,
+    /// Bytes of device memory.
+    pub memory: u64,
+}
+
+/// Device memory now, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// Held by this process's tensors.
+    pub in_use: u64,
+    /// Not held by anybody.
+    pub free: u64,
+}
+
+/// One argument of a kernel, in its binary form.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arg(Box<[u8]>);
+
+impl Arg {
+    /// The bytes that the kernel receives.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl<T: bytemuck::NoUninit> From<T> for Arg {
+    /// A number, an address, or a struct with the layout of the kernel's (`repr(C)`, no padding).
+    fn from(value: T) -> Arg {
+        Arg(bytemuck::bytes_of(&value).into())
+    }
+}
+
+/// A kernel launch.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The name of an `extern "C" __global__` function in `kernels/`.
+    pub kernel: &'static str,
+    /// Blocks, by x, y and z.
+    pub grid: [u32; 3],
+    /// Threads a block.
+    pub block: u32,
+    /// The kernel's arguments, in order.
+    pub args: Vec<Arg>,
+    /// The shapes of the tensors at work, for messages.
+    pub shapes: Vec<Shape>,
+}
+
+/// A recorded sequence of launches.
+pub trait Graph: Send + Sync {
+    /// Launches all of them again, in order.
+    fn replay(&self) -> Result<()>;
+}
+
+/// A device: memory, kernels, and one stream on which everything happens in order.
+///
+/// Launches are asynchronous where the device is; an error that a kernel causes may be returned by a later call, and then names the
+/// launches it may come from.
+pub trait Driver: Send + Sync {
+    /// What the device is.
+    fn info(&self) -> &DeviceInfo;
+
+    /// Memory for `bytes` bytes (at least 1), aligned to 256, with unspecified contents.
+    fn allocate(&self, bytes: usize) -> Result<DevicePtr>;
+
+    /// Gives memory back, once everything launched so far is done with it.
+    fn free(&self, memory: DevicePtr, bytes: usize);
+
+    /// How much memory is in use and free.
+    fn memory_use(&self) -> Result<MemoryUse>;
+
+    /// Copies from the host; `from` may be changed as soon as this returns.
+    fn upload(&self, to: DevicePtr, from: &[u8]) -> Result<()>;
+
+    /// Copies to the host; waits for everything launched so far.
+    fn download(&self, from: DevicePtr, to: &mut [u8]) -> Result<()>;
+
+    /// Copies within the device.
+    fn copy(&self, from: DevicePtr, to: DevicePtr, bytes: usize) -> Result<()>;
+
+    /// Launches a kernel.
+    fn launch(&self, launch: &Launch) -> Result<()>;
+
+    /// Waits for everything launched so far.
+    fn synchronize(&self) -> Result<()>;
+
+    /// Runs `work` and returns the time, in seconds, that the device spent on what it launched.
+    fn time(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<f64>;
+
+    /// Runs `work`, whose launches are recorded and not carried out. It must not copy to or from the host.
+    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Graph>>;
+}
