@@ -4,6 +4,7 @@
 //! tensors without history; the ones that update in place say so.
 
 pub mod cpu;
+pub mod cuda;
 pub mod params;
 pub mod reference;
 mod scalar;
