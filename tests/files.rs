@@ -13,7 +13,7 @@ const DTYPES: [DType; 5] = [DType::F32, DType::F64, DType::F16, DType::I32, DTyp
 fn tensor(dims: &[usize], dtype: DType, seed: u64) -> Tensor {
     let shape = Shape::new(dims).unwrap();
     let values = Tensor::normal(shape, 100.0, 40.0, DType::F32, Device::Cpu, Rng::new(seed, 0));
-    values.unwrap().to_dtype(dtype)
+    values.unwrap().to_dtype(dtype).unwrap()
 }
 
 fn assert_equal(a: &Tensor, b: &Tensor) {

@@ -2,6 +2,7 @@
 
 use kdengine::conformance::{gradcheck, registry};
 use kdengine::ops::OpSpec;
+use kdengine::Device;
 use proptest::prelude::*;
 
 proptest! {
@@ -10,7 +11,7 @@ proptest! {
     #[test]
     fn every_op_agrees_with_finite_differences(seed in any::<u64>()) {
         for spec in registry() {
-            if let Some(row) = gradcheck(spec, 2, seed).unwrap() {
+            if let Some(row) = gradcheck(spec, 2, seed, Device::Reference).unwrap() {
                 prop_assert!(row.passed(), "{row:?}");
             }
         }
@@ -30,6 +31,6 @@ fn a_wrong_gradient_is_noticed() {
         },
         sample: right.sample,
     };
-    assert!(gradcheck(right, 3, 1).unwrap().unwrap().passed());
-    assert!(!gradcheck(&wrong, 3, 1).unwrap().unwrap().passed());
+    assert!(gradcheck(right, 3, 1, Device::Reference).unwrap().unwrap().passed());
+    assert!(!gradcheck(&wrong, 3, 1, Device::Reference).unwrap().unwrap().passed());
 }

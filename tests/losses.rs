@@ -31,7 +31,7 @@ fn nll(log_p: &Tensor, labels: &Tensor) -> Tensor {
     let labels = labels.to_vec::<i32>().unwrap();
     let one_hot = (0..labels.len() * CLASSES).map(|i| f64::from(u8::from(labels[i / CLASSES] as usize == i % CLASSES)));
     let one_hot = Tensor::from_slice(&one_hot.collect::<Vec<f64>>(), [SAMPLES, CLASSES], log_p.device()).unwrap();
-    let picked = log_p.mul(&one_hot.to_dtype(log_p.dtype())).unwrap();
+    let picked = log_p.mul(&one_hot.to_dtype(log_p.dtype()).unwrap()).unwrap();
     picked.sum_all().unwrap().affine(-1.0 / labels.len() as f64, 0.0).unwrap()
 }
 
@@ -49,7 +49,7 @@ fn value_and_gradient(loss: LossOf, student: &Tensor, teacher: &Tensor, temperat
     let student = student.variable();
     let value = loss(&student, teacher, &labels(student.device()), temperature);
     let gradients = value.backward().unwrap();
-    (value.item().unwrap(), gradients.get(&student).unwrap().to_f64_vec())
+    (value.item().unwrap(), gradients.get(&student).unwrap().to_f64_vec().unwrap())
 }
 
 fn assert_close(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
@@ -111,7 +111,8 @@ fn extreme_logits_and_temperatures_give_finite_and_right_values() {
             let y = labels(device);
             let found = student.hinton_kd(&teacher, &y, weights(temperature)).unwrap();
             let y = y.to_vec::<i32>().unwrap();
-            let (hard, soft) = hinton_oracle(&student.to_f64_vec(), &teacher.to_f64_vec(), &y, temperature);
+            let (hard, soft) =
+                hinton_oracle(&student.to_f64_vec().unwrap(), &teacher.to_f64_vec().unwrap(), &y, temperature);
             let found = [found.hard.item().unwrap(), found.soft.item().unwrap(), found.total.item().unwrap()];
             assert_close(
                 &found,
@@ -153,7 +154,12 @@ fn a_student_that_equals_its_teacher_has_no_soft_loss_and_no_soft_gradient() {
         let loss = student.hinton_kd(&student.detach(), &labels(device), p).unwrap();
         assert_close(&[loss.total.item().unwrap()], &[0.0], 1e-6, "loss");
         let gradients = loss.total.backward().unwrap();
-        assert_close(&gradients.get(&student).unwrap().to_f64_vec(), &[0.0; SAMPLES * CLASSES], 1e-6, "gradient");
+        assert_close(
+            &gradients.get(&student).unwrap().to_f64_vec().unwrap(),
+            &[0.0; SAMPLES * CLASSES],
+            1e-6,
+            "gradient",
+        );
     }
 }
 
@@ -167,7 +173,7 @@ fn arguments_that_make_no_sense_are_refused() {
     assert!(s.hinton_kd(&s, &y, HintonKd { soft_weight: -1.0, ..weights(1.0) }).is_err());
     assert!(s.hinton_kd(&s, &y, weights(0.0)).is_err());
     assert!(s.cross_entropy(&y, 1.5).is_err());
-    let three = Tensor::zeros([3, CLASSES], DType::F32, Device::Cpu);
+    let three = Tensor::zeros([3, CLASSES], DType::F32, Device::Cpu).unwrap();
     let error = s.hinton_kd(&three, &y, weights(1.0)).err().unwrap().to_string();
     assert!(error.contains("teacher_logits") && error.contains("[3, 7]") && error.contains("[5, 7]"), "{error}");
 }

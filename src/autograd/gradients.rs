@@ -50,7 +50,7 @@ impl Tensor {
             let expected = "one element (or use `backward_from` with the gradient of each)".to_string();
             return Err(Error::Shape { op: "backward", arg: "self", expected, found: format!("{:?}", self.shape()) });
         }
-        self.backward_from(&Tensor::full(*self.shape(), 1.0, self.dtype(), self.device()))
+        self.backward_from(&Tensor::full(*self.shape(), 1.0, self.dtype(), self.device())?)
     }
 
     /// As [`Tensor::backward`], from a given gradient of this tensor.

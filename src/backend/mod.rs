@@ -8,6 +8,8 @@ pub mod cuda;
 pub mod params;
 pub mod reference;
 mod scalar;
+mod transfer;
+mod walk;
 
 use crate::error::Result;
 use crate::tensor::{DType, Device, Rng, Shape, Tensor};
@@ -15,6 +17,13 @@ use params::*;
 
 /// The kernels of one device. `reference` defines what each one means; the others are compared with it.
 pub trait Backend: Send + Sync {
+    // Memory.
+
+    /// The values of a tensor that lies on the host, on this device.
+    fn upload(&self, x: &Tensor) -> Result<Tensor>;
+    /// Every element `value`, rounded to the dtype.
+    fn full(&self, shape: &Shape, value: f64, dtype: DType) -> Result<Tensor>;
+
     // Elementwise.
 
     /// `f(x)`.
@@ -132,38 +141,37 @@ pub trait Backend: Send + Sync {
     /// The index of the largest element of each row (the first, if several), as `I32`.
     fn argmax(&self, x: &Tensor) -> Result<Tensor>;
 
-    // Optimisers: in place on the parameter and its state.
+    // Optimisers.
 
-    /// One step of stochastic gradient descent. `momentum` is `None` before the first step with momentum.
-    fn sgd(&self, p: Sgd, param: &mut Tensor, grad: &Tensor, momentum: Option<&mut Tensor>) -> Result<()>;
-    /// One step of Adam or AdamW; `m` and `v` are its first and second moments.
-    fn adam(&self, p: Adam, param: &mut Tensor, grad: &Tensor, m: &mut Tensor, v: &mut Tensor) -> Result<()>;
-    /// One step of RMSprop; `v` is its second moment.
-    fn rmsprop(
-        &self,
-        p: RmsProp,
-        param: &mut Tensor,
-        grad: &Tensor,
-        v: &mut Tensor,
-        momentum: Option<&mut Tensor>,
-    ) -> Result<()>;
+    /// One step of an optimiser over all of its parameters, in place on each slot's value and moments.
+    fn optimize(&self, rule: Rule, slots: &mut [OptimizerSlot]) -> Result<()>;
     /// `acc ← keep · acc + (1 − keep) · x`.
     fn lerp(&self, acc: &mut Tensor, x: &Tensor, keep: f64) -> Result<()>;
-    /// Σ x², accumulated in `f64` in a fixed order.
-    fn sum_of_squares(&self, x: &Tensor) -> Result<f64>;
+    /// Σ x² over all the tensors, accumulated in `f64` in a fixed order.
+    fn sum_of_squares(&self, tensors: &[&Tensor]) -> Result<f64>;
 }
 
-/// The backend of a device.
+/// The backend of a device. A device that is not there answers every call with an error that says so.
 pub fn of(device: Device) -> &'static dyn Backend {
     match device {
         Device::Reference => &reference::Reference,
         Device::Cpu => &cpu::Cpu,
+        Device::Cuda(_) | Device::Emulator => cuda::of(device),
     }
 }
 
-impl Tensor {
-    /// The backend that computes on this tensor.
-    pub(crate) fn backend(&self) -> &'static dyn Backend {
-        of(self.device())
+/// The device with this name: `cpu`, `reference`, `cuda:N`, `emulator`, or `auto` for a GPU if there is one and the processor if not.
+///
+/// # Errors
+/// An unknown name, or a device that is not there.
+pub fn open_device(name: &str) -> Result<Device> {
+    let device = match name {
+        "auto" if cuda::gpu_count() > 0 => Device::Cuda(0),
+        "auto" => Device::Cpu,
+        _ => name.parse()?,
+    };
+    if !device.is_host() {
+        cuda::driver(device)?;
     }
+    Ok(device)
 }

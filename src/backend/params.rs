@@ -217,7 +217,7 @@ pub struct Sgd {
     pub momentum: f64,
     pub nesterov: bool,
     pub weight_decay: f64,
-    /// Before the first step the momentum buffer holds nothing and is set to the gradient.
+    /// In the first step the momentum, if any, is set to the gradient.
     pub first_step: bool,
 }
 
@@ -242,6 +242,26 @@ pub struct RmsProp {
     pub eps: f64,
     pub weight_decay: f64,
     pub momentum: f64,
+}
+
+/// How an optimiser changes parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rule {
+    Sgd(Sgd),
+    Adam(Adam),
+    RmsProp(RmsProp),
+}
+
+/// A parameter, its gradient, and what its optimiser keeps for it.
+pub struct OptimizerSlot<'a> {
+    /// What is optimised.
+    pub value: &'a mut Tensor,
+    /// Its gradient.
+    pub gradient: &'a Tensor,
+    /// Momentum or first moment; absent where the rule has none.
+    pub first: Option<&'a mut Tensor>,
+    /// Second moment; absent where the rule has none.
+    pub second: Option<&'a mut Tensor>,
 }
 
 /// Whether dropout with probability `p` zeroes the element with these random bits.

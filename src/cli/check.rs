@@ -1,6 +1,6 @@
 //! `gradcheck` and `conformance`: proof that ops are right.
 
-use super::commands::{device_arg, path_arg};
+use super::commands::{device_arg, device_of, path_arg};
 use super::output::{paint, Style};
 use crate::conformance::{gradcheck as check_op, registry, run, CaseResult, Status, Summary};
 use crate::error::{Error, Result};
@@ -19,6 +19,7 @@ pub fn gradcheck_command() -> Command {
         .arg(Arg::new("op").long("op").value_name("NAME").help("only this op"))
         .arg(number("cases", "5", "random cases for each op"))
         .arg(number("seed", "0", "determines the cases"))
+        .arg(device_arg("reference"))
 }
 
 /// The `conformance` subcommand.
@@ -27,7 +28,7 @@ pub fn conformance_command() -> Command {
         .about("Reference fixtures (safetensors, `<op>__<case>.safetensors`) against this engine")
         .arg(path_arg("dir", "DIR", "the folder of fixtures"))
         .arg(Arg::new("op").long("op").value_name("NAME").help("only this op"))
-        .arg(device_arg())
+        .arg(device_arg("cpu"))
         .arg(Arg::new("strict").long("strict").action(ArgAction::SetTrue).help("fail on unsupported ops as well"))
 }
 
@@ -36,10 +37,10 @@ pub fn gradcheck(matches: &ArgMatches) -> Result<()> {
     let only = matches.get_one::<String>("op");
     let cases = *matches.get_one::<u32>("cases").expect("has a default") as usize;
     let seed = u64::from(*matches.get_one::<u32>("seed").expect("has a default"));
-    let json = matches.get_flag("json");
+    let (json, device) = (matches.get_flag("json"), device_of(matches)?);
     let mut rows = Vec::new();
     for spec in registry().filter(|spec| only.is_none_or(|only| only == spec.name)) {
-        rows.extend(check_op(spec, cases, seed)?);
+        rows.extend(check_op(spec, cases, seed, device)?);
     }
     if rows.is_empty() {
         return Err(Error::argument(
@@ -70,8 +71,7 @@ pub fn gradcheck(matches: &ArgMatches) -> Result<()> {
 /// Carries out `conformance`.
 pub fn conformance(matches: &ArgMatches) -> Result<()> {
     let folder = matches.get_one::<PathBuf>("dir").expect("required");
-    let device = matches.get_one::<String>("device").expect("has a default").parse()?;
-    let results = run(folder, matches.get_one::<String>("op").map(String::as_str), device)?;
+    let results = run(folder, matches.get_one::<String>("op").map(String::as_str), device_of(matches)?)?;
     let summary = Summary::of(&results);
     match matches.get_flag("json") {
         true => {

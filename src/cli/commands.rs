@@ -1,8 +1,10 @@
 //! The subcommands: what each is called, what its help says, and where it is carried out.
 
 use super::{args, check, data, models, output, runs};
+use crate::backend::open_device;
 use crate::error::Result;
 use crate::pipeline::Stages;
+use crate::tensor::Device;
 use clap::{value_parser, Arg, ArgAction, ArgMatches, Command};
 use std::path::PathBuf;
 
@@ -103,8 +105,14 @@ pub fn dispatch(matches: &ArgMatches) -> Result<()> {
 }
 
 /// `--device NAME`, for the commands that are not runs.
-pub fn device_arg() -> Arg {
-    Arg::new("device").long("device").value_name("NAME").default_value("cpu").help("cpu or reference")
+pub fn device_arg(default: &'static str) -> Arg {
+    let help = "cpu, cuda:0 (or another number), auto (a GPU if there is one), emulator, or reference";
+    Arg::new("device").long("device").value_name("NAME").default_value(default).help(help)
+}
+
+/// The device that [`device_arg`] was given.
+pub fn device_of(matches: &ArgMatches) -> Result<Device> {
+    open_device(matches.get_one::<String>("device").expect("has a default"))
 }
 
 /// A file or folder that a command needs.

@@ -1,6 +1,6 @@
 //! `eval`, `predict`, `summary`: commands about one model.
 
-use super::commands::{device_arg, path_arg};
+use super::commands::{device_arg, device_of, path_arg};
 use super::output::bytes;
 use crate::data;
 use crate::error::{Error, Result};
@@ -48,12 +48,12 @@ fn with_model_options(command: Command) -> Command {
         .arg(Arg::new("model").long("model").value_name("NAME").help("its architecture, if the file does not say"))
         .arg(Arg::new("data").long("data").value_name("NAME|DIR").default_value("digits").help("the data set"))
         .arg(Arg::new("data-dir").long("data-dir").value_name("DIR").value_parser(value_parser!(PathBuf)))
-        .arg(device_arg())
+        .arg(device_arg("cpu"))
 }
 
 /// The model and the test set that the options name.
 fn model_and_test(matches: &ArgMatches) -> Result<(Model, data::Dataset, Device)> {
-    let device: Device = matches.get_one::<String>("device").expect("has a default").parse()?;
+    let device = device_of(matches)?;
     let data = matches.get_one::<String>("data").expect("has a default");
     let test = data::load(data, matches.get_one::<PathBuf>("data-dir").map(PathBuf::as_path))?.test;
     let task = Task { input: test.image_shape(), classes: test.classes.len() };

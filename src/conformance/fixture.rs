@@ -75,26 +75,29 @@ impl Fixture {
 
     /// The op's case on a device: floats in `f32` (`f64` on the reference backend), as variables where a gradient is expected or
     /// must be absent.
-    pub fn case(&self, device: Device) -> Case {
+    pub fn case(&self, device: Device) -> Result<Case> {
         let mut case = Case::new();
         for (name, value) in &self.attrs {
             case = case.attr(name, value.clone());
         }
         for (name, tensor) in &self.inputs {
-            let tensor = on_device(tensor, device);
+            let tensor = on_device(tensor, device)?;
             case = case.input(name, if tensor.dtype().is_float() { tensor.variable() } else { tensor });
         }
-        case
+        Ok(case)
     }
 
     /// The weight of an output in the scalar that is differentiated.
-    pub fn cotangent(&self, output: &str, device: Device) -> Option<Tensor> {
-        self.cotangents.get(output).map(|tensor| on_device(tensor, device))
+    pub fn cotangent(&self, output: &str, device: Device) -> Result<Option<Tensor>> {
+        self.cotangents.get(output).map(|tensor| on_device(tensor, device)).transpose()
     }
 }
 
-fn on_device(tensor: &Tensor, device: Device) -> Tensor {
+/// The tensor on a device, in the float type that the device computes in.
+pub(super) fn on_device(tensor: &Tensor, device: Device) -> Result<Tensor> {
     let float = if device == Device::Reference { DType::F64 } else { DType::F32 };
-    let tensor = if tensor.dtype().is_float() { tensor.to_dtype(float) } else { tensor.clone() };
-    tensor.to_device(device)
+    match tensor.dtype().is_float() {
+        true => tensor.to_dtype(float)?.to_device(device),
+        false => tensor.to_device(device),
+    }
 }

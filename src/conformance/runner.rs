@@ -99,7 +99,7 @@ fn run_file(file: &Path, device: Device) -> CaseResult {
 /// The largest error over the tolerance among outputs and gradients; NaN counts as infinite.
 fn judge(fixture: &Fixture, spec: &OpSpec, device: Device) -> Result<f64> {
     let refuse = |reason: String| Error::argument("case", reason);
-    let case = fixture.case(device);
+    let case = fixture.case(device)?;
     let outputs = (spec.run)(&case)?;
     let detached = case.detached();
     let unread = case.unread();
@@ -143,7 +143,7 @@ fn scalar(fixture: &Fixture, outputs: &Outputs, device: Device) -> Result<Tensor
     }
     let mut sum: Option<Tensor> = None;
     for (name, output) in outputs {
-        let Some(weight) = fixture.cotangent(name, device) else { continue };
+        let Some(weight) = fixture.cotangent(name, device)? else { continue };
         let term = output.mul(&weight)?.sum_all()?;
         sum = Some(match sum {
             Some(sum) => sum.add(&term)?,
@@ -163,6 +163,6 @@ fn compare(fixture: &Fixture, name: &str, got: &Tensor, want: &Tensor) -> Result
         ratio if ratio.is_nan() => f64::INFINITY,
         ratio => ratio,
     };
-    let pairs = got.to_f64_vec().into_iter().zip(want.to_f64_vec());
+    let pairs = got.to_f64_vec()?.into_iter().zip(want.to_f64_vec()?);
     Ok(pairs.map(|(got, want)| ratio(got, want)).fold(0.0, f64::max))
 }

@@ -1,7 +1,7 @@
 //! Labelled images in memory.
 
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Device, Rng, Tensor};
+use crate::tensor::{Device, Rng, Tensor};
 use sha2::{Digest, Sha256};
 use std::ops::Range;
 
@@ -93,13 +93,12 @@ impl Dataset {
     pub fn images_tensor(&self, range: Range<usize>, device: Device) -> Result<Tensor> {
         let pixels = &self.images[range.start * self.image_len()..range.end * self.image_len()];
         let shape = [range.len(), self.channels, self.height, self.width].into();
-        let tensor = Tensor::build(shape, device, |out: &mut [f32]| {
+        let tensor = Tensor::build(shape, Device::Cpu, |out: &mut [f32]| {
             for (out, &pixel) in out.iter_mut().zip(pixels) {
                 *out = unit(pixel);
             }
         });
-        debug_assert_eq!(tensor.dtype(), DType::F32);
-        Ok(tensor)
+        tensor.to_device(device)
     }
 
     /// The images with these indices, in this order.

@@ -9,7 +9,7 @@ mod teacher_net;
 pub use summary::{summarise, LayerSummary, ModelSummary};
 
 use crate::error::{Error, Result};
-use crate::nn::{load_state, Context, Init, Module, Sequential, Visitor};
+use crate::nn::{check_state, load_state, Context, Init, Module, Sequential, Visitor};
 use crate::suggest::nearest;
 use crate::tensor::{Device, Rng, Tensor};
 use std::collections::BTreeMap;
@@ -106,7 +106,7 @@ impl Model {
         let shape = [self.normalisation.len(), 1, 1];
         let vector = |k: usize| {
             let values: Vec<f32> = self.normalisation.iter().map(|moments| moments[k]).collect();
-            Ok::<Tensor, Error>(Tensor::from_slice(&values, shape, x.device())?.to_dtype(x.dtype()))
+            Tensor::from_slice(&values, shape, x.device())?.to_dtype(x.dtype())
         };
         x.sub(&vector(0)?)?.div(&vector(1)?)
     }
@@ -126,11 +126,12 @@ impl Model {
     /// # Errors
     /// The tensors are of another architecture: lists what is missing, unexpected and misshaped.
     pub fn load_state(&self, saved: &BTreeMap<String, Tensor>, path: &Path) -> Result<()> {
-        load_state(self, saved).map_err(|mismatch| {
+        check_state(self, saved).map_err(|mismatch| {
             let name = self.name();
             let next = "choose the architecture that it was made with (--teacher-model, --student-model or --model)";
             Error::checkpoint(path, format!("does not fit {name}: {mismatch}; {next}"))
-        })
+        })?;
+        load_state(self, saved)
     }
 }
 

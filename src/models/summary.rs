@@ -51,7 +51,7 @@ pub struct ModelSummary {
 pub fn summarise(model: &Model) -> Result<ModelSummary> {
     let [c, h, w] = model.task().input;
     let device = model.parameters().first().map_or(Device::default(), |(_, p)| p.get().device());
-    let mut x = Tensor::zeros([1, c, h, w], DType::F32, device);
+    let mut x = Tensor::zeros([1, c, h, w], DType::F32, device)?;
     let mut layers = Vec::new();
     for layer in model.layers().layers() {
         let flops = Rc::new(Cell::new(0.0));

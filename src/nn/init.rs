@@ -37,12 +37,12 @@ impl Init {
     }
 
     /// Every element `value`.
-    pub fn constant(&mut self, shape: impl Into<Shape>, value: f64) -> Parameter {
-        Parameter::new(&Tensor::full(shape, value, DType::F32, self.device))
+    pub fn constant(&mut self, shape: impl Into<Shape>, value: f64) -> Result<Parameter> {
+        Ok(Parameter::new(&Tensor::full(shape, value, DType::F32, self.device)?))
     }
 
     /// A buffer with every element `value`.
-    pub fn constant_buffer(&mut self, shape: impl Into<Shape>, value: f64) -> Parameter {
-        Parameter::buffer(&Tensor::full(shape, value, DType::F32, self.device))
+    pub fn constant_buffer(&mut self, shape: impl Into<Shape>, value: f64) -> Result<Parameter> {
+        Ok(Parameter::buffer(&Tensor::full(shape, value, DType::F32, self.device)?))
     }
 }

@@ -20,7 +20,7 @@ pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use init::Init;
 pub use linear::Linear;
-pub use module::{load_state, Module, StateMismatch, Visitor};
+pub use module::{check_state, load_state, Module, StateMismatch, Visitor};
 pub use norm::{BatchNorm2d, LayerNorm};
 pub use parameter::Parameter;
 pub use pooling::{AdaptiveAvgPool2d, AvgPool2d, MaxPool2d};

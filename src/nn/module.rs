@@ -103,10 +103,14 @@ impl fmt::Display for StateMismatch {
     }
 }
 
-/// Sets every parameter and buffer of `module` from saved tensors, converting dtype and device. Changes nothing unless every name
-/// and shape fits. PyTorch's `num_batches_tracked` counters are ignored.
-pub fn load_state(module: &dyn Module, saved: &BTreeMap<String, Tensor>) -> Result<(), StateMismatch> {
-    let cells: BTreeMap<String, Parameter> = module.parameters().into_iter().chain(module.buffers()).collect();
+/// Every parameter and buffer of a module, by name.
+fn cells(module: &dyn Module) -> BTreeMap<String, Parameter> {
+    module.parameters().into_iter().chain(module.buffers()).collect()
+}
+
+/// Whether saved tensors have the names and shapes of `module`'s. PyTorch's `num_batches_tracked` counters are ignored.
+pub fn check_state(module: &dyn Module, saved: &BTreeMap<String, Tensor>) -> Result<(), StateMismatch> {
+    let cells = cells(module);
     let known = |name: &String| cells.contains_key(name) || name.ends_with("num_batches_tracked");
     let mut mismatch = StateMismatch {
         missing: cells.keys().filter(|name| !saved.contains_key(*name)).cloned().collect(),
@@ -120,13 +124,17 @@ pub fn load_state(module: &dyn Module, saved: &BTreeMap<String, Tensor>) -> Resu
             }
         }
     }
-    if mismatch != StateMismatch::default() {
-        return Err(mismatch);
+    match mismatch == StateMismatch::default() {
+        true => Ok(()),
+        false => Err(mismatch),
     }
-    for (name, cell) in &cells {
+}
+
+/// Sets every parameter and buffer of `module` from saved tensors that fit it, converting dtype and device.
+pub fn load_state(module: &dyn Module, saved: &BTreeMap<String, Tensor>) -> Result<()> {
+    for (name, cell) in cells(module) {
         let now = cell.get();
-        let value = saved[name].to_dtype(now.dtype()).to_device(now.device());
-        cell.set(&value).expect("shape, dtype and device were made equal");
+        cell.set(&saved[&name].to_dtype(now.dtype())?.to_device(now.device())?)?;
     }
     Ok(())
 }

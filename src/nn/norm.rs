@@ -18,20 +18,20 @@ const MOMENTUM: f64 = 0.1;
 
 impl BatchNorm2d {
     /// For `channels` channels.
-    pub fn new(init: &mut Init, channels: usize) -> BatchNorm2d {
-        BatchNorm2d {
-            weight: init.constant([channels], 1.0),
-            bias: init.constant([channels], 0.0),
-            running_mean: init.constant_buffer([channels], 0.0),
-            running_var: init.constant_buffer([channels], 1.0),
-        }
+    pub fn new(init: &mut Init, channels: usize) -> Result<BatchNorm2d> {
+        Ok(BatchNorm2d {
+            weight: init.constant([channels], 1.0)?,
+            bias: init.constant([channels], 0.0)?,
+            running_mean: init.constant_buffer([channels], 0.0)?,
+            running_var: init.constant_buffer([channels], 1.0)?,
+        })
     }
 
     /// `running ← (1 − momentum) · running + momentum · batch`; the variance is the unbiased one.
     fn track(&self, mean: &Tensor, unbiased_var: &Tensor) -> Result<()> {
         let backend = backend::of(mean.device());
-        self.running_mean.update(|running| backend.lerp(running, mean, 1.0 - MOMENTUM))?;
-        self.running_var.update(|running| backend.lerp(running, unbiased_var, 1.0 - MOMENTUM))
+        backend.lerp(&mut self.running_mean.write(), mean, 1.0 - MOMENTUM)?;
+        backend.lerp(&mut self.running_var.write(), unbiased_var, 1.0 - MOMENTUM)
     }
 }
 
@@ -66,8 +66,8 @@ pub struct LayerNorm {
 
 impl LayerNorm {
     /// For rows of `width` numbers.
-    pub fn new(init: &mut Init, width: usize) -> LayerNorm {
-        LayerNorm { weight: init.constant([width], 1.0), bias: init.constant([width], 0.0) }
+    pub fn new(init: &mut Init, width: usize) -> Result<LayerNorm> {
+        Ok(LayerNorm { weight: init.constant([width], 1.0)?, bias: init.constant([width], 0.0)? })
     }
 }
 

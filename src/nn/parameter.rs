@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, RwLock, RwLockWriteGuard};
 
 /// A cell that holds a tensor. Clones share the cell; tensors taken from it are values that never change.
 #[derive(Clone)]
@@ -24,9 +24,14 @@ impl Parameter {
         self.0.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    /// Changes the value in place. Drop tensors taken with [`Parameter::get`] first, or the update has to copy.
-    pub fn update(&self, change: impl FnOnce(&mut Tensor) -> Result<()>) -> Result<()> {
-        change(&mut self.0.write().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    /// The value, to change in place. Drop tensors taken with [`Parameter::get`] first, or the change has to copy.
+    pub fn write(&self) -> RwLockWriteGuard<'_, Tensor> {
+        self.0.write().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Whether both are the same cell.
+    pub fn is(&self, other: &Parameter) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Replaces the value; the variable stays the same.
@@ -34,16 +39,15 @@ impl Parameter {
     /// # Errors
     /// The new value has another shape, dtype or device.
     pub fn set(&self, value: &Tensor) -> Result<()> {
-        self.update(|now| {
-            let describe = |t: &Tensor| format!("{} {:?} on {}", t.dtype(), t.shape(), t.device());
-            let (expected, found) = (describe(now), describe(value));
-            if expected != found {
-                return Err(Error::Shape { op: "parameter", arg: "value", expected, found });
-            }
-            let variable = std::mem::take(&mut now.history);
-            *now = value.detach();
-            now.history = variable;
-            Ok(())
-        })
+        let mut now = self.write();
+        let describe = |t: &Tensor| format!("{} {:?} on {}", t.dtype(), t.shape(), t.device());
+        let (expected, found) = (describe(&now), describe(value));
+        if expected != found {
+            return Err(Error::Shape { op: "parameter", arg: "value", expected, found });
+        }
+        let variable = std::mem::take(&mut now.history);
+        *now = value.detach();
+        now.history = variable;
+        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use super::case::{sample_extent, sample_normal, Case, OpSpec};
 use super::check;
 use crate::error::Result;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Device, Shape, Tensor};
 
 impl Tensor {
     /// `softmax(q kᵀ / √d) v` for queries `[…, n, d]` (this tensor), keys `[…, m, d]` and values `[…, m, e]`. With `causal`,
@@ -31,7 +31,7 @@ fn causal_mask(scores: &Tensor) -> Result<Tensor> {
     let rank = scores.shape().rank();
     let (n, m) = (scores.shape()[rank - 2], scores.shape()[rank - 1]);
     let mask: Vec<f64> = (0..n * m).map(|i| if i % m <= i / m { 0.0 } else { HIDDEN }).collect();
-    Ok(Tensor::from_slice(&mask, Shape::from([n, m]), scores.device())?.to_dtype(scores.dtype()))
+    Tensor::from_slice(&mask, Shape::from([n, m]), Device::Cpu)?.to_dtype(scores.dtype())?.to_device(scores.device())
 }
 
 pub(super) const SPECS: &[OpSpec] = &[OpSpec {

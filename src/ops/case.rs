@@ -138,19 +138,22 @@ impl Case {
 
 /// A random tensor for a gradient check: standard normal, `f64`, on the reference backend.
 pub fn sample_normal(random: &mut Sequence, dims: &[usize]) -> Tensor {
-    let values: Vec<f64> = (0..dims.iter().product()).map(|_| f64::from(random.normal())).collect();
-    sample_tensor(&values, dims)
+    sample_tensor(&sample_values(random, dims), dims)
+}
+
+fn sample_values(random: &mut Sequence, dims: &[usize]) -> Vec<f64> {
+    (0..dims.iter().product()).map(|_| f64::from(random.normal())).collect()
 }
 
 /// As [`sample_normal`], with every value at least `gap` from 0, where the op under test has a kink or a pole.
 pub fn sample_away_from_zero(random: &mut Sequence, dims: &[usize], gap: f64) -> Tensor {
-    let values: Vec<f64> = sample_normal(random, dims).to_f64_vec();
+    let values = sample_values(random, dims);
     sample_tensor(&values.iter().map(|x| x + gap.copysign(*x)).collect::<Vec<_>>(), dims)
 }
 
 /// Random positive numbers, at least 0.1.
 pub fn sample_positive(random: &mut Sequence, dims: &[usize]) -> Tensor {
-    let values: Vec<f64> = sample_normal(random, dims).to_f64_vec();
+    let values = sample_values(random, dims);
     sample_tensor(&values.iter().map(|x| x.abs() + 0.1).collect::<Vec<_>>(), dims)
 }
 

@@ -88,14 +88,23 @@ pub(crate) fn labels(op: &'static str, logits: &Tensor, labels: &Tensor, ignored
     same_device(op, logits, labels)?;
     let [n, classes] = [logits.shape()[0], logits.shape()[1]];
     shape(op, "labels", labels, &Shape::from([n]))?;
-    let valid = |&label: &i32| label == ignored || (0..classes as i64).contains(&i64::from(label));
-    let values = labels.slice::<i32>();
-    match values.iter().position(|label| !valid(label)) {
+    let valid = |label: i32| label == ignored || (0..classes as i64).contains(&i64::from(label));
+    match first_invalid(labels, valid)? {
         None => Ok(()),
-        Some(at) => {
-            let reason =
-                format!("label {} of sample {at} is not one of the classes 0 to {}", values[at], classes as i64 - 1);
+        Some((at, label)) => {
+            let reason = format!("label {label} of sample {at} is not one of the classes 0 to {}", classes as i64 - 1);
             Err(Error::argument(op, reason))
         }
     }
+}
+
+/// The first element of an `I32` tensor that is not valid, and its position. What is valid must be an interval, with at most one
+/// number outside of it.
+pub(crate) fn first_invalid(index: &Tensor, valid: impl Fn(i32) -> bool) -> Result<Option<(usize, i32)>> {
+    // Where the smallest and the largest are known and in the interval, so are all between them, and nothing has to be read back.
+    if index.storage().index_range().is_some_and(|(low, high)| low >= 0 && valid(low) && valid(high)) {
+        return Ok(None);
+    }
+    let host = index.to_host()?;
+    Ok(host.slice::<i32>().iter().copied().enumerate().find(|&(_, i)| !valid(i)))
 }

@@ -41,8 +41,7 @@ impl Tensor {
 
 /// Every index is the number of a row; the error names the first that is not.
 pub(super) fn check_range(op: &'static str, index: &Tensor, rows: usize) -> Result<()> {
-    let bad = index.slice::<i32>().iter().enumerate().find(|(_, &i)| usize::try_from(i).map_or(true, |i| i >= rows));
-    match bad {
+    match check::first_invalid(index, |i| usize::try_from(i).is_ok_and(|i| i < rows))? {
         None => Ok(()),
         Some((at, i)) => {
             let reason = format!("index {i} at position {at} is not the number of a row; the table has {rows} rows");

@@ -121,7 +121,7 @@ impl Tensor {
             (self.shape().with_extent(dim, start), self.shape().with_extent(dim, extent - start - len));
         record("narrow", Cost::new(0.0, &[&y, &y]), y, &[self], move |dy, _| {
             let zeros = |shape| Tensor::zeros(shape, dy.dtype(), dy.device());
-            Ok(vec![Some(dy.backend().concat(&[&zeros(before), dy, &zeros(after)], dim)?)])
+            Ok(vec![Some(dy.backend().concat(&[&zeros(before)?, dy, &zeros(after)?], dim)?)])
         })
     }
 

@@ -3,7 +3,7 @@
 use super::case::{sample_extent, sample_labels, sample_normal, Case, OpSpec};
 use super::check;
 use crate::autograd::{record, Cost};
-use crate::backend::params::{CrossEntropy, IGNORE_INDEX};
+use crate::backend::params::{Binary, CrossEntropy, IGNORE_INDEX};
 use crate::error::{Error, Result};
 use crate::tensor::random::Sequence;
 use crate::tensor::Tensor;
@@ -49,7 +49,7 @@ impl Tensor {
     pub fn bce_with_logits(&self, target: &Tensor) -> Result<Tensor> {
         check::shape("bce_with_logits", "target", target, self.shape())?;
         let n = self.numel();
-        let zeros = Tensor::zeros([n, 1], self.dtype(), self.device());
+        let zeros = Tensor::zeros([n, 1], self.dtype(), self.device())?;
         // The log-softmax of (z, 0) is (log σ(z), log σ(−z)), stable for any z.
         let log_p = Tensor::concat(&[&self.reshape([n, 1])?, &zeros], 1)?.log_softmax(1.0)?;
         let target = target.reshape([n, 1])?;
@@ -75,6 +75,9 @@ const TINY: f64 = 1e-37;
 
 /// A gradient that was computed in the forward pass, times the gradient of the loss itself.
 pub(super) fn scaled(gradient: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    if !dy.device().is_host() {
+        return gradient.backend().binary(Binary::Mul, gradient, dy); // To look at `dy` would be to wait for the device.
+    }
     match dy.item()? {
         1.0 => Ok(gradient.clone()),
         factor => gradient.backend().affine(gradient, factor, 0.0),

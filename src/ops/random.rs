@@ -57,8 +57,8 @@ impl Tensor {
             let bits = rng.block(i as u64 / 4)[i % 4];
             *y = u8::from(f64::from(unit_f32(bits)) < p);
         };
-        let ones = Tensor::build(shape.into(), device, |out: &mut [u8]| out.iter_mut().enumerate().for_each(draw));
-        Ok(ones.to_dtype(dtype))
+        let fill = |out: &mut [u8]| out.iter_mut().enumerate().for_each(draw);
+        Tensor::build(shape.into(), Device::Cpu, fill).to_dtype(dtype)?.to_device(device)
     }
 
     /// A random order of `0..n`, as `I32`.
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn samples_have_the_moments_that_were_asked_for() {
         let moments = |t: Tensor| {
-            let values = t.to_f64_vec();
+            let values = t.to_f64_vec().unwrap();
             let mean = values.iter().sum::<f64>() / values.len() as f64;
             (mean, (values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / values.len() as f64).sqrt())
         };
@@ -108,9 +108,9 @@ mod tests {
 
     #[test]
     fn an_element_depends_on_its_position_alone() {
-        let of_size = |n: usize| Tensor::normal([n], 0.0, 1.0, DType::F32, Device::Cpu, RNG()).unwrap().to_f64_vec();
+        let of_size = |n: usize| Tensor::normal([n], 0.0, 1.0, DType::F32, Device::Cpu, RNG()).unwrap().to_f64_vec().unwrap();
         assert_eq!(of_size(1000)[..7], of_size(7)[..]);
-        let uniform = |n: usize| Tensor::uniform([n], 0.0, 1.0, DType::F32, Device::Cpu, RNG()).unwrap().to_f64_vec();
+        let uniform = |n: usize| Tensor::uniform([n], 0.0, 1.0, DType::F32, Device::Cpu, RNG()).unwrap().to_f64_vec().unwrap();
         assert_eq!(uniform(5)[4], f64::from(unit_f32(RNG().block(1)[0])));
     }
 

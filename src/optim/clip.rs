@@ -3,6 +3,7 @@
 use crate::autograd::Gradients;
 use crate::error::{Error, Result};
 use crate::nn::Parameter;
+use crate::tensor::Tensor;
 
 /// Keeps the division by the norm defined, as in PyTorch.
 const EPS: f64 = 1e-6;
@@ -14,11 +15,11 @@ const EPS: f64 = 1e-6;
 /// `max_norm` is not above 0.
 pub fn clip_grad_norm(parameters: &[(String, Parameter)], gradients: &mut Gradients, max_norm: f64) -> Result<f64> {
     check_limit("clip_grad_norm", max_norm)?;
-    let mut sum = 0.0;
-    for gradient in parameters.iter().filter_map(|(_, p)| gradients.get(&p.get())) {
-        sum += gradient.backend().sum_of_squares(gradient)?;
-    }
-    let norm = sum.sqrt();
+    let all: Vec<&Tensor> = parameters.iter().filter_map(|(_, p)| gradients.get(&p.get())).collect();
+    let norm = match all.first() {
+        Some(gradient) => gradient.backend().sum_of_squares(&all)?.sqrt(),
+        None => 0.0,
+    };
     let factor = max_norm / (norm + EPS);
     if factor < 1.0 {
         for (_, parameter) in parameters {

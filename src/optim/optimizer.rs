@@ -1,11 +1,11 @@
 //! Optimisers, with PyTorch's semantics and defaults.
 
 use crate::autograd::Gradients;
-use crate::backend::params::{Adam, RmsProp, Sgd};
+use crate::backend::params::{Adam, OptimizerSlot, RmsProp, Rule, Sgd};
 use crate::error::{Error, Result};
 use crate::nn::Parameter;
 use crate::suggest::nearest;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -50,6 +50,35 @@ impl OptimizerConfig {
     }
 }
 
+impl OptimizerConfig {
+    /// Whether there is a first and a second moment for each parameter.
+    fn moments(self) -> [bool; 2] {
+        match self {
+            OptimizerConfig::Sgd { momentum, .. } => [momentum > 0.0, false],
+            OptimizerConfig::RmsProp { momentum, .. } => [momentum > 0.0, true],
+            OptimizerConfig::Adam { .. } | OptimizerConfig::AdamW { .. } => [true, true],
+        }
+    }
+
+    /// The rule of step number `step`, from 1.
+    fn rule(self, lr: f64, step: u64) -> Rule {
+        match self {
+            OptimizerConfig::Sgd { momentum, nesterov, weight_decay } => {
+                Rule::Sgd(Sgd { lr, momentum, nesterov, weight_decay, first_step: step == 1 })
+            }
+            OptimizerConfig::RmsProp { alpha, eps, momentum, weight_decay } => {
+                Rule::RmsProp(RmsProp { lr, alpha, eps, weight_decay, momentum })
+            }
+            OptimizerConfig::Adam { beta1, beta2, eps, weight_decay } => {
+                Rule::Adam(Adam { lr, beta1, beta2, eps, weight_decay, decoupled: false, step })
+            }
+            OptimizerConfig::AdamW { beta1, beta2, eps, weight_decay } => {
+                Rule::Adam(Adam { lr, beta1, beta2, eps, weight_decay, decoupled: true, step })
+            }
+        }
+    }
+}
+
 /// An optimiser with the state that it keeps for each parameter, by the parameter's name.
 pub struct Optimizer {
     config: OptimizerConfig,
@@ -72,16 +101,45 @@ impl Optimizer {
         Optimizer { config, slots: BTreeMap::new() }
     }
 
-    /// Updates every parameter that has a gradient.
+    /// Updates every parameter that has a gradient; one that goes by several names, once.
     pub fn step(&mut self, parameters: &[(String, Parameter)], gradients: &Gradients, lr: f64) -> Result<()> {
+        let mut due = BTreeMap::new();
         for (name, parameter) in parameters {
             let Some(gradient) = gradients.get(&parameter.get()) else { continue };
-            if !self.slots.contains_key(name) {
-                self.slots.insert(name.clone(), Slot::new(self.config, gradient));
+            if due.values().any(|(other, _): &(&Parameter, &Tensor)| other.is(parameter)) {
+                continue;
             }
-            let slot = self.slots.get_mut(name).expect("just inserted");
-            slot.steps += 1;
-            parameter.update(|value| slot.update(self.config, value, gradient, lr))?;
+            due.insert(name.as_str(), (parameter, gradient));
+            match self.slots.get_mut(name) {
+                Some(slot) => slot.move_to(gradient.device())?,
+                None => {
+                    self.slots.insert(name.clone(), Slot::new(self.config, gradient)?);
+                }
+            }
+        }
+        let mut due: Vec<_> = self
+            .slots
+            .iter_mut()
+            .filter_map(|(name, slot)| {
+                let (parameter, gradient) = due.get(name.as_str())?;
+                slot.steps += 1;
+                Some((slot, parameter.write(), *gradient))
+            })
+            .collect();
+        // Parameters may have joined at different times; those that have taken the same number of steps share one call.
+        due.sort_by_key(|(slot, ..)| slot.steps);
+        for group in due.chunk_by_mut(|(a, ..), (b, ..)| a.steps == b.steps) {
+            let (rule, backend) = (self.config.rule(lr, group[0].0.steps), group[0].2.backend());
+            let mut slots: Vec<OptimizerSlot> = group
+                .iter_mut()
+                .map(|(slot, value, gradient)| OptimizerSlot {
+                    value,
+                    gradient,
+                    first: slot.first.as_mut(),
+                    second: slot.second.as_mut(),
+                })
+                .collect();
+            backend.optimize(rule, &mut slots)?;
         }
         Ok(())
     }
@@ -90,8 +148,8 @@ impl Optimizer {
     pub fn state(&self) -> BTreeMap<String, Tensor> {
         let mut state = BTreeMap::new();
         for (name, slot) in &self.slots {
-            let device = slot.first.as_ref().or(slot.second.as_ref()).map(Tensor::device).unwrap_or_default();
-            state.insert(format!("{name}.{STEPS}"), Tensor::scalar(slot.steps as i32, device));
+            let steps = Tensor::scalar(slot.steps as i32, Device::Cpu).expect("host memory is always there");
+            state.insert(format!("{name}.{STEPS}"), steps);
             let moments = [(FIRST, &slot.first), (SECOND, &slot.second)];
             for (key, tensor) in moments.into_iter().filter_map(|(key, t)| Some((key, t.as_ref()?))) {
                 state.insert(format!("{name}.{key}"), tensor.clone());
@@ -110,8 +168,8 @@ impl Optimizer {
             let Some(name) = key.strip_suffix(&suffix) else { continue };
             let moment = |key: &str| state.get(&format!("{name}.{key}")).cloned();
             let slot = Slot { steps: steps.item()? as u64, first: moment(FIRST), second: moment(SECOND) };
-            let expected = Slot::new(self.config, &Tensor::zeros([0], DType::F32, steps.device()));
-            if slot.first.is_some() != expected.first.is_some() || slot.second.is_some() != expected.second.is_some() {
+            let [first, second] = self.config.moments();
+            if slot.first.is_some() != first || slot.second.is_some() != second {
                 let reason = format!("the saved state of `{name}` is of another optimiser than {:?}", self.config);
                 return Err(Error::argument("optimizer", reason));
             }
@@ -126,36 +184,20 @@ const FIRST: &str = "first_moment";
 const SECOND: &str = "second_moment";
 
 impl Slot {
-    fn new(config: OptimizerConfig, like: &Tensor) -> Slot {
-        let zeros = |wanted: bool| wanted.then(|| Tensor::zeros(*like.shape(), like.dtype(), like.device()));
-        let (first, second) = match config {
-            OptimizerConfig::Sgd { momentum, .. } => (momentum > 0.0, false),
-            OptimizerConfig::RmsProp { momentum, .. } => (momentum > 0.0, true),
-            OptimizerConfig::Adam { .. } | OptimizerConfig::AdamW { .. } => (true, true),
-        };
-        Slot { steps: 0, first: zeros(first), second: zeros(second) }
+    fn new(config: OptimizerConfig, like: &Tensor) -> Result<Slot> {
+        let zeros =
+            |wanted: bool| wanted.then(|| Tensor::zeros(*like.shape(), like.dtype(), like.device())).transpose();
+        let [first, second] = config.moments();
+        Ok(Slot { steps: 0, first: zeros(first)?, second: zeros(second)? })
     }
 
-    fn update(&mut self, config: OptimizerConfig, value: &mut Tensor, gradient: &Tensor, lr: f64) -> Result<()> {
-        let backend = gradient.backend();
-        let (first, second) = (self.first.as_mut(), self.second.as_mut());
-        match (config, first, second) {
-            (OptimizerConfig::Sgd { momentum, nesterov, weight_decay }, first, _) => {
-                let p = Sgd { lr, momentum, nesterov, weight_decay, first_step: self.steps == 1 };
-                backend.sgd(p, value, gradient, first)
+    /// A loaded state lies on the host until its parameter is first updated.
+    fn move_to(&mut self, device: Device) -> Result<()> {
+        for moment in [&mut self.first, &mut self.second].into_iter().flatten() {
+            if moment.device() != device {
+                *moment = moment.to_device(device)?;
             }
-            (OptimizerConfig::RmsProp { alpha, eps, momentum, weight_decay }, first, Some(second)) => {
-                backend.rmsprop(RmsProp { lr, alpha, eps, weight_decay, momentum }, value, gradient, second, first)
-            }
-            (OptimizerConfig::Adam { beta1, beta2, eps, weight_decay }, Some(m), Some(v)) => {
-                let p = Adam { lr, beta1, beta2, eps, weight_decay, decoupled: false, step: self.steps };
-                backend.adam(p, value, gradient, m, v)
-            }
-            (OptimizerConfig::AdamW { beta1, beta2, eps, weight_decay }, Some(m), Some(v)) => {
-                let p = Adam { lr, beta1, beta2, eps, weight_decay, decoupled: true, step: self.steps };
-                backend.adam(p, value, gradient, m, v)
-            }
-            _ => unreachable!("a slot holds the moments of its optimiser"),
         }
+        Ok(())
     }
 }

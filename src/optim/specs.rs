@@ -5,7 +5,7 @@ use crate::autograd::Gradients;
 use crate::error::{Error, Result};
 use crate::nn::Parameter;
 use crate::ops::{Case, OpSpec, Outputs};
-use crate::tensor::{DType, Shape, Tensor};
+use crate::tensor::{Shape, Tensor};
 
 /// Everything of this module that has fixtures.
 pub fn registry() -> &'static [OpSpec] {
@@ -45,7 +45,7 @@ const SPECS: &[OpSpec] = &[
         }
         let norm = clip_grad_norm(&parameters, &mut gradients, case.number("max_norm")?)?;
         let clipped = |i: usize| gradients.get(&parameters[i].1.get()).expect("set above").clone();
-        let norm = Tensor::full(Shape::SCALAR, norm, given[0].dtype(), given[0].device());
+        let norm = Tensor::full(Shape::SCALAR, norm, given[0].dtype(), given[0].device())?;
         Ok(vec![("a", clipped(0)), ("b", clipped(1)), ("norm", norm)])
     }),
     spec("ema_update", |case| {
@@ -60,8 +60,8 @@ const SPECS: &[OpSpec] = &[
         if case.count("steps")? != steps.numel() {
             return Err(Error::argument("case", "`steps` differs from the number of steps given"));
         }
-        let rates: Vec<f64> = steps.to_f64_vec().iter().map(|step| schedule.lr(*step as u64)).collect();
-        Ok(vec![("lrs", Tensor::from_slice(&rates, *steps.shape(), steps.device())?.to_dtype(DType::F64))])
+        let rates: Vec<f64> = steps.to_f64_vec()?.iter().map(|step| schedule.lr(*step as u64)).collect();
+        Ok(vec![("lrs", Tensor::from_slice(&rates, *steps.shape(), steps.device())?)])
     }),
 ];
 

@@ -96,10 +96,10 @@ fn schedules_stay_finite_and_positive_for_any_length() {
 fn an_average_of_weights_follows_the_model() {
     let layer = Linear::new(&mut Init::new(Rng::new(0, 0), Device::Cpu), 2, 1).unwrap();
     let mut ema = Ema::new(&layer, 0.5).unwrap();
-    let before = layer.state()["bias"].to_f64_vec()[0];
+    let before = layer.state()["bias"].to_f64_vec().unwrap()[0];
     layer.parameters()[1].1.set(&Tensor::from_slice(&[before as f32 + 1.0], [1], Device::Cpu).unwrap()).unwrap();
     ema.update(&layer).unwrap();
-    assert!((ema.state()["bias"].to_f64_vec()[0] - (before + 0.5)).abs() < 1e-6);
+    assert!((ema.state()["bias"].to_f64_vec().unwrap()[0] - (before + 0.5)).abs() < 1e-6);
     ema.copy_to(&layer).unwrap();
-    assert!((layer.state()["bias"].to_f64_vec()[0] - (before + 0.5)).abs() < 1e-6);
+    assert!((layer.state()["bias"].to_f64_vec().unwrap()[0] - (before + 0.5)).abs() < 1e-6);
 }

@@ -1,5 +1,6 @@
 //! Every number of a run, resolved. Field names, configuration keys and command-line flags are the same words.
 
+use crate::backend::open_device;
 use crate::data::AugmentConfig;
 use crate::distill::Hinton;
 use crate::error::{Error, Result};
@@ -203,7 +204,7 @@ impl RunConfig {
 
     /// The device to compute on.
     pub fn device(&self) -> Result<Device> {
-        self.device.parse()
+        open_device(&self.device)
     }
 
     /// The optimiser of every job.

@@ -8,14 +8,16 @@ use std::rc::Rc;
 
 /// Runs the forward pass again and describes the first thing that is not finite: a parameter, or an op's output.
 pub fn first_non_finite(model: &dyn Module, forward: impl FnOnce() -> Result<()>) -> Result<String> {
-    if let Some((name, _)) = model.parameters().into_iter().find(|(_, p)| !p.get().is_finite()) {
-        return Ok(format!("the weights `{name}` were not finite before this step"));
+    for (name, parameter) in model.parameters() {
+        if !parameter.get().is_finite()? {
+            return Ok(format!("the weights `{name}` were not finite before this step"));
+        }
     }
     let found = Rc::new(RefCell::new(None));
     let first = found.clone();
     observe(
         move |event| {
-            if first.borrow().is_none() && !event.output.is_finite() {
+            if first.borrow().is_none() && event.output.is_finite().is_ok_and(|finite| !finite) {
                 let shapes: Vec<String> = event.inputs.iter().map(|x| format!("{:?}", x.shape())).collect();
                 *first.borrow_mut() =
                     Some(format!("the first op to produce it was `{}` of {}", event.op, shapes.join(", ")));

@@ -169,7 +169,7 @@ impl<'a> Training<'a> {
     }
 
     fn loss(&self, step: u64, batch: &Batch) -> Result<Loss> {
-        let images = batch.images.to_device(self.setting.device);
+        let images = batch.images.to_device(self.setting.device)?;
         let rng = Rng::new(self.job.seed, streams::DROPOUT).derive(step);
         let student_logits = self.model.forward(&images, &mut Context::train(rng))?;
         let teacher_logits = match (self.job.method.needs_teacher(), self.setting.teacher) {

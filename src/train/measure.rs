@@ -40,7 +40,7 @@ const WARM_UP: usize = 3;
 pub fn measure(model: &Model, device: Device) -> Result<Footprint> {
     let single = latency(model, device, 1, 100)?;
     let batch = latency(model, device, BATCH, 15)?;
-    let parameter_bytes = model.state().values().map(|t| t.storage().bytes().len()).sum();
+    let parameter_bytes = model.state().values().map(|t| t.numel() * t.dtype().size()).sum();
     let images = images(model, device, BATCH)?;
     pool::reset_peak();
     let before = pool::stats().bytes_in_use;

@@ -33,16 +33,16 @@ impl TeacherLogits {
         device: Device,
         progress: &mut dyn Progress,
     ) -> Result<TeacherLogits> {
-        let path = folder.join(format!("teacher-logits-{}.safetensors", &cache_key(teacher, data)[..16]));
+        let path = folder.join(format!("teacher-logits-{}.safetensors", &cache_key(teacher, data)?[..16]));
         let shape = [data.len(), data.classes.len()];
         if let Ok((mut tensors, _)) = load_safetensors(&path) {
             if let Some(logits) = tensors.remove(LOGITS).filter(|t| t.shape()[..] == shape) {
-                return Ok(TeacherLogits::Cached(logits.to_device(device)));
+                return Ok(TeacherLogits::Cached(logits.to_device(device)?));
             }
         }
         progress.stage("computing the teacher's logits over the training set (once for all students)");
         let logits = Tensor::from_slice(&predict(teacher, data, batch, device)?, shape, device)?;
-        if !logits.is_finite() {
+        if !logits.is_finite()? {
             let reason =
                 "the teacher's logits are not finite on the training set; train it again with a lower --lr".to_string();
             return Err(Error::NonFinite(reason));
@@ -64,13 +64,13 @@ impl TeacherLogits {
 }
 
 /// Changes whenever the teacher's weights or the images do.
-fn cache_key(teacher: &Model, data: &Dataset) -> String {
+fn cache_key(teacher: &Model, data: &Dataset) -> Result<String> {
     let mut hash = Sha256::new();
     hash.update(teacher.name());
     for (name, tensor) in teacher.state() {
         hash.update(name);
-        hash.update(tensor.storage().bytes());
+        hash.update(tensor.to_host()?.storage().bytes());
     }
     hash.update(data.content_hash());
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

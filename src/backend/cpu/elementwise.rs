@@ -2,7 +2,7 @@
 
 use super::kernels::isa;
 use super::kernels::parallel::{for_each_chunk, Disjoint};
-use super::walk::{Run, Walk};
+use crate::backend::walk::{Run, Walk};
 use crate::backend::params::{drops, normal_block, uniform_block, Binary, Unary};
 use crate::backend::scalar;
 use crate::tensor::{Device, Rng, Shape, Tensor};

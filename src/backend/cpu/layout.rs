@@ -2,7 +2,7 @@
 
 use super::kernels::parallel::{elements_ns, for_each, for_each_chunk, Disjoint, CHUNK};
 use super::kernels::{elementwise, isa, vector};
-use super::walk::{Run, Walk};
+use crate::backend::walk::{Run, Walk};
 use crate::tensor::{Device, Element, Shape, Storage, Tensor, MAX_RANK};
 
 /// Columns in one task that adds up rows.

@@ -7,10 +7,9 @@ mod elementwise;
 pub mod kernels;
 mod layout;
 mod norm;
-mod walk;
 
 use super::params::*;
-use super::reference::Reference;
+use super::reference::{self, Reference};
 use super::Backend;
 use crate::error::Result;
 use crate::tensor::{with_element, DType, Device, Rng, Shape, Tensor};
@@ -41,6 +40,14 @@ fn written(x: &mut Tensor) -> &mut [f32] {
 }
 
 impl Backend for Cpu {
+    fn upload(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.on_host_device(Device::Cpu))
+    }
+
+    fn full(&self, shape: &Shape, value: f64, dtype: DType) -> Result<Tensor> {
+        Ok(reference::full(shape, value, dtype, Device::Cpu))
+    }
+
     fn unary(&self, f: Unary, x: &Tensor) -> Result<Tensor> {
         reference_unless_f32!(x, unary(f, x));
         Ok(elementwise::unary(f, x))
@@ -106,14 +113,14 @@ impl Backend for Cpu {
     fn uniform(&self, shape: &Shape, low: f64, high: f64, dtype: DType, rng: Rng) -> Result<Tensor> {
         match dtype {
             DType::F32 => Ok(elementwise::uniform(shape, low, high, rng)),
-            _ => Ok(Reference.uniform(shape, low, high, dtype, rng)?.to_device(Device::Cpu)),
+            _ => Ok(Reference.uniform(shape, low, high, dtype, rng)?.on_host_device(Device::Cpu)),
         }
     }
 
     fn normal(&self, shape: &Shape, mean: f64, sd: f64, dtype: DType, rng: Rng) -> Result<Tensor> {
         match dtype {
             DType::F32 => Ok(elementwise::normal(shape, mean, sd, rng)),
-            _ => Ok(Reference.normal(shape, mean, sd, dtype, rng)?.to_device(Device::Cpu)),
+            _ => Ok(Reference.normal(shape, mean, sd, dtype, rng)?.on_host_device(Device::Cpu)),
         }
     }
 
@@ -246,7 +253,7 @@ impl Backend for Cpu {
         let grad = build(*logits.shape(), |grad| {
             mean = kernel.run(logits.slice(), labels.slice(), written(&mut losses), grad);
         });
-        Ok((Tensor::scalar(mean as f32, Device::Cpu), grad))
+        Ok((Tensor::scalar(mean as f32, Device::Cpu)?, grad))
     }
 
     fn hinton_kd(&self, p: HintonKd, student: &Tensor, teacher: &Tensor, labels: &Tensor) -> Result<HintonKdOutput> {
@@ -264,8 +271,8 @@ impl Backend for Cpu {
             terms = Some(kernel.run(student.slice(), teacher.slice(), labels.slice(), rows, grad));
         });
         let loss::Terms { hard, soft, total } = terms.expect("the kernel has run");
-        let [total, hard, soft] = [total, hard, soft].map(|term| Tensor::scalar(term as f32, Device::Cpu));
-        Ok(HintonKdOutput { total, hard, soft, grad })
+        let scalar = |term: f64| Tensor::scalar(term as f32, Device::Cpu);
+        Ok(HintonKdOutput { total: scalar(total)?, hard: scalar(hard)?, soft: scalar(soft)?, grad })
     }
 
     fn batch_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<BatchNormOutput> {
@@ -306,57 +313,13 @@ impl Backend for Cpu {
         Reference.argmax(x)
     }
 
-    fn sgd(&self, p: Sgd, param: &mut Tensor, grad: &Tensor, momentum: Option<&mut Tensor>) -> Result<()> {
-        reference_unless_f32!(grad, sgd(p, param, grad, momentum));
-        let kernel = optim::Sgd {
-            learning_rate: p.lr as f32,
-            momentum: p.momentum as f32,
-            weight_decay: p.weight_decay as f32,
-            nesterov: p.nesterov,
-        };
-        let velocity = momentum.map_or(&mut [][..], |momentum| {
-            let velocity = written(momentum);
-            if p.first_step {
-                velocity.fill(0.0);
+    fn optimize(&self, rule: Rule, slots: &mut [OptimizerSlot]) -> Result<()> {
+        for slot in slots {
+            match slot.gradient.dtype() {
+                DType::F32 => optimise(rule, slot),
+                _ => Reference.optimize(rule, std::slice::from_mut(slot))?,
             }
-            velocity
-        });
-        kernel.update(written(param), grad.slice(), velocity);
-        Ok(())
-    }
-
-    fn adam(&self, p: Adam, param: &mut Tensor, grad: &Tensor, m: &mut Tensor, v: &mut Tensor) -> Result<()> {
-        reference_unless_f32!(grad, adam(p, param, grad, m, v));
-        let kernel = optim::Adam {
-            learning_rate: p.lr as f32,
-            beta1: p.beta1 as f32,
-            beta2: p.beta2 as f32,
-            epsilon: p.eps as f32,
-            weight_decay: p.weight_decay as f32,
-            decoupled: p.decoupled,
-            step: u32::try_from(p.step).unwrap_or(u32::MAX),
-        };
-        kernel.update(written(param), grad.slice(), written(m), written(v));
-        Ok(())
-    }
-
-    fn rmsprop(
-        &self,
-        p: RmsProp,
-        param: &mut Tensor,
-        grad: &Tensor,
-        v: &mut Tensor,
-        momentum: Option<&mut Tensor>,
-    ) -> Result<()> {
-        reference_unless_f32!(grad, rmsprop(p, param, grad, v, momentum));
-        let kernel = optim::RmsProp {
-            learning_rate: p.lr as f32,
-            alpha: p.alpha as f32,
-            epsilon: p.eps as f32,
-            momentum: p.momentum as f32,
-            weight_decay: p.weight_decay as f32,
-        };
-        kernel.update(written(param), grad.slice(), written(v), momentum.map_or(&mut [], written));
+        }
         Ok(())
     }
 
@@ -366,9 +329,55 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn sum_of_squares(&self, x: &Tensor) -> Result<f64> {
-        reference_unless_f32!(x, sum_of_squares(x));
-        Ok(kernels::elementwise::sum_of_squares(x.slice()))
+    fn sum_of_squares(&self, tensors: &[&Tensor]) -> Result<f64> {
+        let each = |x: &&Tensor| match x.dtype() {
+            DType::F32 => Ok(kernels::elementwise::sum_of_squares(x.slice())),
+            _ => Reference.sum_of_squares(&[x]),
+        };
+        tensors.iter().map(each).sum()
+    }
+}
+
+/// One step on one `f32` parameter.
+fn optimise(rule: Rule, slot: &mut OptimizerSlot) {
+    let (value, gradient) = (written(slot.value), slot.gradient.slice());
+    let first = slot.first.as_deref_mut().map_or(&mut [][..], written);
+    let second = slot.second.as_deref_mut().map_or(&mut [][..], written);
+    match rule {
+        Rule::Sgd(p) => {
+            if p.first_step {
+                first.fill(0.0);
+            }
+            let kernel = optim::Sgd {
+                learning_rate: p.lr as f32,
+                momentum: p.momentum as f32,
+                weight_decay: p.weight_decay as f32,
+                nesterov: p.nesterov,
+            };
+            kernel.update(value, gradient, first);
+        }
+        Rule::Adam(p) => {
+            let kernel = optim::Adam {
+                learning_rate: p.lr as f32,
+                beta1: p.beta1 as f32,
+                beta2: p.beta2 as f32,
+                epsilon: p.eps as f32,
+                weight_decay: p.weight_decay as f32,
+                decoupled: p.decoupled,
+                step: u32::try_from(p.step).unwrap_or(u32::MAX),
+            };
+            kernel.update(value, gradient, first, second);
+        }
+        Rule::RmsProp(p) => {
+            let kernel = optim::RmsProp {
+                learning_rate: p.lr as f32,
+                alpha: p.alpha as f32,
+                epsilon: p.eps as f32,
+                momentum: p.momentum as f32,
+                weight_decay: p.weight_decay as f32,
+            };
+            kernel.update(value, gradient, second, first);
+        }
     }
 }
 

@@ -1,3 +1,61 @@
 //! The CUDA backend: our kernels (`kernels/*.cu`) on an NVIDIA GPU, or on the emulator where there is none.
+//!
+//! `driver` says what is asked of a device, `device` puts tensors into its memory, `launch` chooses grids and blocks, and one file
+//! for each kernel family turns a call of the [`Backend`] into launches.
 
+mod backend;
+mod conv2d;
+mod device;
 pub mod driver;
+#[cfg(feature = "emulator")]
+pub mod emulator;
+mod elementwise;
+#[cfg(feature = "cuda")]
+pub mod gpu;
+pub mod launch;
+mod layout;
+mod losses;
+mod matmul;
+mod memory;
+mod norm;
+mod optim;
+mod pool2d;
+mod softmax;
+
+pub use device::CudaDevice;
+
+use super::Backend;
+use crate::error::Result;
+use crate::tensor::Device;
+use driver::Driver;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+/// The backend of a GPU or of the emulator.
+pub fn of(device: Device) -> &'static dyn Backend {
+    cuda(device)
+}
+
+/// A device by its name; it is opened at its first use and stays open.
+fn cuda(device: Device) -> &'static CudaDevice {
+    static DEVICES: Mutex<BTreeMap<String, &'static CudaDevice>> = Mutex::new(BTreeMap::new());
+    let mut devices = DEVICES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    devices.entry(device.to_string()).or_insert_with(|| Box::leak(Box::new(CudaDevice::new(device))))
+}
+
+/// The driver of a GPU or of the emulator.
+///
+/// # Errors
+/// There is no such device here.
+pub fn driver(device: Device) -> Result<&'static Arc<dyn Driver>> {
+    cuda(device).driver()
+}
+
+/// GPUs of this machine.
+pub fn gpu_count() -> u32 {
+    #[cfg(feature = "cuda")]
+    let count = gpu::Gpu::count();
+    #[cfg(not(feature = "cuda"))]
+    let count = 0;
+    count
+}

@@ -44,7 +44,28 @@ fn from_wide<T: Real>(values: &[f64], shape: Shape, device: Device) -> Tensor {
     })
 }
 
+/// A tensor of one number.
+fn scalar<T: Real>(value: T, device: Device) -> Tensor {
+    Tensor::build(Shape::SCALAR, device, |out: &mut [T]| out[0] = value)
+}
+
+/// Every element `value`, for the devices of the host.
+pub(super) fn full(shape: &Shape, value: f64, dtype: DType, device: Device) -> Tensor {
+    with_element!(dtype, T => {
+        let value = <T as num_traits::NumCast>::from(value).expect("a fill value within the dtype's range");
+        Tensor::build(*shape, device, |out: &mut [T]| out.fill(value))
+    })
+}
+
 impl Backend for Reference {
+    fn upload(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.on_host_device(Device::Reference))
+    }
+
+    fn full(&self, shape: &Shape, value: f64, dtype: DType) -> Result<Tensor> {
+        Ok(full(shape, value, dtype, Device::Reference))
+    }
+
     fn unary(&self, f: Unary, x: &Tensor) -> Result<Tensor> {
         Ok(with_real!(x, T => elementwise::unary::<T>(f, x)))
     }
@@ -214,25 +235,10 @@ impl Backend for Reference {
         Ok(with_real!(x, T => softmax::argmax::<T>(x)))
     }
 
-    fn sgd(&self, p: Sgd, param: &mut Tensor, grad: &Tensor, momentum: Option<&mut Tensor>) -> Result<()> {
-        with_real!(param, T => optim::sgd::<T>(p, param, grad, momentum));
-        Ok(())
-    }
-
-    fn adam(&self, p: Adam, param: &mut Tensor, grad: &Tensor, m: &mut Tensor, v: &mut Tensor) -> Result<()> {
-        with_real!(param, T => optim::adam::<T>(p, param, grad, m, v));
-        Ok(())
-    }
-
-    fn rmsprop(
-        &self,
-        p: RmsProp,
-        param: &mut Tensor,
-        grad: &Tensor,
-        v: &mut Tensor,
-        momentum: Option<&mut Tensor>,
-    ) -> Result<()> {
-        with_real!(param, T => optim::rmsprop::<T>(p, param, grad, v, momentum));
+    fn optimize(&self, rule: Rule, slots: &mut [OptimizerSlot]) -> Result<()> {
+        for slot in slots {
+            with_real!(slot.gradient, T => optim::step::<T>(rule, slot));
+        }
         Ok(())
     }
 
@@ -241,7 +247,7 @@ impl Backend for Reference {
         Ok(())
     }
 
-    fn sum_of_squares(&self, x: &Tensor) -> Result<f64> {
-        Ok(with_real!(x, T => optim::sum_of_squares::<T>(x)))
+    fn sum_of_squares(&self, tensors: &[&Tensor]) -> Result<f64> {
+        Ok(tensors.iter().map(|x| with_real!(x, T => optim::sum_of_squares::<T>(x))).sum())
     }
 }

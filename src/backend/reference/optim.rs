@@ -1,9 +1,20 @@
 //! Optimiser steps, PyTorch's semantics.
 
-use crate::backend::params::{Adam, RmsProp, Sgd};
+use crate::backend::params::{Adam, OptimizerSlot, RmsProp, Rule, Sgd};
 use crate::tensor::{Real, Tensor};
 
-pub(super) fn sgd<T: Real>(p: Sgd, param: &mut Tensor, grad: &Tensor, momentum: Option<&mut Tensor>) {
+pub(super) fn step<T: Real>(rule: Rule, slot: &mut OptimizerSlot) {
+    let OptimizerSlot { value, gradient, first, second } = slot;
+    let (first, second) = (first.as_deref_mut(), second.as_deref_mut());
+    match (rule, first, second) {
+        (Rule::Sgd(p), momentum, _) => sgd::<T>(p, value, gradient, momentum),
+        (Rule::Adam(p), Some(m), Some(v)) => adam::<T>(p, value, gradient, m, v),
+        (Rule::RmsProp(p), momentum, Some(v)) => rmsprop::<T>(p, value, gradient, v, momentum),
+        _ => unreachable!("a slot holds the moments of its rule"),
+    }
+}
+
+fn sgd<T: Real>(p: Sgd, param: &mut Tensor, grad: &Tensor, momentum: Option<&mut Tensor>) {
     let (lr, mu) = (T::of(p.lr), T::of(p.momentum));
     let param = param.storage_mut().as_mut_slice::<T>();
     let decayed = |param: T, grad: T| grad + T::of(p.weight_decay) * param;
@@ -22,7 +33,7 @@ pub(super) fn sgd<T: Real>(p: Sgd, param: &mut Tensor, grad: &Tensor, momentum: 
     }
 }
 
-pub(super) fn adam<T: Real>(p: Adam, param: &mut Tensor, grad: &Tensor, m: &mut Tensor, v: &mut Tensor) {
+fn adam<T: Real>(p: Adam, param: &mut Tensor, grad: &Tensor, m: &mut Tensor, v: &mut Tensor) {
     let bias1 = 1.0 - p.beta1.powf(p.step as f64);
     let bias2 = 1.0 - p.beta2.powf(p.step as f64);
     let (step_size, root_bias2) = (T::of(p.lr / bias1), T::of(bias2.sqrt()));
@@ -44,7 +55,7 @@ pub(super) fn adam<T: Real>(p: Adam, param: &mut Tensor, grad: &Tensor, m: &mut 
     }
 }
 
-pub(super) fn rmsprop<T: Real>(
+fn rmsprop<T: Real>(
     p: RmsProp,
     param: &mut Tensor,
     grad: &Tensor,

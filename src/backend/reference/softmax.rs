@@ -67,7 +67,7 @@ pub(super) fn cross_entropy<T: Real>(p: CrossEntropy, logits: &Tensor, labels: &
             }
         }
     });
-    (Tensor::scalar(T::of(loss / samples), logits.device()), grad)
+    (super::scalar(T::of(loss / samples), logits.device()), grad)
 }
 
 pub(super) fn hinton_kd<T: Real>(p: HintonKd, student: &Tensor, teacher: &Tensor, labels: &Tensor) -> HintonKdOutput {
@@ -99,7 +99,7 @@ pub(super) fn hinton_kd<T: Real>(p: HintonKd, student: &Tensor, teacher: &Tensor
     // A weight of 0 leaves its term out even where the term overflows.
     let weighted = |weight: f64, term: f64| if weight == 0.0 { 0.0 } else { weight * term };
     let total = weighted(p.hard_weight, hard) + weighted(p.soft_weight, soft);
-    let scalar = |value: f64| Tensor::scalar(T::of(value), device);
+    let scalar = |value: f64| super::scalar(T::of(value), device);
     HintonKdOutput { total: scalar(total), hard: scalar(hard), soft: scalar(soft), grad }
 }
 

@@ -45,6 +45,7 @@ pub(super) fn to_bytes(tensor: &Tensor) -> Result<Vec<u8>> {
             return Err(Error::DType { op: "save_npy", arg: "tensor", expected, found: "bf16".to_string() });
         }
     };
+    let tensor = tensor.to_host()?;
     // One extent needs a comma too, or Python would read a number in parentheses.
     let extents: String = tensor.shape().iter().map(|extent| format!("{extent}, ")).collect();
     let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}", extents.trim_end());

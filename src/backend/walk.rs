@@ -6,9 +6,9 @@ use std::ops::Range;
 /// A shape and the strides of `N` operands, with neighbouring dimensions merged wherever every operand allows it: the last one
 /// is then as long as can be, and the loop over it does the work.
 pub(super) struct Walk<const N: usize> {
-    rank: usize,
-    extents: [usize; MAX_RANK],
-    strides: [[usize; N]; MAX_RANK],
+    pub rank: usize,
+    pub extents: [usize; MAX_RANK],
+    pub strides: [[usize; N]; MAX_RANK],
 }
 
 /// A stretch of output elements along the last merged dimension.

@@ -1,0 +1,196 @@
+//! Convolutions and their gradients (`kernels/conv2d.cu`, `kernels/conv2d_first.cu`).
+
+use super::device::{args, CudaDevice};
+use super::driver::{Arg, DevicePtr};
+use super::launch::{self, Tile};
+use super::layout::{sum, sum_middle};
+use super::memory::address;
+use crate::backend::params::Conv2dGeometry;
+use crate::error::Result;
+use crate::tensor::{DType, Shape, Tensor};
+
+/// `Conv` in `kernels/conv2d.cuh`.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Conv {
+    sizes: [i32; 7],
+    stride: [i32; 2],
+    padding: [i32; 2],
+    dilation: [i32; 2],
+    groups: i32,
+    out: [i32; 2],
+}
+
+impl From<&Conv2dGeometry> for Conv {
+    fn from(g: &Conv2dGeometry) -> Conv {
+        let pair = |pair: [usize; 2]| pair.map(|size| size as i32);
+        Conv {
+            sizes: [g.n, g.c_in, g.h, g.w, g.c_out, g.kh, g.kw].map(|size| size as i32),
+            stride: pair(g.stride),
+            padding: pair(g.padding),
+            dilation: pair(g.dilation),
+            groups: g.groups as i32,
+            out: pair([g.out_h(), g.out_w()]),
+        }
+    }
+}
+
+/// Images with so few channels, and kernels with so few taps, have a kernel of their own.
+const FIRST_CHANNELS: usize = 4;
+const FIRST_TAPS: usize = 49;
+/// Output channels that a thread of that kernel computes, alone and with pooling.
+const FIRST_OUTPUTS: usize = 16;
+const FIRST_POOLED_OUTPUTS: usize = 8;
+
+fn is_first_layer(g: &Conv2dGeometry) -> bool {
+    g.c_in <= FIRST_CHANNELS && g.groups == 1 && g.kh * g.kw <= FIRST_TAPS
+}
+
+/// The kernel of a family for a tile.
+macro_rules! for_tile {
+    ($tile:expr, $name:literal) => {
+        match $tile {
+            Tile::Large => concat!($name, "_large"),
+            Tile::Small => concat!($name, "_small"),
+        }
+    };
+}
+
+pub(super) fn conv2d(
+    device: &CudaDevice,
+    g: &Conv2dGeometry,
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    relu: bool,
+) -> Result<Tensor> {
+    let y = device.floats([g.n, g.c_out, g.out_h(), g.out_w()])?;
+    if y.numel() == 0 {
+        return Ok(y);
+    }
+    let pixels = g.n * g.out_h() * g.out_w();
+    let bias = bias.map_or(DevicePtr::NULL, address);
+    let args = args![Conv::from(g), address(x), address(w), bias, i32::from(relu), address(&y)];
+    if is_first_layer(g) {
+        let config = launch::exactly(pixels, g.c_out.div_ceil(FIRST_OUTPUTS));
+        device.launch("conv2d_first", config, args, &[x, w])?;
+    } else {
+        let channels = g.c_out / g.groups;
+        let tile = Tile::for_product(channels, pixels);
+        device.launch(for_tile!(tile, "conv2d"), tile.grid(channels, pixels, g.groups), args, &[x, w])?;
+    }
+    Ok(y)
+}
+
+pub(super) fn relu_pool(
+    device: &CudaDevice,
+    g: &Conv2dGeometry,
+    x: &Tensor,
+    w: &Tensor,
+    bias: &Tensor,
+) -> Result<(Tensor, Tensor)> {
+    let shape = pooled_shape(g);
+    let (y, winners) = (device.floats(shape)?, device.output(shape, DType::U8)?);
+    if y.numel() == 0 {
+        return Ok((y, winners));
+    }
+    let windows = y.numel() / g.c_out;
+    let args = args![Conv::from(g), address(x), address(w), address(bias), address(&y), address(&winners)];
+    if is_first_layer(g) {
+        let config = launch::exactly(windows, g.c_out.div_ceil(FIRST_POOLED_OUTPUTS));
+        device.launch("conv2d_first_relu_pool", config, args, &[x, w])?;
+    } else {
+        let channels = g.c_out / g.groups;
+        let tile = Tile::for_product(channels, 4 * windows);
+        let config = tile.grid(channels, 4 * windows, g.groups);
+        device.launch(for_tile!(tile, "conv2d_relu_pool"), config, args, &[x, w])?;
+    }
+    Ok((y, winners))
+}
+
+fn pooled_shape(g: &Conv2dGeometry) -> Shape {
+    Shape::from([g.n, g.c_out, g.out_h() / 2, g.out_w() / 2])
+}
+
+/// The gradient of a convolution's output: as it is, or behind ReLU and pooling with the windows' winners.
+#[derive(Clone, Copy)]
+pub(super) struct OutputGradient<'a> {
+    pub dy: &'a Tensor,
+    pub winners: Option<&'a Tensor>,
+}
+
+impl OutputGradient<'_> {
+    fn args(&self) -> Vec<Arg> {
+        let winners = self.winners.map(|winners| Arg::from(address(winners)));
+        [Arg::from(address(self.dy))].into_iter().chain(winners).collect()
+    }
+}
+
+pub(super) fn grad_input(
+    device: &CudaDevice,
+    g: &Conv2dGeometry,
+    gradient: OutputGradient,
+    w: &Tensor,
+) -> Result<Tensor> {
+    let dx = device.floats([g.n, g.c_in, g.h, g.w])?;
+    if dx.numel() == 0 {
+        return Ok(dx);
+    }
+    let (channels, pixels) = (g.c_in / g.groups, g.n * g.h * g.w);
+    let tile = Tile::for_product(channels, pixels);
+    let kernel = match gradient.winners {
+        None => for_tile!(tile, "conv2d_grad_input"),
+        Some(_) => for_tile!(tile, "conv2d_pooled_grad_input"),
+    };
+    let mut args = args![Conv::from(g)];
+    args.extend(gradient.args());
+    args.extend(args![address(w), address(&dx)]);
+    device.launch(kernel, tile.grid(channels, pixels, g.groups), args, &[gradient.dy, w])?;
+    Ok(dx)
+}
+
+pub(super) fn grad_weight(
+    device: &CudaDevice,
+    g: &Conv2dGeometry,
+    x: &Tensor,
+    gradient: OutputGradient,
+) -> Result<(Tensor, Tensor)> {
+    let (channels, terms) = (g.c_out / g.groups, g.c_in / g.groups * g.kh * g.kw);
+    let pixels = match gradient.winners {
+        None => g.n * g.out_h() * g.out_w(),
+        Some(_) => g.n * (g.out_h() / 2) * (g.out_w() / 2) * 4,
+    };
+    let tile = Tile::for_product(channels, terms);
+    let (splits, stretch) = launch::split_k(tile, channels, terms, pixels, g.groups);
+    let sums = device.floats([splits, g.c_out * terms])?;
+    let kernel = match gradient.winners {
+        None => for_tile!(tile, "conv2d_grad_weight"),
+        Some(_) => for_tile!(tile, "conv2d_pooled_grad_weight"),
+    };
+    let mut args = args![Conv::from(g), address(x)];
+    args.extend(gradient.args());
+    args.extend(args![splits as i32, stretch as i32, address(&sums)]);
+    if sums.numel() > 0 {
+        device.launch(kernel, tile.grid(channels, terms, g.groups * splits), args, &[x, gradient.dy])?;
+    }
+    let dw = match splits {
+        1 => sums,
+        _ => sum_middle(device, &sums, [1, splits, g.c_out * terms])?,
+    };
+    let dw = dw.with_shape(Shape::from([g.c_out, g.c_in / g.groups, g.kh, g.kw]));
+    Ok((dw, grad_bias(device, g, gradient)?))
+}
+
+fn grad_bias(device: &CudaDevice, g: &Conv2dGeometry, gradient: OutputGradient) -> Result<Tensor> {
+    let shape = Shape::from([g.c_out]);
+    let Some(winners) = gradient.winners else {
+        return Ok(sum(device, gradient.dy, &[0, 2, 3])?.with_shape(shape));
+    };
+    let db = device.floats(shape)?;
+    let area = (g.out_h() / 2) * (g.out_w() / 2);
+    let [n, channels, area] = [g.n, g.c_out, area].map(|size| size as i32);
+    let args = args![address(gradient.dy), address(winners), address(&db), n, channels, area];
+    let config = launch::block_each(g.c_out, launch::THREADS);
+    device.launch("pooled_bias_grad", config, args, &[gradient.dy])?;
+    Ok(db)
+}

@@ -1,0 +1,104 @@
+//! One device of the CUDA backend: tensors in its memory, kernels on its stream.
+
+use super::driver::{Arg, Driver, Launch};
+use super::launch::Config;
+use super::memory::Buffer;
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Device, Shape, Storage, Tensor};
+use std::sync::{Arc, OnceLock};
+
+/// A device by its name, opened at its first use.
+pub struct CudaDevice {
+    device: Device,
+    driver: OnceLock<Result<Arc<dyn Driver>, String>>,
+}
+
+/// Kernels count elements in 31 bits.
+const MOST_ELEMENTS: usize = i32::MAX as usize;
+
+impl CudaDevice {
+    pub(super) const fn new(device: Device) -> CudaDevice {
+        CudaDevice { device, driver: OnceLock::new() }
+    }
+
+    /// The device's driver.
+    ///
+    /// # Errors
+    /// There is no such device here.
+    pub fn driver(&self) -> Result<&Arc<dyn Driver>> {
+        let driver = self.driver.get_or_init(|| open(self.device).map_err(|error| error.to_string()));
+        driver.as_ref().map_err(|reason| Error::Device { op: "device", reason: reason.clone() })
+    }
+
+    /// A tensor whose elements a kernel is about to write.
+    pub(super) fn output(&self, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
+        let shape = shape.into();
+        self.output_with_range(shape, dtype, None)
+    }
+
+    fn output_with_range(&self, shape: Shape, dtype: DType, index_range: Option<(i32, i32)>) -> Result<Tensor> {
+        let len = shape.numel();
+        if len > MOST_ELEMENTS {
+            let reason = format!("a tensor of shape {shape:?} has more than {MOST_ELEMENTS} elements, which kernels cannot count");
+            return Err(Error::Device { op: "cuda", reason });
+        }
+        let memory = Box::new(Buffer::new(self.driver()?, len * dtype.size())?);
+        Ok(Tensor::from_storage(Storage::on_device(memory, dtype, len, index_range), shape, self.device))
+    }
+
+    /// An `f32` tensor whose elements a kernel is about to write.
+    pub(super) fn floats(&self, shape: impl Into<Shape>) -> Result<Tensor> {
+        self.output(shape, DType::F32)
+    }
+
+    /// Memory that lasts for a few kernels.
+    pub(super) fn scratch(&self, bytes: usize) -> Result<Buffer> {
+        Buffer::new(self.driver()?, bytes)
+    }
+
+    /// The values of a host tensor.
+    pub(super) fn upload(&self, x: &Tensor) -> Result<Tensor> {
+        let range = (x.dtype() == DType::I32 && x.numel() > 0).then(|| {
+            let values = x.slice::<i32>();
+            values.iter().fold((i32::MAX, i32::MIN), |(low, high), &i| (low.min(i), high.max(i)))
+        });
+        let y = self.output_with_range(*x.shape(), x.dtype(), range)?;
+        if x.numel() > 0 {
+            self.driver()?.upload(super::memory::address(&y), x.storage().bytes())?;
+        }
+        Ok(y)
+    }
+
+    /// Launches a kernel. `tensors` are those at work, for messages.
+    pub(super) fn launch(
+        &self,
+        kernel: &'static str,
+        config: Config,
+        args: Vec<Arg>,
+        tensors: &[&Tensor],
+    ) -> Result<()> {
+        let Config { grid, block } = config;
+        let shapes = tensors.iter().map(|x| *x.shape()).collect();
+        self.driver()?.launch(&Launch { kernel, grid, block, args, shapes })
+    }
+}
+
+/// The arguments of a launch, in the kernel's order. Tensors and buffers are given by address.
+macro_rules! args {
+    ($($arg:expr),* $(,)?) => { vec![$($crate::backend::cuda::driver::Arg::from($arg)),*] };
+}
+pub(super) use args;
+
+fn open(device: Device) -> Result<Arc<dyn Driver>> {
+    match device {
+        #[cfg(feature = "emulator")]
+        Device::Emulator => Ok(Arc::new(super::emulator::Emulator::new())),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(number) => Ok(Arc::new(super::gpu::Gpu::open(number)?)),
+        other => {
+            let feature = if other == Device::Emulator { "emulator" } else { "cuda" };
+            let reason = format!("this kdengine was built without {other}; build it with `--features {feature}`");
+            Err(Error::Device { op: "device", reason })
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! How many threads each kernel gets: the one place where grids and blocks are chosen.
+//!
+//! Every choice depends on the problem's size alone, so that a result has the same bits on every GPU.
+
+/// A grid of blocks, and the threads of each block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Blocks by x, y and z.
+    pub grid: [u32; 3],
+    /// Threads a block.
+    pub block: u32,
+}
+
+impl Config {
+    /// The same grid `y` times, along y.
+    pub fn with_y(self, y: usize) -> Config {
+        Config { grid: [self.grid[0], y.max(1) as u32, self.grid[2]], ..self }
+    }
+}
+
+/// Threads a block of the kernels that stride over their elements, and of those that multiply tiles.
+pub const THREADS: u32 = 256;
+/// Threads of a block that works on one row or channel together.
+pub const TEAM: u32 = 512;
+/// Threads of a warp.
+const WARP: u32 = 32;
+/// Blocks that fill the largest GPUs several times over; what is left the grid strides over.
+const MAX_BLOCKS: usize = 4096;
+/// The most blocks that a grid can have along y or z.
+pub const MAX_GRID_YZ: usize = 65_535;
+
+/// Rows of up to this many elements are a warp's work, longer ones a block's.
+const WARP_ROW: usize = 1024;
+/// Rows from this length on are split among blocks where there are too few rows to fill the device.
+const SPLIT_ROW: usize = 16_384;
+const SPLIT_BELOW_ROWS: usize = 64;
+/// The stretch of a split row that one block takes.
+const STRETCH: usize = 8192;
+
+fn blocks(work: usize, per_block: usize) -> u32 {
+    work.div_ceil(per_block).clamp(1, MAX_BLOCKS) as u32
+}
+
+/// Kernels that handle four neighbouring elements a thread.
+pub fn elements_by_four(n: usize) -> Config {
+    Config { grid: [blocks(n, 4 * THREADS as usize), 1, 1], block: THREADS }
+}
+
+/// Kernels that handle one element a thread.
+pub fn elements(n: usize) -> Config {
+    Config { grid: [blocks(n, THREADS as usize), 1, 1], block: THREADS }
+}
+
+/// Kernels whose grid does not stride: one thread an element, in x; `y` groups of them.
+pub fn exactly(n: usize, y: usize) -> Config {
+    Config { grid: [n.div_ceil(THREADS as usize).max(1) as u32, y as u32, 1], block: THREADS }
+}
+
+/// One block of `threads`.
+pub fn one_block(threads: u32) -> Config {
+    Config { grid: [1, 1, 1], block: threads }
+}
+
+/// A block for each of `n` channels, in x.
+pub fn block_each(n: usize, threads: u32) -> Config {
+    Config { grid: [n.max(1) as u32, 1, 1], block: threads }
+}
+
+/// A warp for each row; the grid strides.
+pub fn warp_each(rows: usize) -> Config {
+    Config { grid: [blocks(rows, (THREADS / WARP) as usize), 1, 1], block: THREADS }
+}
+
+/// Who works on a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowTeam {
+    /// One warp.
+    Warp(Config),
+    /// One block.
+    Block(Config),
+    /// Several blocks, each on a stretch of the row.
+    Parts { config: Config, stretch: usize },
+}
+
+/// The team for rows whose kernel exists for a warp and for a block.
+pub fn row_team(rows: usize, columns: usize) -> RowTeam {
+    match columns <= WARP_ROW {
+        true => RowTeam::Warp(warp_each(rows)),
+        false => RowTeam::Block(Config { grid: [blocks(rows, 1), 1, 1], block: TEAM }),
+    }
+}
+
+/// The team for rows whose kernel can also split a row.
+pub fn split_row_team(rows: usize, columns: usize) -> RowTeam {
+    if columns < SPLIT_ROW || rows >= SPLIT_BELOW_ROWS {
+        return row_team(rows, columns);
+    }
+    let parts = columns.div_ceil(STRETCH) as u32;
+    RowTeam::Parts { config: Config { grid: [parts, rows as u32, 1], block: TEAM }, stretch: STRETCH }
+}
+
+/// The size of a block's tile in a matrix product; see `kernels/tile_product.cuh`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tile {
+    /// 128 × 128 results.
+    Large,
+    /// 64 × 64 results.
+    Small,
+}
+
+impl Tile {
+    /// The large tile where it would not be mostly padding.
+    pub fn for_product(m: usize, n: usize) -> Tile {
+        match m >= 96 && n >= 96 {
+            true => Tile::Large,
+            false => Tile::Small,
+        }
+    }
+
+    /// Results along each side.
+    pub fn side(self) -> usize {
+        match self {
+            Tile::Large => 128,
+            Tile::Small => 64,
+        }
+    }
+
+    /// A block for each tile of `z` results of m × n.
+    pub fn grid(self, m: usize, n: usize, z: usize) -> Config {
+        let tiles = |extent: usize| extent.div_ceil(self.side()).max(1) as u32;
+        Config { grid: [tiles(n), tiles(m), z as u32], block: THREADS }
+    }
+}
+
+/// How a sum over `k` is split so that m × n tiles alone do not leave the device idle: the number of splits and the length of each,
+/// a multiple of what kernels read at a time.
+pub fn split_k(tile: Tile, m: usize, n: usize, k: usize, groups: usize) -> (usize, usize) {
+    /// Enough blocks for every multiprocessor of the largest GPUs.
+    const WANTED: usize = 256;
+    /// Shorter sums are not worth a second pass.
+    const SHORTEST: usize = 512;
+    const MULTIPLE: usize = 16;
+    let tiles = m.div_ceil(tile.side()) * n.div_ceil(tile.side()) * groups;
+    let most = (MAX_GRID_YZ / groups.max(1)).max(1);
+    let splits = (WANTED / tiles.max(1)).clamp(1, k.div_ceil(SHORTEST).clamp(1, most));
+    let stretch = k.div_ceil(splits).next_multiple_of(MULTIPLE).max(MULTIPLE);
+    (k.div_ceil(stretch).max(1), stretch)
+}
+
+/// How a sum of `reduced` numbers for each of `results` is split among blocks: the number of splits and the length of each.
+pub fn split_sum(results: usize, reduced: usize) -> (usize, usize) {
+    /// Enough threads to fill a device.
+    const WANTED: usize = 65_536;
+    const SHORTEST: usize = 256;
+    let most = reduced.div_ceil(SHORTEST).clamp(1, 1024);
+    let splits = (WANTED / results.max(1)).clamp(1, most);
+    let stretch = reduced.div_ceil(splits).max(1);
+    (reduced.div_ceil(stretch).max(1), stretch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grids_cover_their_work_within_the_limits_of_the_hardware() {
+        for n in [0, 1, 255, 256, 257, 1 << 20, 1 << 30] {
+            for config in [elements(n), elements_by_four(n), warp_each(n)] {
+                assert!(config.grid[0] >= 1 && config.grid[0] as usize <= MAX_BLOCKS && config.block == THREADS);
+            }
+            let config = exactly(n, 3);
+            assert!(config.grid[0] as usize * THREADS as usize >= n && config.grid[1] == 3);
+        }
+        for (m, n) in [(1, 1), (64, 64), (96, 96), (129, 1000), (4_000_000, 10)] {
+            let tile = Tile::for_product(m, n);
+            let Config { grid: [x, y, z], .. } = tile.grid(m, n, 7);
+            assert!(x as usize * tile.side() >= n && y as usize * tile.side() >= m && z == 7);
+            assert!(y as usize <= MAX_GRID_YZ);
+        }
+    }
+
+    #[test]
+    fn rows_go_to_a_team_of_fitting_size() {
+        assert!(matches!(row_team(128, 10), RowTeam::Warp(_)));
+        assert!(matches!(row_team(128, 1024), RowTeam::Warp(_)));
+        assert!(matches!(row_team(128, 1025), RowTeam::Block(_)));
+        assert!(matches!(split_row_team(1000, 262_144), RowTeam::Block(_)));
+        let RowTeam::Parts { config, stretch } = split_row_team(2, 262_144) else { panic!("too few rows for a block each") };
+        assert_eq!((config.grid, stretch), ([32, 2, 1], 8192));
+    }
+
+    #[test]
+    fn splits_cover_the_sum_and_none_is_empty() {
+        for k in [1, 15, 16, 17, 511, 512, 513, 100_352] {
+            for (m, n, groups) in [(64, 9, 1), (128, 576, 1), (1, 9, 512), (256, 1152, 2)] {
+                let (splits, stretch) = split_k(Tile::for_product(m, n), m, n, k, groups);
+                assert!(splits * stretch >= k && (splits - 1) * stretch < k && stretch % 16 == 0, "{k} {splits} {stretch}");
+                assert!(splits * groups <= MAX_GRID_YZ);
+            }
+            for results in [1, 100, 1 << 20] {
+                let (splits, stretch) = split_sum(results, k);
+                assert!(splits * stretch >= k && (splits - 1) * stretch < k);
+            }
+        }
+    }
+}

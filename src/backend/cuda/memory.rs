@@ -1,0 +1,67 @@
+//! Device memory behind tensors.
+
+use super::driver::{DevicePtr, Driver};
+use crate::error::Result;
+use crate::tensor::{DeviceMemory, Storage, Tensor};
+use std::any::Any;
+use std::sync::Arc;
+
+/// A block of device memory, given back when dropped.
+pub struct Buffer {
+    driver: Arc<dyn Driver>,
+    start: DevicePtr,
+    bytes: usize,
+}
+
+impl Buffer {
+    /// Memory for `bytes` bytes with unspecified contents.
+    pub fn new(driver: &Arc<dyn Driver>, bytes: usize) -> Result<Buffer> {
+        let bytes = bytes.max(1);
+        Ok(Buffer { driver: driver.clone(), start: driver.allocate(bytes)?, bytes })
+    }
+
+    /// Where it starts.
+    pub fn start(&self) -> DevicePtr {
+        self.start
+    }
+
+    fn copy(&self) -> Result<Buffer> {
+        let copy = Buffer::new(&self.driver, self.bytes)?;
+        self.driver.copy(self.start, copy.start, self.bytes)?;
+        Ok(copy)
+    }
+}
+
+impl DeviceMemory for Buffer {
+    fn read(&self, to: &mut [u8]) -> Result<()> {
+        match to.is_empty() {
+            true => Ok(()),
+            false => self.driver.download(self.start, to),
+        }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.driver.free(self.start, self.bytes);
+    }
+}
+
+fn buffer(storage: &Storage) -> &Buffer {
+    let memory: Option<&dyn Any> = storage.device_memory().map(|memory| memory as &dyn Any);
+    memory.and_then(|memory| memory.downcast_ref()).expect("ops let only tensors of this device through")
+}
+
+/// Where a tensor's elements start.
+pub fn address(x: &Tensor) -> DevicePtr {
+    buffer(x.storage()).start
+}
+
+/// Where a tensor's elements start, to change them in place: another tensor that shares the memory keeps the old values.
+pub fn unique_address(x: &mut Tensor) -> Result<DevicePtr> {
+    let copy = |shared: &Storage| {
+        let memory = buffer(shared).copy()?;
+        Ok(Storage::on_device(Box::new(memory), shared.dtype(), shared.len(), None))
+    };
+    Ok(buffer(x.unique_storage(copy)?).start)
+}

@@ -1,0 +1,72 @@
+//! Comparing a kernel's outputs among backends.
+
+use super::kernels::Kernel;
+use kdengine::{backend, Device, Tensor};
+use rayon::ThreadPool;
+use std::sync::LazyLock;
+
+/// Pools of one, two and three threads.
+pub static POOLS: LazyLock<[ThreadPool; 3]> =
+    LazyLock::new(|| [1, 2, 3].map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap()));
+
+/// The CPU with one, two and three threads.
+pub fn cpu(name: &str, inputs: &[Tensor], kernel: Kernel) {
+    let runs = POOLS.each_ref().map(|pool| pool.install(|| run(Device::Cpu, inputs, kernel)));
+    compare(name, Device::Cpu, &runs, &run(Device::Reference, inputs, kernel));
+}
+
+/// The CUDA kernels on the emulator, under eight schedules, and on a GPU where there is one.
+#[cfg(feature = "emulator")]
+pub fn cuda(name: &str, inputs: &[Tensor], kernel: Kernel) {
+    cuda_schedules(name, inputs, kernel, 8);
+}
+
+/// As [`cuda`], under one schedule, for work that takes long.
+#[cfg(feature = "emulator")]
+pub fn cuda_once(name: &str, inputs: &[Tensor], kernel: Kernel) {
+    cuda_schedules(name, inputs, kernel, 1);
+}
+
+#[cfg(feature = "emulator")]
+fn cuda_schedules(name: &str, inputs: &[Tensor], kernel: Kernel, schedules: u64) {
+    use kdengine::backend::cuda::{emulator::with_schedule, gpu_count};
+    let expected = run(Device::Reference, inputs, kernel);
+    let runs: Vec<Vec<Tensor>> =
+        (0..schedules).map(|seed| with_schedule(seed, || run(Device::Emulator, inputs, kernel))).collect();
+    compare(name, Device::Emulator, &runs, &expected);
+    if gpu_count() > 0 {
+        compare(name, Device::Cuda(0), &[run(Device::Cuda(0), inputs, kernel)], &expected);
+    }
+}
+
+fn run(device: Device, inputs: &[Tensor], kernel: Kernel) -> Vec<Tensor> {
+    let inputs: Vec<Tensor> = inputs.iter().map(|x| x.to_device(device).unwrap()).collect();
+    kernel(backend::of(device), &inputs)
+}
+
+/// All runs have the same bits, and agree with what is expected; errors are relative to the largest value, which is what sums are
+/// rounded to.
+fn compare(name: &str, device: Device, runs: &[Vec<Tensor>], expected: &[Tensor]) {
+    for (i, expected) in expected.iter().enumerate() {
+        let found = &runs[0][i];
+        assert_eq!((found.shape(), found.dtype(), found.device()), (expected.shape(), expected.dtype(), device));
+        let bytes = |t: &Tensor| t.to_host().unwrap().storage().bytes().to_vec();
+        let first = bytes(found);
+        assert!(
+            runs.iter().all(|run| bytes(&run[i]) == first),
+            "{name} on {device}: output {i} depends on the order in which threads run"
+        );
+        let (found, expected) = (found.to_f64_vec().unwrap(), expected.to_f64_vec().unwrap());
+        let scale = expected.iter().fold(1.0f64, |max, x| max.max(x.abs()));
+        let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs() / scale).fold(0.0f64, nan_wins);
+        assert!(worst <= 2e-5, "{name} on {device}: output {i} is off by {worst:.1e} of the largest value {scale:.1e}");
+    }
+}
+
+fn nan_wins(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() {
+        f64::NAN
+    } else {
+        a.max(b)
+    }
+}

@@ -1,0 +1,228 @@
+//! What every kernel must do, as properties of random inputs: each calls `check`, which runs a kernel on the reference backend and on
+//! others and compares.
+
+use kdengine::backend::params::*;
+use kdengine::backend::{self, Backend};
+use kdengine::tensor::Rng;
+use kdengine::{DType, Device, Shape, Tensor};
+
+/// A kernel's outputs on a backend.
+pub type Kernel<'a> = &'a (dyn Fn(&dyn Backend, &[Tensor]) -> Vec<Tensor> + Sync);
+/// Compares a kernel's outputs among backends: its name, its inputs (on the reference backend), the kernel.
+pub type Check<'a> = &'a dyn Fn(&str, &[Tensor], Kernel);
+
+fn normal(shape: &[usize], seed: u64) -> Tensor {
+    let shape = Shape::new(shape).unwrap();
+    Tensor::normal(shape, 0.0, 1.0, DType::F32, Device::Reference, Rng::new(seed, shape.numel() as u64)).unwrap()
+}
+
+/// Random numbers at least `gap` above 0.
+fn positive(shape: &[usize], seed: u64, gap: f64) -> Tensor {
+    normal(shape, seed).abs().unwrap().affine(1.0, gap).unwrap()
+}
+
+fn index(n: usize, below: usize, seed: u64) -> Tensor {
+    let mut random = Rng::new(seed, 77).sequence();
+    let values: Vec<i32> = (0..n).map(|_| random.below(below as u32) as i32).collect();
+    Tensor::from_slice(&values, [n], Device::Reference).unwrap()
+}
+
+const UNARY: [Unary; 12] = [
+    Unary::Relu,
+    Unary::Sigmoid,
+    Unary::Tanh,
+    Unary::Gelu,
+    Unary::GeluTanh,
+    Unary::Silu,
+    Unary::Hardswish,
+    Unary::Exp,
+    Unary::Log,
+    Unary::Sqrt,
+    Unary::Square,
+    Unary::Abs,
+];
+
+pub fn elementwise(check: Check, [a, b, c]: [usize; 3], seed: u64) {
+    let rng = Rng::new(seed, 5);
+    for f in UNARY {
+        let needs_positive = matches!(f, Unary::Log | Unary::Sqrt);
+        let x = if needs_positive { positive(&[a, b, c], seed, 0.1) } else { normal(&[a, b, c], seed) };
+        check(f.name(), &[x, normal(&[a, b, c], seed ^ 1)], &|backend, t| {
+            let y = backend.unary(f, &t[0]).unwrap();
+            vec![backend.unary_grad(f, &t[0], &y, &t[1]).unwrap(), y]
+        });
+    }
+    let broadcasts: [[&[usize]; 2]; 7] = [
+        [&[a, b, c], &[a, b, c]],
+        [&[a, b, c], &[c]],
+        [&[c], &[a, b, c]],
+        [&[a, b, c], &[b, 1]],
+        [&[a, 1, c], &[b, 1]],
+        [&[a, b, c], &[]],
+        [&[a, 1, 1], &[1, b, c]],
+    ];
+    for f in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div] {
+        for [left, right] in broadcasts {
+            let inputs = [normal(left, seed), positive(right, seed ^ 1, 0.3)];
+            check(f.name(), &inputs, &|backend, t| vec![backend.binary(f, &t[0], &t[1]).unwrap()]);
+        }
+    }
+    check("affine, dropout, add_assign", &[normal(&[a, b, c], seed), normal(&[a, b, c], seed ^ 1)], &|backend, t| {
+        let mut sum = t[1].clone();
+        backend.add_assign(&mut sum, &t[0]).unwrap();
+        vec![sum, backend.affine(&t[0], 0.3, -2.0).unwrap(), backend.dropout(&t[0], 0.3, rng).unwrap()]
+    });
+}
+
+pub fn layout(check: Check, shape: [usize; 4], dims: [bool; 4], seed: u64) {
+    let summed: Vec<usize> = (0..4).filter(|&d| dims[d]).collect();
+    let order: Vec<usize> = Rng::new(seed, 2).sequence().permutation(4).into_iter().map(|d| d as usize).collect();
+    let thin = Shape::from(shape).reduced(&summed, true);
+    check("sum, permute", &[normal(&shape, seed)], &|backend, t| {
+        vec![backend.sum(&t[0], &summed).unwrap(), backend.permute(&t[0], &order).unwrap()]
+    });
+    check("expand", &[normal(&thin, seed)], &|backend, t| vec![backend.expand(&t[0], &Shape::from(shape)).unwrap()]);
+    let [rows, n, ..] = shape;
+    let inputs = [normal(&shape, seed), index(3 * n, rows, seed)];
+    check("gather_rows, scatter_rows, concat, narrow", &inputs, &|backend, t| {
+        let gathered = backend.gather_rows(&t[0], &t[1]).unwrap();
+        let joined = backend.concat(&[&t[0], &gathered], 0).unwrap();
+        let part = backend.narrow(&joined, 1, n / 2, n - n / 2).unwrap();
+        let bytes = backend.gather_rows(&t[0].to_dtype(DType::U8).unwrap(), &t[1]).unwrap();
+        vec![backend.scatter_rows(&gathered, &t[1], rows).unwrap(), gathered, joined, part, bytes]
+    });
+}
+
+pub fn matmul(check: Check, [m, k, n]: [usize; 3], batch: usize, flags: [bool; 4], seed: u64) {
+    let [transpose_a, transpose_b, relu, shared] = flags;
+    let p = Matmul { transpose_a, transpose_b, relu };
+    let a = if transpose_a { [batch, k, m] } else { [batch, m, k] };
+    let b = if transpose_b { [batch, n, k] } else { [batch, k, n] };
+    let inputs = [normal(&a, seed), normal(&b[usize::from(shared)..], seed ^ 1), normal(&[n], seed ^ 2)];
+    check("matmul", &inputs, &|backend, t| {
+        [None, Some(&t[2])].into_iter().map(|bias| backend.matmul(p, &t[0], &t[1], bias).unwrap()).collect()
+    });
+}
+
+pub fn conv2d(check: Check, g: &Conv2dGeometry, seed: u64) {
+    let Conv2dGeometry { n, c_in, h, w, c_out, kh, kw, groups, .. } = *g;
+    let x = normal(&[n, c_in, h, w], seed);
+    let weight = normal(&[c_out, c_in / groups, kh, kw], seed ^ 1);
+    let bias = normal(&[c_out], seed ^ 2);
+    let dy = normal(&[n, c_out, g.out_h(), g.out_w()], seed ^ 3);
+    check("conv2d", &[x.clone(), weight.clone(), bias.clone(), dy], &|backend, t| {
+        let (dw, db) = backend.conv2d_grad_weight(g, &t[0], &t[3]).unwrap();
+        vec![
+            backend.conv2d(g, &t[0], &t[1], None, false).unwrap(),
+            backend.conv2d(g, &t[0], &t[1], Some(&t[2]), true).unwrap(),
+            backend.conv2d_grad_input(g, &t[3], &t[1]).unwrap(),
+            dw,
+            db,
+        ]
+    });
+    if g.out_h() < 2 || g.out_w() < 2 {
+        return;
+    }
+    // The winner of a near tie may differ with the rounding, so both backends get the same winners.
+    let (y, winner) = backend::of(Device::Reference).conv2d_relu_pool(g, &x, &weight, &bias).unwrap();
+    let dy = normal(y.shape(), seed ^ 4);
+    check("conv2d_relu_pool", &[x, weight, bias, winner, dy], &|backend, t| {
+        let (dw, db) = backend.conv2d_pooled_grad_weight(g, &t[0], &t[4], &t[3]).unwrap();
+        let (y, _) = backend.conv2d_relu_pool(g, &t[0], &t[1], &t[2]).unwrap();
+        vec![y, backend.conv2d_pooled_grad_input(g, &t[4], &t[3], &t[1]).unwrap(), dw, db]
+    });
+}
+
+pub fn pooling(check: Check, [n, c]: [usize; 2], p: &Pool2d, out: [usize; 2], seed: u64) {
+    let (h, w) = (p.h, p.w);
+    let inputs = [normal(&[n, c, h, w], seed), normal(&[n, c, p.out_h(), p.out_w()], seed ^ 1)];
+    check("max and average pooling", &inputs, &|backend, t| {
+        let (y, index) = backend.max_pool2d(p, &t[0]).unwrap();
+        let dx = backend.max_pool2d_grad(p, &t[1], &index).unwrap();
+        vec![y, index, dx, backend.avg_pool2d(p, &t[0]).unwrap(), backend.avg_pool2d_grad(p, &t[1]).unwrap()]
+    });
+    for out in [out, [1, 1]] {
+        check("adaptive pooling", &[normal(&[n, c, h, w], seed)], &|backend, t| {
+            let y = backend.adaptive_avg_pool2d(&t[0], out).unwrap();
+            vec![backend.adaptive_avg_pool2d_grad(&y, [h, w]).unwrap(), y]
+        });
+    }
+}
+
+pub fn rows(check: Check, n: usize, width: usize, temperature: f64, seed: u64) {
+    let logits = || normal(&[n, width], seed).affine(3.0, 0.0).unwrap();
+    for log in [false, true] {
+        check("softmax", &[logits(), normal(&[n, width], seed ^ 1)], &|backend, t| {
+            let y = backend.softmax(&t[0], temperature, log).unwrap();
+            vec![backend.softmax_grad(&y, &t[1], temperature, log).unwrap(), y]
+        });
+    }
+    let labels = index(n, width, seed);
+    let p = CrossEntropy { label_smoothing: 0.1 };
+    check("cross_entropy", &[logits(), labels.clone()], &|backend, t| {
+        let (loss, grad) = backend.cross_entropy(p, &t[0], &t[1]).unwrap();
+        vec![loss, grad]
+    });
+    let p = HintonKd { temperature, hard_weight: 0.3, soft_weight: 0.7 };
+    check("hinton_kd", &[logits(), normal(&[n, width], seed ^ 2), labels], &|backend, t| {
+        let HintonKdOutput { total, hard, soft, grad } = backend.hinton_kd(p, &t[0], &t[1], &t[2]).unwrap();
+        vec![total, hard, soft, grad]
+    });
+    check("argmax", &[logits()], &|backend, t| vec![backend.argmax(&t[0]).unwrap()]);
+}
+
+pub fn normalisation(check: Check, n: usize, c: usize, side: usize, seed: u64) {
+    let shape = [n, c, side, side];
+    let inputs = |weights: usize, shape: &[usize]| {
+        let x = normal(shape, seed).affine(2.0, 3.0).unwrap();
+        [x, normal(&[weights], seed ^ 1), normal(&[weights], seed ^ 2), normal(shape, seed ^ 3)]
+    };
+    check("batch_norm", &inputs(c, &shape), &|backend, t| {
+        let BatchNormOutput { y, mean, var, rstd } = backend.batch_norm(&t[0], &t[1], &t[2], 1e-5).unwrap();
+        let [dx, dw, db] = backend.batch_norm_grad(&t[0], &t[1], &t[3], &mean, &rstd).unwrap();
+        vec![y, mean, var, rstd, dx, dw, db]
+    });
+    check("layer_norm", &inputs(c + 1, &[n, side, c + 1]), &|backend, t| {
+        let [y, mean, rstd] = backend.layer_norm(&t[0], &t[1], &t[2], 1e-1).unwrap();
+        let [dx, dw, db] = backend.layer_norm_grad(&t[0], &t[1], &t[3], &mean, &rstd).unwrap();
+        vec![y, mean, rstd, dx, dw, db]
+    });
+}
+
+pub fn optimisers(check: Check, n: usize, flag: bool, momentum: f64, seed: u64) {
+    let inputs = [normal(&[n], seed), normal(&[n], seed ^ 1), normal(&[n], seed ^ 2), positive(&[n], seed ^ 3, 0.1)];
+    let sgd = |first_step| {
+        Rule::Sgd(Sgd { lr: 0.1, momentum, nesterov: flag && momentum > 0.0, weight_decay: 0.01, first_step })
+    };
+    let (beta1, beta2, eps, weight_decay) = (0.9, 0.999, 1e-8, 0.02);
+    let adam = Rule::Adam(Adam { lr: 0.01, beta1, beta2, eps, weight_decay, decoupled: flag, step: 3 });
+    let rmsprop = Rule::RmsProp(RmsProp { lr: 0.01, alpha: 0.9, eps: 1e-3, weight_decay: 0.01, momentum });
+    let has_momentum = momentum > 0.0;
+    for (name, rules, moments) in [
+        ("two steps of sgd", vec![sgd(true), sgd(false)], [has_momentum, false]),
+        ("adam", vec![adam], [true, true]),
+        ("rmsprop", vec![rmsprop], [has_momentum, true]),
+    ] {
+        check(name, &inputs, &|backend, t| steps(backend, &rules, moments, t));
+    }
+    check("lerp, sum_of_squares", &inputs, &|backend, t| {
+        let mut mean = t[0].clone();
+        backend.lerp(&mut mean, &t[1], 0.9).unwrap();
+        let squares = backend.sum_of_squares(&[&t[0], &t[3]]).unwrap();
+        vec![mean, Tensor::scalar(squares, t[0].device()).unwrap()]
+    });
+}
+
+/// Steps over more parameters than one launch takes; returns the first and the last with their moments.
+fn steps(backend: &dyn Backend, rules: &[Rule], [first, second]: [bool; 2], t: &[Tensor]) -> Vec<Tensor> {
+    let mut all: Vec<[Tensor; 3]> = vec![[t[0].clone(), t[2].clone(), t[3].clone()]; 30];
+    for rule in rules {
+        let mut slots = Vec::new();
+        for [value, m, v] in &mut all {
+            let (first, second) = (first.then_some(m), second.then_some(v));
+            slots.push(OptimizerSlot { value, gradient: &t[1], first, second });
+        }
+        backend.optimize(*rule, &mut slots).unwrap();
+    }
+    [all.swap_remove(0), all.pop().unwrap()].concat()
+}
