@@ -46,6 +46,10 @@ pub enum Error {
     #[error("conformance: {0}")]
     Conformance(String),
 
+    /// Something is slower than it was.
+    #[error("bench: {0}")]
+    Regression(String),
+
     /// The user pressed Ctrl-C; everything was saved.
     #[error("interrupted: {0}")]
     Interrupted(String),

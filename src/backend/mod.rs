@@ -14,6 +14,7 @@ mod walk;
 use crate::error::Result;
 use crate::tensor::{DType, Device, Rng, Shape, Tensor};
 use params::*;
+use std::time::Instant;
 
 /// The kernels of one device. `reference` defines what each one means; the others are compared with it.
 pub trait Backend: Send + Sync {
@@ -23,6 +24,22 @@ pub trait Backend: Send + Sync {
     fn upload(&self, x: &Tensor) -> Result<Tensor>;
     /// Every element `value`, rounded to the dtype.
     fn full(&self, shape: &Shape, value: f64, dtype: DType) -> Result<Tensor>;
+
+    // Measuring.
+
+    /// Runs `work` and returns the seconds that the device took for it.
+    fn time(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<f64> {
+        let start = Instant::now();
+        work()?;
+        Ok(start.elapsed().as_secs_f64())
+    }
+    /// Empties the device's caches before a measurement; a processor's stay as programs leave them.
+    fn empty_cache(&self) -> Result<()> {
+        Ok(())
+    }
+    /// Keeps all arithmetic units busy with fused multiply-adds in registers, for a time proportional to `rounds`, and returns how
+    /// many floating-point operations that took.
+    fn multiply_adds(&self, rounds: usize) -> Result<f64>;
 
     // Elementwise.
 

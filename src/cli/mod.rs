@@ -1,6 +1,7 @@
 //! The command line: only here do parsing, progress bars and printing exist.
 
 mod args;
+mod bench;
 mod check;
 mod commands;
 mod data;

@@ -15,6 +15,7 @@ fn extent() -> impl Strategy<Value = usize> {
     prop_oneof![4 => 1usize..12, 1 => 40usize..150]
 }
 
+#[cfg(feature = "emulator")]
 /// Extents for the emulator, which takes its time; some are beyond a warp.
 fn small_extent() -> impl Strategy<Value = usize> {
     prop_oneof![4 => 1usize..8, 1 => 30usize..70]

@@ -48,6 +48,10 @@ impl Backend for Cpu {
         Ok(reference::full(shape, value, dtype, Device::Cpu))
     }
 
+    fn multiply_adds(&self, rounds: usize) -> Result<f64> {
+        Ok(kernels::peak::multiply_adds(rounds))
+    }
+
     fn unary(&self, f: Unary, x: &Tensor) -> Result<Tensor> {
         reference_unless_f32!(x, unary(f, x));
         Ok(elementwise::unary(f, x))

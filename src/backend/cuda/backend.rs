@@ -2,7 +2,7 @@
 
 use super::conv2d::OutputGradient;
 use super::device::CudaDevice;
-use super::{conv2d, elementwise, layout, losses, matmul, norm, optim, pool2d, softmax};
+use super::{conv2d, elementwise, layout, limits, losses, matmul, norm, optim, pool2d, softmax};
 use crate::backend::params::*;
 use crate::backend::{cpu::Cpu, Backend};
 use crate::error::{Error, Result};
@@ -29,6 +29,18 @@ impl Backend for CudaDevice {
             DType::F32 => elementwise::fill(self, shape, value),
             _ => self.upload(&Cpu.full(shape, value, dtype)?),
         }
+    }
+
+    fn time(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<f64> {
+        self.driver()?.time(work)
+    }
+
+    fn empty_cache(&self) -> Result<()> {
+        limits::empty_cache(self)
+    }
+
+    fn multiply_adds(&self, rounds: usize) -> Result<f64> {
+        limits::multiply_adds(self, rounds)
     }
 
     fn unary(&self, f: Unary, x: &Tensor) -> Result<Tensor> {

@@ -25,6 +25,8 @@ pub struct DeviceInfo {
     pub multiprocessors: u32,
     /// Bytes of device memory.
     pub memory: u64,
+    /// Bytes of the last cache before it.
+    pub cache: u64,
 }
 
 /// Device memory now, in bytes.

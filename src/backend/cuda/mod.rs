@@ -14,6 +14,7 @@ mod elementwise;
 pub mod gpu;
 pub mod launch;
 mod layout;
+mod limits;
 mod losses;
 mod matmul;
 mod memory;

@@ -66,6 +66,16 @@ impl Backend for Reference {
         Ok(full(shape, value, dtype, Device::Reference))
     }
 
+    fn multiply_adds(&self, rounds: usize) -> Result<f64> {
+        const ROUND: usize = 1000;
+        let mut x = std::hint::black_box(1.0f64);
+        for _ in 0..rounds * ROUND {
+            x = 0.5 * x + 0.5;
+        }
+        std::hint::black_box(x);
+        Ok(2.0 * (rounds * ROUND) as f64)
+    }
+
     fn unary(&self, f: Unary, x: &Tensor) -> Result<Tensor> {
         Ok(with_real!(x, T => elementwise::unary::<T>(f, x)))
     }

@@ -14,6 +14,7 @@ pub mod isa;
 pub mod loss;
 pub mod optim;
 pub(super) mod parallel;
+pub mod peak;
 pub mod pool;
 mod scratch;
 mod simd;
