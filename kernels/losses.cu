@@ -1,115 +1,201 @@
-// Losses of rows of logits, with their gradients. Softmax, divergence, cross-entropy and gradient are one kernel: a warp (or, for more
-// than 1,024 classes, a block) takes a row, gathers the statistics of all its softmaxes in one online pass (softmax.cuh), and in a second
-// pass over the row, which is then in cache, writes the gradient and adds up the divergence. From memory each logit is read once and each
-// gradient written once: 12 bytes a class for the distillation loss, which is what limits it. The rows' losses are added up in a fixed
-// order by one block of `mean_losses`.
+// Losses of rows of logits, with their gradients. Softmaxes, divergence, cross-entropy and gradient are one kernel: a warp (or, for more
+// than 1,024 classes, a block) takes a row, gathers the statistics of all its softmaxes in one online pass (softmax.cuh), and in further
+// passes over the row, which is then in cache, adds up the divergence and writes the gradient. From memory each logit is read once and
+// each gradient written once: 12 bytes a class in f32, 6 in bf16, which is what limits it. The rows' losses are added up in a fixed order
+// by one block. Logits are f32 or bf16; all arithmetic is f32.
 #include "softmax.cuh"
 
-// How many samples count, as a float.
-extern "C" __global__ void __launch_bounds__(256) count_labels(const int* labels, float* count, u32 rows) {
-    int counted = 0;
-    for (u32 i = threadIdx.x; i < rows; i += blockDim.x) counted += labels[i] != IGNORE_INDEX;
-    counted = block_reduce(counted, Add());
-    if (threadIdx.x == 0) *count = float(max(counted, 1));
+// What the rows' losses are divided by, as two floats: the summed weights of the samples that have a label, and those of all samples. A
+// sample without a weight counts 1.
+extern "C" __global__ void __launch_bounds__(256)
+    sum_weights(const int* labels, const float* sample_weights, float* totals, u32 rows) {
+    double labelled = 0.0, all = 0.0;
+    for (u32 i = threadIdx.x; i < rows; i += blockDim.x) {
+        const double weight = sample_weights ? double(sample_weights[i]) : 1.0;
+        all += weight;
+        if (!labels || labels[i] != IGNORE_INDEX) labelled += weight;
+    }
+    labelled = block_reduce(labelled, Add());
+    all = block_reduce(all, Add());
+    if (threadIdx.x == 0) {
+        totals[0] = labelled > 0.0 ? float(labelled) : 1.0f;
+        totals[1] = all > 0.0 ? float(all) : 1.0f;
+    }
 }
 
 // (1 − ε) · −log p_y + ε · mean over classes of −log p, for each row; the gradient is that of the mean over the rows that count.
 template <class Team>
-__device__ __forceinline__ void cross_entropy(const float* logits, const int* labels, const float* count, float smoothing, float* losses,
+__device__ __forceinline__ void cross_entropy(const float* logits, const int* labels, const float* totals, float smoothing, float* losses,
                                               float* grad, u32 rows, u32 classes) {
-    const float share = 1.0f / *count, each = smoothing / float(classes);
+    const float share = 1.0f / totals[0], each = smoothing / float(classes);
     for (u32 row = Team::row(); row < rows; row += Team::rows()) {
         const float* z = logits + row * classes;
         const int label = labels[row];
         const bool counts = label != IGNORE_INDEX;
         SoftmaxState state = SoftmaxState::empty();
-        for (u32 i = Team::rank(); i < classes; i += Team::size()) state.add(z[i]);
-        state = Team::merge(state);
+        for (u32 i = Team::rank(); i < classes; i += Team::size()) state.add(z[i], 1.0f);
+        state = Team::merge(state, 1.0f);
         const float log_sum = state.log_sum();
         float sum_log_p = 0.0f;
         for (u32 i = Team::rank(); i < classes; i += Team::size()) {
-            const float log_p = (z[i] - state.max) - log_sum;
+            const float log_p = state.log_softmax(z[i], 1.0f, log_sum);
             const float target = each + (int(i) == label ? 1.0f - smoothing : 0.0f);
             sum_log_p += target * log_p;
             grad[row * classes + i] = counts ? (expf(log_p) - target) * share : 0.0f;
         }
         // Targets of 0 times −∞ are not wanted: without smoothing only the label's term counts.
-        const float loss = smoothing == 0.0f ? (counts ? -((z[label] - state.max) - log_sum) : 0.0f) : -Team::sum(sum_log_p);
+        const float loss = smoothing == 0.0f ? (counts ? -state.log_softmax(z[label], 1.0f, log_sum) : 0.0f) : -Team::sum(sum_log_p);
         if (Team::rank() == 0) losses[row] = counts ? loss : 0.0f;
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256) cross_entropy_warp(const float* logits, const int* labels, const float* count,
+extern "C" __global__ void __launch_bounds__(256) cross_entropy_warp(const float* logits, const int* labels, const float* totals,
                                                                      float smoothing, float* losses, float* grad, u32 rows, u32 classes) {
-    cross_entropy<WarpTeam>(logits, labels, count, smoothing, losses, grad, rows, classes);
+    cross_entropy<WarpTeam>(logits, labels, totals, smoothing, losses, grad, rows, classes);
 }
 
-extern "C" __global__ void __launch_bounds__(512) cross_entropy_block(const float* logits, const int* labels, const float* count,
+extern "C" __global__ void __launch_bounds__(512) cross_entropy_block(const float* logits, const int* labels, const float* totals,
                                                                       float smoothing, float* losses, float* grad, u32 rows, u32 classes) {
-    cross_entropy<BlockTeam>(logits, labels, count, smoothing, losses, grad, rows, classes);
+    cross_entropy<BlockTeam>(logits, labels, totals, smoothing, losses, grad, rows, classes);
 }
 
-// Temperature and weights of the distillation loss, in device memory, so that a schedule can change them without another launch.
-struct DistillationWeights {
+// What the distillation loss is told, in device memory, so that a schedule can change it without another launch.
+struct DistillationSettings {
     float temperature;
-    float hard;
-    float soft;
+    float hard_weight;
+    float soft_weight;
+    float beta;
 };
 
-// Hinton, Vinyals & Dean 2015: hard · CE(softmax(s), y) + soft · T² · KL(softmax(t / T) ‖ softmax(s / T)), means over the rows.
-// With q = softmax(s), q_T = softmax(s / T), p_T = softmax(t / T):  d/ds = hard · (q − y) + soft · T · (q_T − p_T).
-template <class Team>
-__device__ __forceinline__ void hinton_kd(const float* student, const float* teacher, const int* labels, const float* count,
-                                          const DistillationWeights* weights, float* hard_losses, float* soft_losses, float* grad, u32 rows,
-                                          u32 classes) {
-    const float t = weights->temperature, hard_weight = weights->hard, soft_weight = weights->soft;
-    const float hard_share = hard_weight / *count, soft_share = soft_weight * t / float(rows);
-    for (u32 row = Team::row(); row < rows; row += Team::rows()) {
-        const float* s = student + row * classes;
-        const float* z = teacher + row * classes;
-        SoftmaxState q = SoftmaxState::empty(), q_t = q, p_t = q;
-        for (u32 i = Team::rank(); i < classes; i += Team::size()) {
-            q.add(s[i]);
-            q_t.add(s[i] / t);
-            p_t.add(z[i] / t);
+__device__ __forceinline__ float logit(float value) { return value; }
+__device__ __forceinline__ float logit(u16 value) { return bf16_to_float(value); }
+__device__ __forceinline__ void store_logit(float* to, float value) { *to = value; }
+__device__ __forceinline__ void store_logit(u16* to, float value) { *to = float_to_bf16(value); }
+
+// Divergences between the teacher's p and the student's q: what a class adds to the sum, given δ = log p − log q, and the derivative of
+// the sum with respect to q (up to a constant, which the softmax's own gradient removes).
+
+// KL(p ‖ q), as p · (e^−δ − 1 + δ): the same sum, since Σp = Σq, but without negative terms, so that it keeps its digits when T is large
+// and every δ is tiny. Its gradient needs no derivative: it is q − p.
+struct ForwardKl {
+    static constexpr bool needs_centre = false;
+    __device__ __forceinline__ static float term(float p, float q, float delta, float) {
+        if (delta * delta < 0.0625f) {
+            const float series =
+                0.5f - delta * (1.0f / 6 - delta * (1.0f / 24 - delta * (1.0f / 120 - delta * (1.0f / 720 - delta / 5040))));
+            return p * delta * delta * series;
         }
-        q = Team::merge(q);
-        q_t = Team::merge(q_t);
-        p_t = Team::merge(p_t);
-        const float q_log_sum = q.log_sum(), q_t_log_sum = q_t.log_sum(), p_t_log_sum = p_t.log_sum();
-        const int label = labels[row];
-        const bool counts = label != IGNORE_INDEX;
-        float divergence = 0.0f;
+        return p > 0.0f ? q - p + p * delta : q;
+    }
+    __device__ __forceinline__ static float slope(float, float) { return 0.0f; }
+};
+
+// KL(q ‖ p).
+struct ReverseKl {
+    static constexpr bool needs_centre = true;
+    __device__ __forceinline__ static float term(float p, float q, float delta, float) { return ForwardKl::term(q, p, -delta, 0.0f); }
+    __device__ __forceinline__ static float slope(float delta, float) { return -delta; }
+};
+
+// β · KL(p ‖ m) + (1 − β) · KL(q ‖ m) with m = β · p + (1 − β) · q (Agarwal et al. 2024).
+struct JensenShannon {
+    static constexpr bool needs_centre = true;
+    // log m − log q, from δ alone where q is not too small against p.
+    __device__ __forceinline__ static float log_mixture(float delta, float beta) {
+        return delta > 0.0f ? delta + logf(beta + (1.0f - beta) * expf(-delta)) : log1pf(beta * (expf(delta) - 1.0f));
+    }
+    __device__ __forceinline__ static float term(float p, float q, float delta, float beta) {
+        const float m = beta * p + (1.0f - beta) * q, from_q = log_mixture(delta, beta);
+        return beta * ForwardKl::term(p, m, delta - from_q, 0.0f) + (1.0f - beta) * ForwardKl::term(q, m, -from_q, 0.0f);
+    }
+    __device__ __forceinline__ static float slope(float delta, float beta) { return -(1.0f - beta) * log_mixture(delta, beta); }
+};
+
+// hard_weight · CE(softmax(s), y) + soft_weight · scale · D(softmax(t / T), softmax(s / T)), means over the rows (Hinton, Vinyals & Dean
+// 2015 for D = KL and scale = T²). With q = softmax(s / T) and the derivative g of D with respect to q, the soft term's gradient is
+// soft_weight · scale / T · q · (g − Σ q·g); for KL that is soft_weight · scale / T · (q − p).
+template <class Divergence, class Logit, class Team>
+__device__ __forceinline__ void distillation(const Logit* student, const Logit* teacher, const int* labels, const float* sample_weights,
+                                             const float* totals, const DistillationSettings* settings, int scale_by_t2,
+                                             float* hard_losses, float* soft_losses, Logit* grad, u32 rows, u32 classes) {
+    const float t = settings->temperature, inverse = 1.0f / t, beta = settings->beta, scale = scale_by_t2 ? t * t : 1.0f;
+    for (u32 row = Team::row(); row < rows; row += Team::rows()) {
+        const Logit* s = student + row * classes;
+        const Logit* z = teacher + row * classes;
+        SoftmaxState hard = SoftmaxState::empty(), soft = hard, guide = hard;
         for (u32 i = Team::rank(); i < classes; i += Team::size()) {
-            const float log_q = (s[i] - q.max) - q_log_sum;
-            // (s − max) / T, not s / T − max / T: large logits would cancel to noise.
-            const float log_q_t = (s[i] - q.max) / t - q_t_log_sum;
-            const float log_p_t = (z[i] / t - p_t.max) - p_t_log_sum;
-            const float p = expf(log_p_t);
-            if (p > 0.0f) divergence += p * (log_p_t - log_q_t);
+            const float own = logit(s[i]);
+            hard.add(own, 1.0f);
+            soft.add(own, inverse);
+            guide.add(logit(z[i]), inverse);
+        }
+        hard = Team::merge(hard, 1.0f);
+        soft = Team::merge(soft, inverse);
+        guide = Team::merge(guide, inverse);
+        const float hard_log_sum = hard.log_sum(), soft_log_sum = soft.log_sum(), guide_log_sum = guide.log_sum();
+        const int label = labels ? labels[row] : IGNORE_INDEX;
+        const bool counts = label != IGNORE_INDEX;
+        const float weight = sample_weights ? sample_weights[row] : 1.0f;
+        const float hard_share = counts ? settings->hard_weight * weight / totals[0] : 0.0f;
+        const float soft_share = settings->soft_weight * weight * scale * inverse / totals[1];
+
+        // The gradient of a class, whose soft part is soft_share · d.
+        const auto store_gradient = [&](u32 i, float own, float d) {
             const float hit = int(i) == label ? 1.0f : 0.0f;
-            const float d_hard = counts ? hard_share * (expf(log_q) - hit) : 0.0f;
-            grad[row * classes + i] = d_hard + soft_share * (expf(log_q_t) - p);
+            const float hard_part = expf(hard.log_softmax(own, 1.0f, hard_log_sum)) - hit;
+            store_logit(grad + row * classes + i, hard_share * hard_part + soft_share * d);
+        };
+        float divergence = 0.0f, centre = 0.0f;
+        for (u32 i = Team::rank(); i < classes; i += Team::size()) {
+            const float own = logit(s[i]);
+            const float log_q = soft.log_softmax(own, inverse, soft_log_sum);
+            const float log_p = guide.log_softmax(logit(z[i]), inverse, guide_log_sum);
+            const float q = expf(log_q), p = expf(log_p), delta = log_p - log_q;
+            divergence += Divergence::term(p, q, delta, beta);
+            if (Divergence::needs_centre) {
+                centre += q * Divergence::slope(delta, beta);
+            } else {
+                store_gradient(i, own, q - p);
+            }
+        }
+        if (Divergence::needs_centre) {
+            centre = Team::sum(centre);
+            for (u32 i = Team::rank(); i < classes; i += Team::size()) {
+                const float own = logit(s[i]);
+                const float log_q = soft.log_softmax(own, inverse, soft_log_sum);
+                const float log_p = guide.log_softmax(logit(z[i]), inverse, guide_log_sum);
+                store_gradient(i, own, expf(log_q) * (Divergence::slope(log_p - log_q, beta) - centre));
+            }
         }
         divergence = Team::sum(divergence);
         if (Team::rank() == 0) {
-            hard_losses[row] = counts ? -((s[label] - q.max) - q_log_sum) : 0.0f;
-            soft_losses[row] = t * t * divergence;
+            hard_losses[row] = counts ? -weight * hard.log_softmax(logit(s[label]), 1.0f, hard_log_sum) : 0.0f;
+            soft_losses[row] = weight * scale * divergence;
         }
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256)
-    hinton_kd_warp(const float* student, const float* teacher, const int* labels, const float* count, const DistillationWeights* weights,
-                   float* hard_losses, float* soft_losses, float* grad, u32 rows, u32 classes) {
-    hinton_kd<WarpTeam>(student, teacher, labels, count, weights, hard_losses, soft_losses, grad, rows, classes);
-}
+#define DISTILLATION(NAME, DIVERGENCE, LOGIT, THREADS, TEAM)                                                                  \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                                     \
+        NAME(const LOGIT* student, const LOGIT* teacher, const int* labels, const float* sample_weights, const float* totals, \
+             const DistillationSettings* settings, int scale_by_t2, float* hard_losses, float* soft_losses, LOGIT* grad,      \
+             u32 rows, u32 classes) {                                                                                         \
+        distillation<DIVERGENCE, LOGIT, TEAM>(student, teacher, labels, sample_weights, totals, settings, scale_by_t2,        \
+                                              hard_losses, soft_losses, grad, rows, classes);                                 \
+    }
 
-extern "C" __global__ void __launch_bounds__(512)
-    hinton_kd_block(const float* student, const float* teacher, const int* labels, const float* count, const DistillationWeights* weights,
-                    float* hard_losses, float* soft_losses, float* grad, u32 rows, u32 classes) {
-    hinton_kd<BlockTeam>(student, teacher, labels, count, weights, hard_losses, soft_losses, grad, rows, classes);
-}
+DISTILLATION(forward_kl_f32_warp, ForwardKl, float, 256, WarpTeam)
+DISTILLATION(forward_kl_f32_block, ForwardKl, float, 512, BlockTeam)
+DISTILLATION(forward_kl_bf16_warp, ForwardKl, u16, 256, WarpTeam)
+DISTILLATION(forward_kl_bf16_block, ForwardKl, u16, 512, BlockTeam)
+DISTILLATION(reverse_kl_f32_warp, ReverseKl, float, 256, WarpTeam)
+DISTILLATION(reverse_kl_f32_block, ReverseKl, float, 512, BlockTeam)
+DISTILLATION(reverse_kl_bf16_warp, ReverseKl, u16, 256, WarpTeam)
+DISTILLATION(reverse_kl_bf16_block, ReverseKl, u16, 512, BlockTeam)
+DISTILLATION(jensen_shannon_f32_warp, JensenShannon, float, 256, WarpTeam)
+DISTILLATION(jensen_shannon_f32_block, JensenShannon, float, 512, BlockTeam)
+DISTILLATION(jensen_shannon_bf16_warp, JensenShannon, u16, 256, WarpTeam)
+DISTILLATION(jensen_shannon_bf16_block, JensenShannon, u16, 512, BlockTeam)
 
 // The sum of the rows' losses in double, each thread's rows in order and then the threads in a fixed tree.
 __device__ __forceinline__ double total(const float* losses, u32 rows) {
@@ -119,20 +205,20 @@ __device__ __forceinline__ double total(const float* losses, u32 rows) {
 }
 
 // One block: the mean over the samples that count.
-extern "C" __global__ void __launch_bounds__(256) mean_losses(const float* losses, const float* count, float* mean, u32 rows) {
+extern "C" __global__ void __launch_bounds__(256) mean_losses(const float* losses, const float* totals, float* mean, u32 rows) {
     const double sum = total(losses, rows);
-    if (threadIdx.x == 0) *mean = float(sum / double(*count));
+    if (threadIdx.x == 0) *mean = float(sum / double(totals[0]));
 }
 
-// One block: terms = [weighted sum, hard, soft]. A weight of 0 leaves its term out even where the term overflows.
-extern "C" __global__ void __launch_bounds__(256) mean_distillation_losses(const float* hard_losses, const float* soft_losses,
-                                                                           const float* count, const DistillationWeights* weights,
-                                                                           float* all, float* hard, float* soft, u32 rows) {
-    const double hard_mean = total(hard_losses, rows) / double(*count);
-    const double soft_mean = total(soft_losses, rows) / double(rows);
+// One block: the weighted sum of the means, and both means. A weight of 0 leaves its term out even where the term overflows.
+extern "C" __global__ void __launch_bounds__(256)
+    mean_distillation_losses(const float* hard_losses, const float* soft_losses, const float* totals,
+                             const DistillationSettings* settings, float* all, float* hard, float* soft, u32 rows) {
+    const double hard_mean = total(hard_losses, rows) / double(totals[0]);
+    const double soft_mean = total(soft_losses, rows) / double(totals[1]);
     if (threadIdx.x == 0) {
-        const double hard_term = weights->hard == 0.0f ? 0.0 : double(weights->hard) * hard_mean;
-        const double soft_term = weights->soft == 0.0f ? 0.0 : double(weights->soft) * soft_mean;
+        const double hard_term = settings->hard_weight == 0.0f ? 0.0 : double(settings->hard_weight) * hard_mean;
+        const double soft_term = settings->soft_weight == 0.0f ? 0.0 : double(settings->soft_weight) * soft_mean;
         *all = float(hard_term + soft_term);
         *hard = float(hard_mean);
         *soft = float(soft_mean);

@@ -3,21 +3,22 @@
 // cache, for the result: 8 bytes of traffic an element, limited by memory.
 #include "softmax.cuh"
 
-__device__ __forceinline__ float softmax_of(SoftmaxState state, float log_sum, float z, int log) {
-    const float log_p = (z - state.max) - log_sum;
+__device__ __forceinline__ float softmax_of(SoftmaxState state, float log_sum, float z, float inverse, int log) {
+    const float log_p = state.log_softmax(z, inverse, log_sum);
     return log ? log_p : expf(log_p);
 }
 
 template <class Team>
 __device__ __forceinline__ void softmax(const float* x, float* y, u32 rows, u32 columns, float temperature, int log) {
+    const float inverse = 1.0f / temperature;
     for (u32 row = Team::row(); row < rows; row += Team::rows()) {
         const float* from = x + row * columns;
         SoftmaxState state = SoftmaxState::empty();
-        for (u32 i = Team::rank(); i < columns; i += Team::size()) state.add(from[i] / temperature);
-        state = Team::merge(state);
+        for (u32 i = Team::rank(); i < columns; i += Team::size()) state.add(from[i], inverse);
+        state = Team::merge(state, inverse);
         const float log_sum = state.log_sum();
         for (u32 i = Team::rank(); i < columns; i += Team::size())
-            y[row * columns + i] = softmax_of(state, log_sum, from[i] / temperature, log);
+            y[row * columns + i] = softmax_of(state, log_sum, from[i], inverse, log);
     }
 }
 
@@ -35,9 +36,10 @@ extern "C" __global__ void __launch_bounds__(512)
 extern "C" __global__ void __launch_bounds__(512)
     softmax_parts(const float* x, SoftmaxState* states, u32 columns, u32 stretch, float temperature) {
     const u32 part = blockIdx.x, row = blockIdx.y, last = min((part + 1) * stretch, columns);
+    const float inverse = 1.0f / temperature;
     SoftmaxState state = SoftmaxState::empty();
-    for (u32 i = part * stretch + threadIdx.x; i < last; i += blockDim.x) state.add(x[row * columns + i] / temperature);
-    state = BlockTeam::merge(state);
+    for (u32 i = part * stretch + threadIdx.x; i < last; i += blockDim.x) state.add(x[row * columns + i], inverse);
+    state = BlockTeam::merge(state, inverse);
     if (threadIdx.x == 0) states[row * gridDim.x + part] = state;
 }
 
@@ -45,11 +47,12 @@ extern "C" __global__ void __launch_bounds__(512)
 extern "C" __global__ void __launch_bounds__(512)
     softmax_finish(const float* x, const SoftmaxState* states, float* y, u32 columns, u32 stretch, float temperature, int log) {
     const u32 part = blockIdx.x, row = blockIdx.y, last = min((part + 1) * stretch, columns);
+    const float inverse = 1.0f / temperature;
     SoftmaxState state = SoftmaxState::empty();
-    for (u32 i = 0; i < gridDim.x; ++i) state.merge(states[row * gridDim.x + i]);
+    for (u32 i = 0; i < gridDim.x; ++i) state.merge(states[row * gridDim.x + i], inverse);
     const float log_sum = state.log_sum();
     for (u32 i = part * stretch + threadIdx.x; i < last; i += blockDim.x)
-        y[row * columns + i] = softmax_of(state, log_sum, x[row * columns + i] / temperature, log);
+        y[row * columns + i] = softmax_of(state, log_sum, x[row * columns + i], inverse, log);
 }
 
 // From the output: dx = y · (dy − Σ y·dy) / T, or for the logarithm dx = (dy − softmax · Σ dy) / T.

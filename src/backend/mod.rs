@@ -131,8 +131,8 @@ pub trait Backend: Send + Sync {
     fn softmax_grad(&self, y: &Tensor, dy: &Tensor, temperature: f64, log: bool) -> Result<Tensor>;
     /// Mean cross-entropy of `logits: [n, c]` with `labels: [n]` (`I32`), and its gradient.
     fn cross_entropy(&self, p: CrossEntropy, logits: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor)>;
-    /// The distillation loss of Hinton et al. (2015) and its gradient, in one pass over the logits.
-    fn hinton_kd(&self, p: HintonKd, student: &Tensor, teacher: &Tensor, labels: &Tensor) -> Result<HintonKdOutput>;
+    /// The distillation loss of Hinton et al. (2015) and its relatives, with its gradient, in one pass over the logits.
+    fn distillation(&self, p: Distillation, inputs: DistillationInputs) -> Result<DistillationOutput>;
     /// Normalises `x: [n, c, …]` over all but `c` with the batch's statistics.
     fn batch_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<BatchNormOutput>;
     /// Gradients of the input, weight and bias of `batch_norm`.

@@ -186,13 +186,74 @@ pub struct HintonKd {
     pub soft_weight: f64,
 }
 
-/// What `hinton_kd` returns. The losses are scalars.
-pub struct HintonKdOutput {
+impl From<HintonKd> for Distillation {
+    fn from(p: HintonKd) -> Distillation {
+        let HintonKd { temperature, hard_weight, soft_weight } = p;
+        Distillation { divergence: Divergence::ForwardKl, temperature, hard_weight, soft_weight }
+    }
+}
+
+/// How far the student's distribution q is from the teacher's p.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Divergence {
+    /// KL(p ‖ q), times T².
+    ForwardKl,
+    /// KL(q ‖ p), times T².
+    ReverseKl,
+    /// β · KL(p ‖ m) + (1 − β) · KL(q ‖ m) with m = β·p + (1 − β)·q, β in [0, 1].
+    JensenShannon { beta: f64 },
+}
+
+impl Divergence {
+    /// What the loss multiplies the divergence by at temperature T: T² keeps a Kullback–Leibler divergence's gradient at one scale.
+    pub fn scale(self, temperature: f64) -> f64 {
+        match self {
+            Divergence::ForwardKl | Divergence::ReverseKl => temperature * temperature,
+            Divergence::JensenShannon { .. } => 1.0,
+        }
+    }
+}
+
+/// `hard_weight · CE(z_s, y) + soft_weight · scale · D(softmax(z_t/T), softmax(z_s/T))`, both averaged over samples.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Distillation {
+    /// D, and with it the scale.
+    pub divergence: Divergence,
+    /// T, above 0.
+    pub temperature: f64,
+    /// Weight of the cross-entropy with the labels.
+    pub hard_weight: f64,
+    /// Weight of the scaled divergence.
+    pub soft_weight: f64,
+}
+
+impl Distillation {
+    /// The divergence alone.
+    pub fn soft_only(divergence: Divergence, temperature: f64) -> Distillation {
+        Distillation { divergence, temperature, hard_weight: 0.0, soft_weight: 1.0 }
+    }
+}
+
+/// What the distillation loss is computed of.
+#[derive(Clone, Copy)]
+pub struct DistillationInputs<'a> {
+    /// `[n, classes]`.
+    pub student: &'a Tensor,
+    /// `[n, classes]`.
+    pub teacher: &'a Tensor,
+    /// `[n]`; without them there is no hard term.
+    pub labels: Option<&'a Tensor>,
+    /// `[n]`; without them every sample counts 1.
+    pub sample_weights: Option<&'a Tensor>,
+}
+
+/// What `distillation` returns. The losses are scalars.
+pub struct DistillationOutput {
     /// The weighted sum.
     pub total: Tensor,
     /// Cross-entropy, unweighted.
     pub hard: Tensor,
-    /// T² · KL, unweighted.
+    /// The scaled divergence, unweighted.
     pub soft: Tensor,
     /// d total / d student logits.
     pub grad: Tensor,

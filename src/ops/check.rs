@@ -82,7 +82,6 @@ pub(crate) fn temperature(op: &'static str, temperature: f64) -> Result<()> {
 
 /// Class labels: `I32`, one for each row of `logits: [n, classes]`, each a class (or `ignored`).
 pub(crate) fn labels(op: &'static str, logits: &Tensor, labels: &Tensor, ignored: i32) -> Result<()> {
-    float(op, "logits", logits)?;
     rank(op, "logits", logits, 2, "[n, classes]")?;
     integer(op, "labels", labels)?;
     same_device(op, logits, labels)?;

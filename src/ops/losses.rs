@@ -16,6 +16,7 @@ impl Tensor {
     /// A label that is no class (the first is named), or ε outside [0, 1].
     pub fn cross_entropy(&self, labels: &Tensor, label_smoothing: f64) -> Result<Tensor> {
         const OP: &str = "cross_entropy";
+        check::float(OP, "logits", self)?;
         check::labels(OP, self, labels, IGNORE_INDEX)?;
         if !(0.0..=1.0).contains(&label_smoothing) {
             return Err(Error::argument(OP, format!("label smoothing must be in [0, 1], found {label_smoothing}")));

@@ -7,9 +7,9 @@ mod binary;
 pub mod case;
 mod check;
 mod conv2d;
+mod distillation;
 mod dropout;
 mod gather;
-mod hinton_kd;
 mod layout;
 mod linear;
 mod losses;
@@ -23,7 +23,7 @@ mod unary;
 
 pub use case::{Case, OpSpec, Outputs};
 pub use conv2d::Conv2dOptions;
-pub use hinton_kd::HintonKdLoss;
+pub use distillation::DistillationLoss;
 pub use norm::BatchNormTrain;
 
 /// Every registered op, for `gradcheck`, `conformance` and their tests.
@@ -43,7 +43,7 @@ pub fn registry() -> impl Iterator<Item = &'static OpSpec> {
         attention::SPECS,
         dropout::SPECS,
         losses::SPECS,
-        hinton_kd::SPECS,
+        distillation::SPECS,
     ]
     .into_iter()
     .flatten()

@@ -163,11 +163,18 @@ pub fn rows(check: Check, n: usize, width: usize, temperature: f64, seed: u64) {
         let (loss, grad) = backend.cross_entropy(p, &t[0], &t[1]).unwrap();
         vec![loss, grad]
     });
-    let p = HintonKd { temperature, hard_weight: 0.3, soft_weight: 0.7 };
-    check("hinton_kd", &[logits(), normal(&[n, width], seed ^ 2), labels], &|backend, t| {
-        let HintonKdOutput { total, hard, soft, grad } = backend.hinton_kd(p, &t[0], &t[1], &t[2]).unwrap();
-        vec![total, hard, soft, grad]
-    });
+    let inputs = [logits(), normal(&[n, width], seed ^ 2), labels, positive(&[n], seed ^ 3, 0.1)];
+    for divergence in [Divergence::ForwardKl, Divergence::ReverseKl, Divergence::JensenShannon { beta: 0.3 }] {
+        let p = Distillation { divergence, temperature, hard_weight: 0.3, soft_weight: 0.7 };
+        check(&format!("distillation, {divergence:?}"), &inputs, &|backend, t| {
+            let of = |labels, sample_weights| {
+                let inputs = DistillationInputs { student: &t[0], teacher: &t[1], labels, sample_weights };
+                let DistillationOutput { total, hard, soft, grad } = backend.distillation(p, inputs).unwrap();
+                [total, hard, soft, grad]
+            };
+            [of(Some(&t[2]), None), of(Some(&t[2]), Some(&t[3])), of(None, None)].concat()
+        });
+    }
     check("argmax", &[logits()], &|backend, t| vec![backend.argmax(&t[0]).unwrap()]);
 }
 

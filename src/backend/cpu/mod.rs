@@ -260,8 +260,17 @@ impl Backend for Cpu {
         Ok((Tensor::scalar(mean as f32, Device::Cpu)?, grad))
     }
 
-    fn hinton_kd(&self, p: HintonKd, student: &Tensor, teacher: &Tensor, labels: &Tensor) -> Result<HintonKdOutput> {
-        reference_unless_f32!(student, hinton_kd(p, student, teacher, labels));
+    fn distillation(&self, p: Distillation, inputs: DistillationInputs) -> Result<DistillationOutput> {
+        if inputs.student.dtype() == DType::BF16 {
+            return reference::in_f32(self, p, inputs);
+        }
+        // The loss of nearly every run has a kernel of its own; its relatives are computed by the reference.
+        let DistillationInputs { student, teacher, labels: Some(labels), sample_weights: None } = inputs else {
+            return Reference.distillation(p, inputs);
+        };
+        if p.divergence != Divergence::ForwardKl || student.dtype() != DType::F32 {
+            return Reference.distillation(p, inputs);
+        }
         let kernel = loss::Distillation {
             classes: row_len(student),
             temperature: p.temperature as f32,
@@ -276,7 +285,7 @@ impl Backend for Cpu {
         });
         let loss::Terms { hard, soft, total } = terms.expect("the kernel has run");
         let scalar = |term: f64| Tensor::scalar(term as f32, Device::Cpu);
-        Ok(HintonKdOutput { total: scalar(total)?, hard: scalar(hard)?, soft: scalar(soft)?, grad })
+        Ok(DistillationOutput { total: scalar(total)?, hard: scalar(hard)?, soft: scalar(soft)?, grad })
     }
 
     fn batch_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<BatchNormOutput> {

@@ -203,9 +203,11 @@ impl Backend for CudaDevice {
         losses::cross_entropy(self, p, logits, labels)
     }
 
-    fn hinton_kd(&self, p: HintonKd, student: &Tensor, teacher: &Tensor, labels: &Tensor) -> Result<HintonKdOutput> {
-        f32_only("hinton_kd", student)?;
-        losses::hinton_kd(self, p, student, teacher, labels)
+    fn distillation(&self, p: Distillation, inputs: DistillationInputs) -> Result<DistillationOutput> {
+        if inputs.student.dtype() != DType::BF16 {
+            f32_only("distillation", inputs.student)?;
+        }
+        losses::distillation(self, p, inputs)
     }
 
     fn batch_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<BatchNormOutput> {

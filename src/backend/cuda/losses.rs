@@ -1,19 +1,20 @@
 //! Losses of rows of logits, with their gradients (`kernels/losses.cu`).
 
 use super::device::{args, CudaDevice};
+use super::driver::DevicePtr;
 use super::launch;
 use super::memory::{address, Buffer};
 use super::softmax::{launch_for_rows, rows_and_columns};
-use crate::backend::params::{CrossEntropy, HintonKd, HintonKdOutput};
+use crate::backend::params::{CrossEntropy, Distillation, DistillationInputs, DistillationOutput, Divergence};
 use crate::error::Result;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{DType, Shape, Tensor};
 
-/// How many samples count, in device memory.
-fn count_labels(device: &CudaDevice, labels: &Tensor) -> Result<Buffer> {
-    let count = device.scratch(size_of::<f32>())?;
-    let args = args![address(labels), count.start(), labels.numel() as u32];
-    device.launch("count_labels", launch::one_block(launch::THREADS), args, &[labels])?;
-    Ok(count)
+/// What the rows' losses are divided by: the summed weights of the samples with a label, and of all, in device memory.
+fn sum_weights(device: &CudaDevice, rows: usize, labels: DevicePtr, sample_weights: DevicePtr) -> Result<Buffer> {
+    let totals = device.scratch(2 * size_of::<f32>())?;
+    let args = args![labels, sample_weights, totals.start(), rows as u32];
+    device.launch("sum_weights", launch::one_block(launch::THREADS), args, &[])?;
+    Ok(totals)
 }
 
 pub(super) fn cross_entropy(
@@ -25,36 +26,54 @@ pub(super) fn cross_entropy(
     let (rows, classes) = rows_and_columns(logits);
     let (losses, grad, mean) =
         (device.floats([rows])?, device.floats(*logits.shape())?, device.floats(Shape::SCALAR)?);
-    let count = count_labels(device, labels)?;
-    let mut args = args![address(logits), address(labels), count.start(), p.label_smoothing as f32];
+    let totals = sum_weights(device, rows, address(labels), DevicePtr::NULL)?;
+    let mut args = args![address(logits), address(labels), totals.start(), p.label_smoothing as f32];
     args.extend(args![address(&losses), address(&grad), rows as u32, classes as u32]);
     launch_for_rows(device, ["cross_entropy_warp", "cross_entropy_block"], rows, classes, args, &[logits])?;
-    let args = args![address(&losses), count.start(), address(&mean), rows as u32];
+    let args = args![address(&losses), totals.start(), address(&mean), rows as u32];
     device.launch("mean_losses", launch::one_block(launch::THREADS), args, &[&losses])?;
     Ok((mean, grad))
 }
 
-pub(super) fn hinton_kd(
-    device: &CudaDevice,
-    p: HintonKd,
-    student: &Tensor,
-    teacher: &Tensor,
-    labels: &Tensor,
-) -> Result<HintonKdOutput> {
-    let (rows, classes) = rows_and_columns(student);
-    let weights = [p.temperature, p.hard_weight, p.soft_weight].map(|weight| weight as f32);
-    let weights = Tensor::from_slice(&weights, [3], student.device())?;
-    let count = count_labels(device, labels)?;
-    let (hard_losses, soft_losses) = (device.floats([rows])?, device.floats([rows])?);
-    let grad = device.floats(*student.shape())?;
-    let mut args = args![address(student), address(teacher), address(labels), count.start(), address(&weights)];
-    args.extend(args![address(&hard_losses), address(&soft_losses), address(&grad), rows as u32, classes as u32]);
-    launch_for_rows(device, ["hinton_kd_warp", "hinton_kd_block"], rows, classes, args, &[student, teacher])?;
+/// The kernels of a divergence for logits of this type: for a warp and for a block a row.
+fn kernels(divergence: Divergence, dtype: DType) -> [&'static str; 2] {
+    match (divergence, dtype) {
+        (Divergence::ForwardKl, DType::BF16) => ["forward_kl_bf16_warp", "forward_kl_bf16_block"],
+        (Divergence::ForwardKl, _) => ["forward_kl_f32_warp", "forward_kl_f32_block"],
+        (Divergence::ReverseKl, DType::BF16) => ["reverse_kl_bf16_warp", "reverse_kl_bf16_block"],
+        (Divergence::ReverseKl, _) => ["reverse_kl_f32_warp", "reverse_kl_f32_block"],
+        (Divergence::JensenShannon { .. }, DType::BF16) => ["jensen_shannon_bf16_warp", "jensen_shannon_bf16_block"],
+        (Divergence::JensenShannon { .. }, _) => ["jensen_shannon_f32_warp", "jensen_shannon_f32_block"],
+    }
+}
 
-    let [total, hard, soft] = [(); 3].map(|()| device.floats(Shape::SCALAR));
-    let (total, hard, soft) = (total?, hard?, soft?);
-    let mut args = args![address(&hard_losses), address(&soft_losses), count.start(), address(&weights)];
+pub(super) fn distillation(
+    device: &CudaDevice,
+    p: Distillation,
+    inputs: DistillationInputs,
+) -> Result<DistillationOutput> {
+    let DistillationInputs { student, teacher, labels, sample_weights } = inputs;
+    let (rows, classes) = rows_and_columns(student);
+    let (beta, scale_by_t2) = match p.divergence {
+        Divergence::JensenShannon { beta } => (beta, false),
+        Divergence::ForwardKl | Divergence::ReverseKl => (0.0, true),
+    };
+    let settings = [p.temperature, p.hard_weight, p.soft_weight, beta].map(|x| x as f32);
+    let settings = Tensor::from_slice(&settings, [4], student.device())?;
+    let or_null = |x: Option<&Tensor>| x.map_or(DevicePtr::NULL, address);
+    let (labels, sample_weights) = (or_null(labels), or_null(sample_weights));
+    let totals = sum_weights(device, rows, labels, sample_weights)?;
+    let (hard_losses, soft_losses) = (device.floats([rows])?, device.floats([rows])?);
+    let grad = device.output(*student.shape(), student.dtype())?;
+    let mut args = args![address(student), address(teacher), labels, sample_weights, totals.start()];
+    args.extend(args![address(&settings), i32::from(scale_by_t2), address(&hard_losses), address(&soft_losses)]);
+    args.extend(args![address(&grad), rows as u32, classes as u32]);
+    launch_for_rows(device, kernels(p.divergence, student.dtype()), rows, classes, args, &[student, teacher])?;
+
+    let scalar = || device.floats(Shape::SCALAR);
+    let (total, hard, soft) = (scalar()?, scalar()?, scalar()?);
+    let mut args = args![address(&hard_losses), address(&soft_losses), totals.start(), address(&settings)];
     args.extend(args![address(&total), address(&hard), address(&soft), rows as u32]);
     device.launch("mean_distillation_losses", launch::one_block(launch::THREADS), args, &[&hard_losses])?;
-    Ok(HintonKdOutput { total, hard, soft, grad })
+    Ok(DistillationOutput { total, hard, soft, grad })
 }

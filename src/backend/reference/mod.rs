@@ -2,6 +2,7 @@
 //! other backend is compared with them.
 
 mod conv2d;
+mod distillation;
 mod elementwise;
 mod layout;
 mod matmul;
@@ -42,6 +43,13 @@ fn from_wide<T: Real>(values: &[f64], shape: Shape, device: Device) -> Tensor {
             *out = T::of(value);
         }
     })
+}
+
+/// The distillation loss of `bf16` logits: computed in `f32`, the gradient rounded.
+pub(super) fn in_f32(backend: &dyn Backend, p: Distillation, inputs: DistillationInputs) -> Result<DistillationOutput> {
+    let (student, teacher) = (inputs.student.to_dtype(DType::F32)?, inputs.teacher.to_dtype(DType::F32)?);
+    let output = backend.distillation(p, DistillationInputs { student: &student, teacher: &teacher, ..inputs })?;
+    Ok(DistillationOutput { grad: output.grad.to_dtype(DType::BF16)?, ..output })
 }
 
 /// A tensor of one number.
@@ -207,8 +215,11 @@ impl Backend for Reference {
         Ok(with_real!(logits, T => softmax::cross_entropy::<T>(p, logits, labels)))
     }
 
-    fn hinton_kd(&self, p: HintonKd, student: &Tensor, teacher: &Tensor, labels: &Tensor) -> Result<HintonKdOutput> {
-        Ok(with_real!(student, T => softmax::hinton_kd::<T>(p, student, teacher, labels)))
+    fn distillation(&self, p: Distillation, inputs: DistillationInputs) -> Result<DistillationOutput> {
+        if inputs.student.dtype() == DType::BF16 {
+            return in_f32(self, p, inputs);
+        }
+        Ok(with_real!(inputs.student, T => distillation::distillation::<T>(p, inputs)))
     }
 
     fn batch_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<BatchNormOutput> {

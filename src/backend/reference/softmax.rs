@@ -1,11 +1,11 @@
 //! Softmax and the losses built on it. Sums run in `f64`; exponents are taken of differences to the row's maximum, so that
 //! nothing overflows.
 
-use crate::backend::params::{CrossEntropy, HintonKd, HintonKdOutput, IGNORE_INDEX};
+use crate::backend::params::{CrossEntropy, IGNORE_INDEX};
 use crate::tensor::{Real, Tensor};
 
 /// `log softmax(row / temperature)`.
-fn log_softmax<T: Real>(row: &[T], temperature: f64) -> Vec<f64> {
+pub(super) fn log_softmax<T: Real>(row: &[T], temperature: f64) -> Vec<f64> {
     let max = row.iter().map(|z| z.wide()).fold(f64::NEG_INFINITY, f64::max);
     let shifted: Vec<f64> = row.iter().map(|z| (z.wide() - max) / temperature).collect();
     let log_sum = shifted.iter().map(|z| z.exp()).sum::<f64>().ln();
@@ -13,7 +13,7 @@ fn log_softmax<T: Real>(row: &[T], temperature: f64) -> Vec<f64> {
 }
 
 /// The length of a row: the last extent.
-fn width(x: &Tensor) -> usize {
+pub(super) fn width(x: &Tensor) -> usize {
     x.shape().last().copied().unwrap_or(1).max(1)
 }
 
@@ -68,39 +68,6 @@ pub(super) fn cross_entropy<T: Real>(p: CrossEntropy, logits: &Tensor, labels: &
         }
     });
     (super::scalar(T::of(loss / samples), logits.device()), grad)
-}
-
-pub(super) fn hinton_kd<T: Real>(p: HintonKd, student: &Tensor, teacher: &Tensor, labels: &Tensor) -> HintonKdOutput {
-    let (classes, labels, device) = (width(student), labels.slice::<i32>(), student.device());
-    let (samples, hard_samples, t) = (labels.len().max(1) as f64, counted(labels), p.temperature);
-    let (mut hard, mut soft) = (0.0, 0.0);
-    let grad = Tensor::build(*student.shape(), device, |grad: &mut [T]| {
-        let rows = student.slice::<T>().chunks(classes).zip(teacher.slice::<T>().chunks(classes)).zip(labels);
-        for (grad, ((student, teacher), &label)) in grad.chunks_mut(classes).zip(rows) {
-            let (log_q, log_q_t, log_p_t) =
-                (log_softmax(student, 1.0), log_softmax(student, t), log_softmax(teacher, t));
-            let counts = label != IGNORE_INDEX;
-            if counts {
-                hard -= log_q[label as usize];
-            }
-            for class in 0..classes {
-                let (q_t, p_t) = (log_q_t[class].exp(), log_p_t[class].exp());
-                if p_t > 0.0 {
-                    soft += t * t * p_t * (log_p_t[class] - log_q_t[class]);
-                }
-                let hit = f64::from(u8::from(class as i32 == label));
-                let d_hard = if counts { (log_q[class].exp() - hit) / hard_samples } else { 0.0 };
-                let d_soft = t * (q_t - p_t) / samples;
-                grad[class] = T::of(p.hard_weight * d_hard + p.soft_weight * d_soft);
-            }
-        }
-    });
-    let (hard, soft) = (hard / hard_samples, soft / samples);
-    // A weight of 0 leaves its term out even where the term overflows.
-    let weighted = |weight: f64, term: f64| if weight == 0.0 { 0.0 } else { weight * term };
-    let total = weighted(p.hard_weight, hard) + weighted(p.soft_weight, soft);
-    let scalar = |value: f64| super::scalar(T::of(value), device);
-    HintonKdOutput { total: scalar(total), hard: scalar(hard), soft: scalar(soft), grad }
 }
 
 pub(super) fn argmax<T: Real>(x: &Tensor) -> Tensor {
