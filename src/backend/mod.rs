@@ -158,6 +158,17 @@ pub trait Backend: Send + Sync {
     /// The index of the largest element of each row (the first, if several), as `I32`.
     fn argmax(&self, x: &Tensor) -> Result<Tensor>;
 
+    // Relations.
+
+    /// Squared distances `[n, n]` between the rows of `[n, features]`.
+    fn pairwise_distances(&self, x: &Tensor) -> Result<Tensor>;
+    /// The gradient of the input of `pairwise_distances`.
+    fn pairwise_distances_grad(&self, x: &Tensor, dy: &Tensor) -> Result<Tensor>;
+    /// `Σ_c |x|^power` of `[n, c, …]`, as `[n, positions]`.
+    fn attention_map(&self, x: &Tensor, power: f64) -> Result<Tensor>;
+    /// The gradient of the input of `attention_map`; 0 where the input is.
+    fn attention_map_grad(&self, x: &Tensor, dy: &Tensor, power: f64) -> Result<Tensor>;
+
     // Optimisers.
 
     /// One step of an optimiser over all of its parameters, in place on each slot's value and moments.

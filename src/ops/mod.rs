@@ -18,6 +18,7 @@ mod norm;
 mod pool2d;
 mod random;
 mod reduce;
+mod relations;
 mod softmax;
 mod unary;
 
@@ -44,6 +45,7 @@ pub fn registry() -> impl Iterator<Item = &'static OpSpec> {
         dropout::SPECS,
         losses::SPECS,
         distillation::SPECS,
+        relations::SPECS,
     ]
     .into_iter()
     .flatten()

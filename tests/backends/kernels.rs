@@ -178,6 +178,19 @@ pub fn rows(check: Check, n: usize, width: usize, temperature: f64, seed: u64) {
     check("argmax", &[logits()], &|backend, t| vec![backend.argmax(&t[0]).unwrap()]);
 }
 
+pub fn relations(check: Check, n: usize, features: usize, power: f64, seed: u64) {
+    check("pairwise_distances", &[normal(&[n, features], seed), normal(&[n, n], seed ^ 1)], &|backend, t| {
+        vec![backend.pairwise_distances(&t[0]).unwrap(), backend.pairwise_distances_grad(&t[0], &t[1]).unwrap()]
+    });
+    let x = normal(&[n, 3, features], seed ^ 2);
+    check("attention_map", &[x, normal(&[n, features], seed ^ 3)], &|backend, t| {
+        vec![
+            backend.attention_map(&t[0], power).unwrap(),
+            backend.attention_map_grad(&t[0], &t[1], power).unwrap(),
+        ]
+    });
+}
+
 pub fn normalisation(check: Check, n: usize, c: usize, side: usize, seed: u64) {
     let shape = [n, c, side, side];
     let inputs = |weights: usize, shape: &[usize]| {

@@ -84,6 +84,11 @@ macro_rules! properties {
             }
 
             #[test]
+            fn relations(n in $extent, features in $extent, power in prop_oneof![Just(1.0), Just(2.0), Just(3.0)], seed: u64) {
+                kernels::relations($check, n, features, power, seed);
+            }
+
+            #[test]
             fn normalisation(n in 2usize..20, c in $extent, side in 1usize..9, seed: u64) {
                 kernels::normalisation($check, n, c, side, seed);
             }

@@ -326,6 +326,22 @@ impl Backend for Cpu {
         Reference.argmax(x)
     }
 
+    fn pairwise_distances(&self, x: &Tensor) -> Result<Tensor> {
+        Reference.pairwise_distances(x)
+    }
+
+    fn pairwise_distances_grad(&self, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        Reference.pairwise_distances_grad(x, dy)
+    }
+
+    fn attention_map(&self, x: &Tensor, power: f64) -> Result<Tensor> {
+        Reference.attention_map(x, power)
+    }
+
+    fn attention_map_grad(&self, x: &Tensor, dy: &Tensor, power: f64) -> Result<Tensor> {
+        Reference.attention_map_grad(x, dy, power)
+    }
+
     fn optimize(&self, rule: Rule, slots: &mut [OptimizerSlot]) -> Result<()> {
         for slot in slots {
             match slot.gradient.dtype() {

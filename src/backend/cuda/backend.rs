@@ -2,7 +2,7 @@
 
 use super::conv2d::OutputGradient;
 use super::device::CudaDevice;
-use super::{conv2d, elementwise, layout, limits, losses, matmul, norm, optim, pool2d, softmax};
+use super::{conv2d, elementwise, layout, limits, losses, matmul, norm, optim, pool2d, relations, softmax};
 use crate::backend::params::*;
 use crate::backend::{cpu::Cpu, Backend};
 use crate::error::{Error, Result};
@@ -247,6 +247,26 @@ impl Backend for CudaDevice {
     fn argmax(&self, x: &Tensor) -> Result<Tensor> {
         f32_only("argmax", x)?;
         softmax::argmax(self, x)
+    }
+
+    fn pairwise_distances(&self, x: &Tensor) -> Result<Tensor> {
+        f32_only("pairwise_squared_distances", x)?;
+        relations::pairwise_distances(self, x)
+    }
+
+    fn pairwise_distances_grad(&self, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        f32_only("pairwise_squared_distances", x)?;
+        relations::pairwise_distances_grad(self, x, dy)
+    }
+
+    fn attention_map(&self, x: &Tensor, power: f64) -> Result<Tensor> {
+        f32_only("attention_map", x)?;
+        relations::attention_map(self, x, power)
+    }
+
+    fn attention_map_grad(&self, x: &Tensor, dy: &Tensor, power: f64) -> Result<Tensor> {
+        f32_only("attention_map", x)?;
+        relations::attention_map_grad(self, x, dy, power)
     }
 
     fn optimize(&self, rule: Rule, slots: &mut [OptimizerSlot]) -> Result<()> {

@@ -21,6 +21,7 @@ mod memory;
 mod norm;
 mod optim;
 mod pool2d;
+mod relations;
 mod softmax;
 
 pub use device::CudaDevice;

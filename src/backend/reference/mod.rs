@@ -10,6 +10,7 @@ mod norm;
 mod optim;
 mod pool2d;
 mod random;
+mod relations;
 mod softmax;
 
 use super::params::*;
@@ -254,6 +255,22 @@ impl Backend for Reference {
 
     fn argmax(&self, x: &Tensor) -> Result<Tensor> {
         Ok(with_real!(x, T => softmax::argmax::<T>(x)))
+    }
+
+    fn pairwise_distances(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(with_real!(x, T => relations::pairwise_distances::<T>(x)))
+    }
+
+    fn pairwise_distances_grad(&self, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        Ok(with_real!(x, T => relations::pairwise_distances_grad::<T>(x, dy)))
+    }
+
+    fn attention_map(&self, x: &Tensor, power: f64) -> Result<Tensor> {
+        Ok(with_real!(x, T => relations::attention_map::<T>(x, power)))
+    }
+
+    fn attention_map_grad(&self, x: &Tensor, dy: &Tensor, power: f64) -> Result<Tensor> {
+        Ok(with_real!(x, T => relations::attention_map_grad::<T>(x, dy, power)))
     }
 
     fn optimize(&self, rule: Rule, slots: &mut [OptimizerSlot]) -> Result<()> {
