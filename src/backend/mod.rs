@@ -158,6 +158,13 @@ pub trait Backend: Send + Sync {
     /// The index of the largest element of each row (the first, if several), as `I32`.
     fn argmax(&self, x: &Tensor) -> Result<Tensor>;
 
+    // Data.
+
+    /// Images `index` of `images: [n, c, h, w]` (`U8`) in [0, 1]; `plans` are [`ImagePlan`]s as `f32`, one a row.
+    fn gather_images(&self, images: &Tensor, index: &Tensor, plans: Option<&Tensor>) -> Result<Tensor>;
+    /// `counts[label, prediction] += 1` for every sample, in place; all `I32`.
+    fn count_confusion(&self, predictions: &Tensor, labels: &Tensor, counts: &mut Tensor) -> Result<()>;
+
     // Relations.
 
     /// Squared distances `[n, n]` between the rows of `[n, features]`.

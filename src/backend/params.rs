@@ -271,6 +271,21 @@ pub struct BatchNormOutput {
     pub rstd: Tensor,
 }
 
+/// What happens to an image on its way from the data set into a batch: it is moved by (dy, dx) pixels and rotated about its centre,
+/// mirrored if `mirrored` is not 0; then the square of `side` pixels round (`cut_y`, `cut_x`) is set to 0. The layout is the kernel's.
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct ImagePlan {
+    pub dy: f32,
+    pub dx: f32,
+    pub sine: f32,
+    pub cosine: f32,
+    pub mirrored: f32,
+    pub cut_y: f32,
+    pub cut_x: f32,
+    pub side: f32,
+}
+
 /// Stochastic gradient descent, PyTorch's semantics.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sgd {

@@ -1,6 +1,7 @@
 //! Random changes to training images. What happens to an image depends on the seed, the epoch and the image alone: not on the
 //! batch that it is in, and not on the number of threads.
 
+use crate::backend::params::ImagePlan;
 use crate::error::{Error, Result};
 use crate::tensor::random::Sequence;
 
@@ -46,61 +47,28 @@ impl AugmentConfig {
         }
     }
 
-    /// Changes one image `[channels, height, width]` in place.
-    pub(super) fn apply(&self, image: &mut [f32], height: usize, width: usize, random: &mut Sequence) {
+    /// What is done to one image.
+    pub(super) fn plan(&self, height: usize, width: usize, random: &mut Sequence) -> ImagePlan {
         let mirrored = self.flip && random.bernoulli(0.5);
         let mut between = |limit: f64| f64::from(random.uniform_in(-1.0, 1.0)) * limit;
         let (dy, dx, angle) = (between(self.shift), between(self.shift), between(self.rotate).to_radians());
         let crop = self.crop as u32;
         let mut offset = || f64::from(random.below(2 * crop + 1)) - f64::from(crop);
-        let place = Placement { dy: dy + offset(), dx: dx + offset(), angle, mirrored };
-        let corner = (self.cutout > 0).then(|| (random.below(height as u32), random.below(width as u32)));
-        for plane in image.chunks_mut(height * width) {
-            if place != Placement::default() {
-                let moved: Vec<f32> = (0..plane.len()).map(|i| place.sample(plane, height, width, i)).collect();
-                plane.copy_from_slice(&moved);
-            }
-            if let Some((cy, cx)) = corner {
-                blank(plane, width, (cy as usize, cx as usize), self.cutout);
-            }
-        }
-    }
-}
-
-/// Where an image's pixels go.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Placement {
-    dy: f64,
-    dx: f64,
-    angle: f64,
-    mirrored: bool,
-}
-
-impl Placement {
-    /// The value of target pixel `i`: bilinear between the pixels that it comes from, 0 outside.
-    fn sample(&self, plane: &[f32], height: usize, width: usize, i: usize) -> f32 {
-        let (cy, cx) = ((height as f64 - 1.0) / 2.0, (width as f64 - 1.0) / 2.0);
-        let (y, x) = ((i / width) as f64 - cy - self.dy, (i % width) as f64 - cx - self.dx);
-        let (sin, cos) = self.angle.sin_cos();
-        let (sy, sx) = (cos * y - sin * x + cy, sin * y + cos * x);
-        let sx = if self.mirrored { cx - sx } else { cx + sx };
-        let (y0, x0) = (sy.floor(), sx.floor());
-        let at = |y: f64, x: f64| match y >= 0.0 && x >= 0.0 && y < height as f64 && x < width as f64 {
-            true => f64::from(plane[y as usize * width + x as usize]),
-            false => 0.0,
+        let (dy, dx) = (dy + offset(), dx + offset());
+        let (cut_y, cut_x) = match self.cutout {
+            0 => (0, 0),
+            _ => (random.below(height as u32), random.below(width as u32)),
         };
-        let (fy, fx) = (sy - y0, sx - x0);
-        let row = |y: f64| at(y, x0) * (1.0 - fx) + at(y, x0 + 1.0) * fx;
-        (row(y0) * (1.0 - fy) + row(y0 + 1.0) * fy) as f32
-    }
-}
-
-/// Sets a square round a centre to zero; what lies outside the image is cut off.
-fn blank(plane: &mut [f32], width: usize, (cy, cx): (usize, usize), side: usize) {
-    let clip = |centre: usize, len: usize| centre.saturating_sub(side / 2)..(centre + side - side / 2).min(len);
-    let height = plane.len() / width;
-    for y in clip(cy, height) {
-        plane[y * width..][clip(cx, width)].fill(0.0);
+        ImagePlan {
+            dy: dy as f32,
+            dx: dx as f32,
+            sine: angle.sin() as f32,
+            cosine: angle.cos() as f32,
+            mirrored: f32::from(u8::from(mirrored)),
+            cut_y: cut_y as f32,
+            cut_x: cut_x as f32,
+            side: self.cutout as f32,
+        }
     }
 }
 
@@ -134,17 +102,20 @@ fn gamma(alpha: f64, random: &mut Sequence) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::Rng;
+    use crate::tensor::{Device, Rng, Tensor};
 
     fn augmented(config: AugmentConfig, seed: u64) -> Vec<f32> {
-        let mut image: Vec<f32> = (0..64).map(|i| i as f32).collect();
-        config.apply(&mut image, 8, 8, &mut Rng::new(seed, 0).sequence());
-        image
+        let pixels: Vec<u8> = (0..64).collect();
+        let image = Tensor::from_slice(&pixels, [1, 1, 8, 8], Device::Cpu).unwrap();
+        let index = Tensor::from_slice(&[0], [1], Device::Cpu).unwrap();
+        let plan = config.plan(8, 8, &mut Rng::new(seed, 0).sequence());
+        let values = image.gather_images(&index, Some(&[plan])).unwrap().to_vec::<f32>().unwrap();
+        values.into_iter().map(|x| x * 255.0).collect()
     }
 
     #[test]
     fn each_change_does_what_its_name_says() {
-        let original: Vec<f32> = (0..64).map(|i| i as f32).collect();
+        let original: Vec<f32> = (0..64).map(|i| i as f32 * (1.0 / 255.0) * 255.0).collect();
         let none = AugmentConfig::default();
         assert_eq!(augmented(none, 1), original);
         let mirrored: Vec<f32> = original.chunks(8).flat_map(|row| row.iter().rev().copied()).collect();
@@ -155,7 +126,7 @@ mod tests {
         let zeros = cut.iter().filter(|v| **v == 0.0).count();
         assert!((4..=10).contains(&zeros), "{zeros}");
         let cropped = augmented(AugmentConfig { crop: 2, ..none }, 5);
-        assert!(cropped != original && cropped.iter().all(|v| v.fract() == 0.0), "crops move by whole pixels");
+        assert!(cropped != original && cropped.iter().all(|v| original.contains(v)), "crops move by whole pixels");
         assert_ne!(augmented(AugmentConfig { rotate: 20.0, ..none }, 5), original);
     }
 

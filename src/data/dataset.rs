@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use std::ops::Range;
 
 /// Labelled images: bytes, `[n, channels, height, width]`, row-major.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Dataset {
     /// What the data set is called.
     pub name: String,
@@ -16,12 +16,22 @@ pub struct Dataset {
     pub height: usize,
     /// Width of an image in pixels.
     pub width: usize,
-    /// All pixels, 0 to 255.
-    pub images: Vec<u8>,
+    /// All pixels, 0 to 255: `U8`, `[n, channels, height, width]`, on the CPU.
+    pub images: Tensor,
     /// The class of each image.
     pub labels: Vec<i32>,
     /// The classes' names.
     pub classes: Vec<String>,
+}
+
+impl PartialEq for Dataset {
+    fn eq(&self, other: &Dataset) -> bool {
+        self.name == other.name
+            && self.image_shape() == other.image_shape()
+            && self.pixels() == other.pixels()
+            && self.labels == other.labels
+            && self.classes == other.classes
+    }
 }
 
 /// Images to learn from and images to be judged by.
@@ -61,6 +71,7 @@ impl Dataset {
             let reason = format!("label {} of image {at} is not one of the {} classes", labels[at], classes.len());
             return Err(Error::argument(name, reason));
         }
+        let images = Tensor::from_slice(&images, [n, channels, height, width], Device::Cpu)?;
         Ok(Dataset { name: name.to_string(), channels, height, width, images, labels, classes })
     }
 
@@ -84,21 +95,21 @@ impl Dataset {
         self.channels * self.height * self.width
     }
 
+    /// All pixels, one image after another.
+    pub fn pixels(&self) -> &[u8] {
+        self.images.slice()
+    }
+
     /// The pixels of image `i`.
     pub fn image(&self, i: usize) -> &[u8] {
-        &self.images[i * self.image_len()..(i + 1) * self.image_len()]
+        &self.pixels()[i * self.image_len()..(i + 1) * self.image_len()]
     }
 
     /// Images `range` as a tensor `[n, c, h, w]` with values in [0, 1].
     pub fn images_tensor(&self, range: Range<usize>, device: Device) -> Result<Tensor> {
-        let pixels = &self.images[range.start * self.image_len()..range.end * self.image_len()];
-        let shape = [range.len(), self.channels, self.height, self.width].into();
-        let tensor = Tensor::build(shape, Device::Cpu, |out: &mut [f32]| {
-            for (out, &pixel) in out.iter_mut().zip(pixels) {
-                *out = unit(pixel);
-            }
-        });
-        tensor.to_device(device)
+        let images = self.images.narrow(0, range.start, range.len())?.to_device(device)?;
+        let all: Vec<i32> = (0..range.len() as i32).collect();
+        images.gather_images(&Tensor::from_slice(&all, [all.len()], device)?, None)
     }
 
     /// The images with these indices, in this order.
@@ -109,7 +120,8 @@ impl Dataset {
         if let Some(beyond) = index.iter().find(|&&i| i as usize >= self.len()) {
             return Err(Error::argument(&self.name, format!("there is no image {beyond}; there are {}", self.len())));
         }
-        let images = index.iter().flat_map(|&i| self.image(i as usize)).copied().collect();
+        let rows: Vec<i32> = index.iter().map(|&i| i as i32).collect();
+        let images = self.images.gather_rows(&Tensor::from_slice(&rows, [rows.len()], Device::Cpu)?)?;
         let labels = index.iter().map(|&i| self.labels[i as usize]).collect();
         Ok(Dataset { images, labels, name: self.name.clone(), classes: self.classes.clone(), ..*self })
     }
@@ -145,7 +157,7 @@ impl Dataset {
     pub fn content_hash(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(format!("{:?} {:?}", self.image_shape(), self.classes));
-        hash.update(&self.images);
+        hash.update(self.pixels());
         self.labels.iter().for_each(|label| hash.update(label.to_le_bytes()));
         hash.finalize().into()
     }
@@ -154,7 +166,7 @@ impl Dataset {
     pub fn moments(&self) -> Vec<[f32; 2]> {
         let plane = self.height * self.width;
         let moments = |channel: usize| {
-            let planes = self.images.chunks(plane).skip(channel).step_by(self.channels);
+            let planes = self.pixels().chunks(plane).skip(channel).step_by(self.channels);
             let (mut count, mut sum, mut squares) = (0u64, 0u64, 0u64);
             for &pixel in planes.flatten() {
                 count += 1;
@@ -167,11 +179,6 @@ impl Dataset {
         };
         (0..self.channels).map(moments).collect()
     }
-}
-
-/// A byte as a number in [0, 1].
-pub(super) fn unit(pixel: u8) -> f32 {
-    f32::from(pixel) * (1.0 / 255.0)
 }
 
 #[cfg(test)]
@@ -212,7 +219,7 @@ mod tests {
     fn the_hash_changes_with_any_pixel_or_label() {
         let data = dataset(&[0, 1]).unwrap();
         let mut other = data.clone();
-        other.images[0] ^= 1;
+        other.images = data.images.to_dtype(crate::DType::F32).unwrap().affine(1.0, 1.0).unwrap().to_dtype(crate::DType::U8).unwrap();
         assert_ne!(data.content_hash(), other.content_hash());
         other = data.clone();
         other.labels[1] = 0;

@@ -151,7 +151,7 @@ pub fn write_splits(folder: &Path, splits: &Splits) -> Result<()> {
         let [c, h, w] = data.image_shape();
         let dims = if c == 1 { vec![data.len(), h, w] } else { vec![data.len(), c, h, w] };
         let labels: Vec<u8> = data.labels.iter().map(|&label| label as u8).collect();
-        write_atomically(&folder.join(format!("{prefix}-images-idx3-ubyte")), &encode(&dims, &data.images))?;
+        write_atomically(&folder.join(format!("{prefix}-images-idx3-ubyte")), &encode(&dims, data.pixels()))?;
         write_atomically(&folder.join(format!("{prefix}-labels-idx1-ubyte")), &encode(&[data.len()], &labels))?;
     }
     Ok(())

@@ -1,8 +1,8 @@
 //! Batches: shuffled by seed, prepared by a thread in the background.
 
 use super::augment::{beta, AugmentConfig};
-use super::dataset::unit;
 use super::Dataset;
+use crate::backend::params::ImagePlan;
 use crate::error::{Error, Result};
 use crate::tensor::{Device, Rng, Tensor};
 use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
@@ -30,6 +30,8 @@ const MIXUP: u64 = 103;
 /// Makes batches of a data set.
 pub struct Loader {
     data: Arc<Dataset>,
+    /// The data set's images on the device.
+    resident: Tensor,
     config: LoaderConfig,
 }
 
@@ -38,7 +40,7 @@ pub struct Loader {
 pub struct Batch {
     /// Which images of the data set these are.
     pub index: Vec<u32>,
-    /// `[n, c, h, w]`, on the CPU.
+    /// `[n, c, h, w]`, on the loader's device.
     pub images: Tensor,
     /// The class of each image.
     pub labels: Vec<i32>,
@@ -56,16 +58,17 @@ pub struct Mix {
 }
 
 impl Loader {
-    /// A loader over `data`.
+    /// A loader over `data`, whose images it keeps on `device`.
     ///
     /// # Errors
-    /// A batch size of 0, or augmentation out of range.
-    pub fn new(data: Arc<Dataset>, config: LoaderConfig) -> Result<Loader> {
+    /// A batch size of 0, augmentation out of range, or not enough memory on the device.
+    pub fn new(data: Arc<Dataset>, config: LoaderConfig, device: Device) -> Result<Loader> {
         if config.batch_size == 0 {
             return Err(Error::argument("batch-size", "must be at least 1, found 0"));
         }
         config.augment.validate(data.height, data.width)?;
-        Ok(Loader { data, config })
+        let resident = data.images.to_device(device)?;
+        Ok(Loader { data, resident, config })
     }
 
     /// The images.
@@ -80,7 +83,8 @@ impl Loader {
 
     /// The batches of an epoch from number `first` on. The order is a function of the seed and the epoch.
     pub fn epoch_from(&self, epoch: u64, first: usize) -> Epoch {
-        let maker = BatchMaker { data: self.data.clone(), config: self.config, epoch };
+        let (data, resident) = (self.data.clone(), self.resident.clone());
+        let maker = BatchMaker { data, resident, config: self.config, epoch };
         let (sender, receiver) = sync_channel(PREFETCH);
         let worker = std::thread::spawn(move || maker.run(first, &sender));
         Epoch { receiver: Some(receiver), worker: Some(worker) }
@@ -89,7 +93,7 @@ impl Loader {
 
 /// The batches of one epoch, while a thread prepares the next ones.
 pub struct Epoch {
-    receiver: Option<Receiver<Batch>>,
+    receiver: Option<Receiver<Result<Batch>>>,
     worker: Option<JoinHandle<()>>,
 }
 
@@ -98,7 +102,7 @@ impl Iterator for Epoch {
 
     fn next(&mut self) -> Option<Result<Batch>> {
         if let Ok(batch) = self.receiver.as_ref()?.recv() {
-            return Some(Ok(batch));
+            return Some(batch);
         }
         self.receiver = None;
         let failed = self.worker.take()?.join().is_err();
@@ -120,12 +124,13 @@ impl Drop for Epoch {
 /// Prepares the batches of one epoch.
 struct BatchMaker {
     data: Arc<Dataset>,
+    resident: Tensor,
     config: LoaderConfig,
     epoch: u64,
 }
 
 impl BatchMaker {
-    fn run(&self, first: usize, sender: &SyncSender<Batch>) {
+    fn run(&self, first: usize, sender: &SyncSender<Result<Batch>>) {
         let order = self.rng(ORDER).sequence().permutation(self.data.len());
         for (number, index) in order.chunks(self.config.batch_size).enumerate().skip(first) {
             if sender.send(self.batch(number, index)).is_err() {
@@ -138,40 +143,32 @@ impl BatchMaker {
         Rng::new(self.config.seed, stream).derive(self.epoch)
     }
 
-    fn batch(&self, number: usize, index: &[u32]) -> Batch {
-        let len = self.data.image_len();
+    fn batch(&self, number: usize, index: &[u32]) -> Result<Batch> {
         let labels: Vec<i32> = index.iter().map(|&i| self.data.labels[i as usize]).collect();
-        let mut random = self.rng(MIXUP).derive(number as u64).sequence();
-        let mix = (self.config.augment.mixup > 0.0).then(|| beta(self.config.augment.mixup, &mut random));
-        let partners = random.permutation(index.len());
-        let [c, h, w] = self.data.image_shape();
-        let images = Tensor::build([index.len(), c, h, w].into(), Device::Cpu, |images: &mut [f32]| {
-            for (image, &i) in images.chunks_mut(len).zip(index) {
-                self.prepare(image, i);
-            }
-            if let Some(lambda) = mix {
-                let others: Vec<f32> = images.to_vec();
-                for (image, &partner) in images.chunks_mut(len).zip(&partners) {
-                    let other = &others[partner as usize * len..][..len];
-                    for (x, y) in image.iter_mut().zip(other) {
-                        *x = lambda as f32 * *x + (1.0 - lambda as f32) * y;
-                    }
-                }
-            }
-        });
-        let mix = mix.map(|lambda| Mix { labels: partners.iter().map(|&p| labels[p as usize]).collect(), lambda });
-        Batch { index: index.to_vec(), images, labels, mix }
+        let plans = self.config.augment.is_active().then(|| index.iter().map(|&i| self.plan(i)).collect::<Vec<_>>());
+        let mut images = self.resident.gather_images(&self.rows(index)?, plans.as_deref())?;
+        let mut mix = None;
+        if self.config.augment.mixup > 0.0 {
+            let mut random = self.rng(MIXUP).derive(number as u64).sequence();
+            let lambda = beta(self.config.augment.mixup, &mut random);
+            let partners = random.permutation(index.len());
+            let others = images.gather_rows(&self.rows(&partners)?)?;
+            images = images.affine(lambda, 0.0)?.add(&others.affine(1.0 - lambda, 0.0)?)?;
+            mix = Some(Mix { labels: partners.iter().map(|&p| labels[p as usize]).collect(), lambda });
+        }
+        Ok(Batch { index: index.to_vec(), images, labels, mix })
     }
 
-    /// One image as numbers in [0, 1], augmented.
-    fn prepare(&self, image: &mut [f32], i: u32) {
-        for (x, &pixel) in image.iter_mut().zip(self.data.image(i as usize)) {
-            *x = unit(pixel);
-        }
-        if self.config.augment.is_active() {
-            let mut random = self.rng(AUGMENT).derive(u64::from(i)).sequence();
-            self.config.augment.apply(image, self.data.height, self.data.width, &mut random);
-        }
+    /// Numbers of rows, on the device.
+    fn rows(&self, index: &[u32]) -> Result<Tensor> {
+        let rows: Vec<i32> = index.iter().map(|&i| i as i32).collect();
+        Tensor::from_slice(&rows, [rows.len()], self.resident.device())
+    }
+
+    /// What happens to image `i` in this epoch.
+    fn plan(&self, i: u32) -> ImagePlan {
+        let mut random = self.rng(AUGMENT).derive(u64::from(i)).sequence();
+        self.config.augment.plan(self.data.height, self.data.width, &mut random)
     }
 }
 
@@ -183,7 +180,7 @@ mod tests {
         let images = (0..10 * 16).map(|i| i as u8).collect();
         let labels = (0..10).map(|i| i % 2).collect();
         let data = Dataset::new("toy", [1, 4, 4], images, labels, vec!["even".into(), "odd".into()]).unwrap();
-        Loader::new(Arc::new(data), LoaderConfig { batch_size: 4, seed: 3, augment }).unwrap()
+        Loader::new(Arc::new(data), LoaderConfig { batch_size: 4, seed: 3, augment }, Device::Cpu).unwrap()
     }
 
     fn epoch(loader: &Loader, number: u64, first: usize) -> Vec<(Vec<u32>, Vec<f32>, Vec<i32>)> {
@@ -201,7 +198,7 @@ mod tests {
         for (index, images, labels) in &batches {
             for ((&i, image), &label) in index.iter().zip(images.chunks(16)).zip(labels) {
                 assert_eq!(label, i as i32 % 2);
-                assert_eq!(image[1], unit(i as u8 * 16 + 1));
+                assert_eq!(image[1], f32::from(i as u8 * 16 + 1) * (1.0 / 255.0));
             }
         }
         seen.sort_unstable();

@@ -10,6 +10,7 @@ mod conv2d;
 mod distillation;
 mod dropout;
 mod gather;
+mod images;
 mod layout;
 mod linear;
 mod losses;

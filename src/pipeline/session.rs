@@ -9,7 +9,7 @@ use crate::report::{self, Summary};
 use crate::tensor::io::write_atomically;
 use crate::tensor::{Device, Rng};
 use crate::train::{
-    fit, load_model, streams, Job, JobResult, MetricsLog, Progress, RunDir, Setting, StepRecord, TeacherLogits,
+    fit, load_model, streams, Job, JobResult, MetricsLog, Progress, RunDir, Setting, StepRecord, TeacherLogits, TestSet,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,8 @@ pub struct Session<'a> {
     pub summary: Summary,
     /// The images that models are compared on.
     pub test: Dataset,
+    /// The same on the device, for the accuracy after each epoch.
+    test_set: TestSet,
     pub(super) device: Device,
     pub(super) run: RunDir,
     pub(super) progress: &'a mut dyn Progress,
@@ -77,7 +79,8 @@ impl<'a> Session<'a> {
         config.augmentation().validate(train.height, train.width)?;
         let summary = super::describe::new_summary(command, &config, &subset, &test, out);
         let (all, limited) = (train, subset);
-        Ok(Session { config, summary, test, device, run, progress, started, log, all, limited, teacher_logits: None })
+        let test_set = TestSet::new(&test, device)?;
+        Ok(Session { config, summary, test, test_set, device, run, progress, started, log, all, limited, teacher_logits: None })
     }
 
     /// Trains the teacher on all images, or reads it from the file that was given.
@@ -91,7 +94,7 @@ impl<'a> Session<'a> {
         let (epochs, seed) = (self.config.teacher_epochs, self.config.seed);
         let loader = self.loader(&self.all, seed)?;
         let job = self.job("teacher", &architecture, Box::new(HardLabels), epochs, seed, &loader)?;
-        let setting = Setting { loader: &loader, test: &self.test, teacher: None, run: &self.run, device: self.device };
+        let setting = Setting { loader: &loader, test: &self.test_set, teacher: None, run: &self.run, device: self.device };
         let (model, result) = fit(&job, setting, &mut self.log, self.progress)?;
         Ok(Teacher { model: Arc::new(model), result: Some(result), file: self.run.model_path("teacher") })
     }
@@ -107,7 +110,7 @@ impl<'a> Session<'a> {
         let job = self.job(name, &architecture, method, plan.epochs, plan.seed, &loader)?;
         let setting = Setting {
             loader: &loader,
-            test: &self.test,
+            test: &self.test_set,
             teacher: self.teacher_logits.as_ref(),
             run: &self.run,
             device: self.device,
@@ -130,7 +133,7 @@ impl<'a> Session<'a> {
 
     fn loader(&self, data: &Arc<Dataset>, seed: u64) -> Result<Loader> {
         let config = LoaderConfig { batch_size: self.config.batch_size, seed, augment: self.config.augmentation() };
-        Loader::new(data.clone(), config)
+        Loader::new(data.clone(), config, self.device)
     }
 
     /// The plan of the student that the configuration describes.

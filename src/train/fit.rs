@@ -3,10 +3,10 @@
 use super::checkpoint::{save_model, Checkpoint, Position};
 use super::diagnose::{first_non_finite, non_finite_loss};
 use super::{
-    evaluate, interrupt, streams, EpochRecord, Job, JobResult, MetricsLog, Progress, RunDir, StepRecord, TeacherLogits,
+    interrupt, streams, EpochRecord, Job, JobResult, MetricsLog, Progress, RunDir, StepRecord, TeacherLogits, TestSet,
 };
 use crate::autograd::no_grad;
-use crate::data::{Batch, Dataset, Loader};
+use crate::data::{Batch, Loader};
 use crate::distill::{Loss, StepInputs};
 use crate::error::{Error, Result};
 use crate::models::{Model, Task};
@@ -25,7 +25,7 @@ pub struct Setting<'a> {
     /// The training images.
     pub loader: &'a Loader,
     /// The images that each epoch is evaluated on.
-    pub test: &'a Dataset,
+    pub test: &'a TestSet,
     /// What the teacher says about the training images, for methods that need one.
     pub teacher: Option<&'a TeacherLogits>,
     /// Where the job's files go.
@@ -133,8 +133,7 @@ impl<'a> Training<'a> {
                 self.save(log)?;
             }
         }
-        let accuracy =
-            evaluate(&self.model, self.setting.test, self.job.eval_batch_size, self.setting.device)?.accuracy();
+        let accuracy = self.setting.test.accuracy(&self.model, self.job.eval_batch_size)?;
         let record = EpochRecord {
             epoch: number,
             train_loss: self.position.loss_sum / self.setting.loader.batches_per_epoch() as f64,
@@ -169,11 +168,11 @@ impl<'a> Training<'a> {
     }
 
     fn loss(&self, step: u64, batch: &Batch) -> Result<Loss> {
-        let images = batch.images.to_device(self.setting.device)?;
+        let images = &batch.images;
         let rng = Rng::new(self.job.seed, streams::DROPOUT).derive(step);
-        let student_logits = self.model.forward(&images, &mut Context::train(rng))?;
+        let student_logits = self.model.forward(images, &mut Context::train(rng))?;
         let teacher_logits = match (self.job.method.needs_teacher(), self.setting.teacher) {
-            (true, Some(teacher)) => Some(no_grad(|| teacher.of_batch(batch, &images))?),
+            (true, Some(teacher)) => Some(no_grad(|| teacher.of_batch(batch, images))?),
             _ => None,
         };
         let with_labels = |labels: &[i32]| {

@@ -12,6 +12,7 @@ mod progress;
 mod run_dir;
 pub mod streams;
 mod teacher;
+mod test_set;
 
 pub use checkpoint::{load_model, Checkpoint};
 pub use evaluate::{evaluate, predict, Evaluation};
@@ -22,3 +23,4 @@ pub use metrics_log::{MetricsLog, StepRecord};
 pub use progress::{Progress, Silent};
 pub use run_dir::RunDir;
 pub use teacher::TeacherLogits;
+pub use test_set::TestSet;

@@ -178,6 +178,32 @@ pub fn rows(check: Check, n: usize, width: usize, temperature: f64, seed: u64) {
     check("argmax", &[logits()], &|backend, t| vec![backend.argmax(&t[0]).unwrap()]);
 }
 
+pub fn images(check: Check, [n, c, h, w]: [usize; 4], seed: u64) {
+    let mut random = Rng::new(seed, 3).sequence();
+    let pixels: Vec<u8> = (0..n * c * h * w).map(|_| random.below(256) as u8).collect();
+    let images = Tensor::from_slice(&pixels, [n, c, h, w], Device::Reference).unwrap();
+    let mut plan = || {
+        let angle = random.uniform_in(-0.5, 0.5);
+        ImagePlan {
+            dy: random.uniform_in(-2.0, 2.0),
+            dx: random.uniform_in(-2.0, 2.0),
+            sine: angle.sin(),
+            cosine: angle.cos(),
+            mirrored: f32::from(u8::from(random.bernoulli(0.5))),
+            cut_y: random.below(h as u32) as f32,
+            cut_x: random.below(w as u32) as f32,
+            side: random.below(4) as f32,
+        }
+    };
+    let plans: Vec<ImagePlan> = (0..2 * n).map(|_| plan()).collect();
+    let inputs = [images, index(2 * n, n, seed), index(2 * n, c, seed ^ 1), index(2 * n, c, seed ^ 2)];
+    check("gather_images, count_confusion", &inputs, &|_, t| {
+        let mut counts = Tensor::zeros([c, c], DType::I32, t[0].device()).unwrap();
+        counts.count_confusion(&t[2], &t[3]).unwrap();
+        vec![t[0].gather_images(&t[1], None).unwrap(), t[0].gather_images(&t[1], Some(&plans)).unwrap(), counts]
+    });
+}
+
 pub fn relations(check: Check, n: usize, features: usize, power: f64, seed: u64) {
     check("pairwise_distances", &[normal(&[n, features], seed), normal(&[n, n], seed ^ 1)], &|backend, t| {
         vec![backend.pairwise_distances(&t[0]).unwrap(), backend.pairwise_distances_grad(&t[0], &t[1]).unwrap()]

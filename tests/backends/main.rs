@@ -84,6 +84,11 @@ macro_rules! properties {
             }
 
             #[test]
+            fn images((n, c, h, w) in (1usize..9, 1usize..4, 1usize..12, 1usize..12), seed: u64) {
+                kernels::images($check, [n, c, h, w], seed);
+            }
+
+            #[test]
             fn relations(n in $extent, features in $extent, power in prop_oneof![Just(1.0), Just(2.0), Just(3.0)], seed: u64) {
                 kernels::relations($check, n, features, power, seed);
             }

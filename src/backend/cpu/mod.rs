@@ -326,6 +326,15 @@ impl Backend for Cpu {
         Reference.argmax(x)
     }
 
+    fn gather_images(&self, images: &Tensor, index: &Tensor, plans: Option<&Tensor>) -> Result<Tensor> {
+        Ok(reference::images::gather_images(images, index, plans))
+    }
+
+    fn count_confusion(&self, predictions: &Tensor, labels: &Tensor, counts: &mut Tensor) -> Result<()> {
+        reference::images::count_confusion(predictions, labels, counts);
+        Ok(())
+    }
+
     fn pairwise_distances(&self, x: &Tensor) -> Result<Tensor> {
         Reference.pairwise_distances(x)
     }

@@ -2,7 +2,7 @@
 
 use super::conv2d::OutputGradient;
 use super::device::CudaDevice;
-use super::{conv2d, elementwise, layout, limits, losses, matmul, norm, optim, pool2d, relations, softmax};
+use super::{conv2d, elementwise, images, layout, limits, losses, matmul, norm, optim, pool2d, relations, softmax};
 use crate::backend::params::*;
 use crate::backend::{cpu::Cpu, Backend};
 use crate::error::{Error, Result};
@@ -247,6 +247,14 @@ impl Backend for CudaDevice {
     fn argmax(&self, x: &Tensor) -> Result<Tensor> {
         f32_only("argmax", x)?;
         softmax::argmax(self, x)
+    }
+
+    fn gather_images(&self, images: &Tensor, index: &Tensor, plans: Option<&Tensor>) -> Result<Tensor> {
+        images::gather_images(self, images, index, plans)
+    }
+
+    fn count_confusion(&self, predictions: &Tensor, labels: &Tensor, counts: &mut Tensor) -> Result<()> {
+        images::count_confusion(self, predictions, labels, counts)
     }
 
     fn pairwise_distances(&self, x: &Tensor) -> Result<Tensor> {

@@ -12,6 +12,7 @@ pub mod emulator;
 mod elementwise;
 #[cfg(feature = "cuda")]
 pub mod gpu;
+mod images;
 pub mod launch;
 mod layout;
 mod limits;

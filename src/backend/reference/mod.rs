@@ -4,6 +4,7 @@
 mod conv2d;
 mod distillation;
 mod elementwise;
+pub(super) mod images;
 mod layout;
 mod matmul;
 mod norm;
@@ -255,6 +256,15 @@ impl Backend for Reference {
 
     fn argmax(&self, x: &Tensor) -> Result<Tensor> {
         Ok(with_real!(x, T => softmax::argmax::<T>(x)))
+    }
+
+    fn gather_images(&self, images: &Tensor, index: &Tensor, plans: Option<&Tensor>) -> Result<Tensor> {
+        Ok(images::gather_images(images, index, plans))
+    }
+
+    fn count_confusion(&self, predictions: &Tensor, labels: &Tensor, counts: &mut Tensor) -> Result<()> {
+        images::count_confusion(predictions, labels, counts);
+        Ok(())
     }
 
     fn pairwise_distances(&self, x: &Tensor) -> Result<Tensor> {

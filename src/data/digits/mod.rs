@@ -164,8 +164,8 @@ mod tests {
         let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let (one, three) = (pool(1).install(|| few(1)), pool(3).install(|| few(1)));
         assert_eq!(one.train, three.train);
-        assert_ne!(one.train.images, few(2).train.images);
-        assert_ne!(one.train.images[..784 * 50], one.test.images[..], "train and test differ");
+        assert_ne!(one.train.pixels(), few(2).train.pixels());
+        assert_ne!(&one.train.pixels()[..784 * 50], one.test.pixels(), "train and test differ");
     }
 
     #[test]

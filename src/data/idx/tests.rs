@@ -82,7 +82,7 @@ fn real_mnist_is_read_bit_exactly() {
     assert_eq!((train.len(), test.len(), train.image_shape()), (60_000, 10_000, [1, 28, 28]));
     // The checksums of the uncompressed files.
     let digest = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect::<String>();
-    let images = digest(&encode(&[60_000, 28, 28], &train.images));
+    let images = digest(&encode(&[60_000, 28, 28], train.pixels()));
     assert_eq!(images, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db");
     let labels: Vec<u8> = test.labels.iter().map(|&label| label as u8).collect();
     let labels = digest(&encode(&[10_000], &labels));
