@@ -1,4 +1,4 @@
-//! Convolutions and their gradients (`kernels/conv2d.cu`, `kernels/conv2d_first.cu`).
+//! Convolutions and their gradients (`kernels/conv2d.cu`, `kernels/conv2d_first.cu`, `kernels/conv2d_depthwise.cu`).
 
 use super::device::{args, CudaDevice};
 use super::driver::{Arg, DevicePtr};
@@ -46,6 +46,11 @@ fn is_first_layer(g: &Conv2dGeometry) -> bool {
     g.c_in <= FIRST_CHANNELS && g.groups == 1 && g.kh * g.kw <= FIRST_TAPS
 }
 
+/// Whether every group has one input channel. Pooled convolutions go the general way.
+fn is_depthwise(g: &Conv2dGeometry) -> bool {
+    g.groups > 1 && g.groups == g.c_in && g.c_out <= launch::MAX_GRID_YZ
+}
+
 /// The kernel of a family for a tile.
 macro_rules! for_tile {
     ($tile:expr, $name:literal) => {
@@ -70,8 +75,11 @@ pub(super) fn conv2d(
     }
     let pixels = g.n * g.out_h() * g.out_w();
     let bias = bias.map_or(DevicePtr::NULL, address);
-    let args = args![Conv::from(g), address(x), address(w), bias, i32::from(relu), address(&y)];
-    if is_first_layer(g) {
+    let mut args = args![Conv::from(g), address(x), address(w), bias, i32::from(relu), address(&y)];
+    if is_depthwise(g) {
+        args.extend(args![y.numel() as u32]);
+        device.launch("conv2d_depthwise", launch::elements(y.numel()), args, &[x, w])?;
+    } else if is_first_layer(g) {
         let config = launch::exactly(pixels, g.c_out.div_ceil(FIRST_OUTPUTS));
         device.launch("conv2d_first", config, args, &[x, w])?;
     } else {
@@ -136,6 +144,12 @@ pub(super) fn grad_input(
     if dx.numel() == 0 {
         return Ok(dx);
     }
+    if is_depthwise(g) && gradient.winners.is_none() {
+        let n = dx.numel();
+        let args = args![Conv::from(g), address(gradient.dy), address(w), address(&dx), n as u32];
+        device.launch("conv2d_depthwise_grad_input", launch::elements(n), args, &[gradient.dy, w])?;
+        return Ok(dx);
+    }
     let (channels, pixels) = (g.c_in / g.groups, g.n * g.h * g.w);
     let tile = Tile::for_product(channels, pixels);
     let kernel = match gradient.winners {
@@ -155,6 +169,14 @@ pub(super) fn grad_weight(
     x: &Tensor,
     gradient: OutputGradient,
 ) -> Result<(Tensor, Tensor)> {
+    let shape = Shape::from([g.c_out, g.c_in / g.groups, g.kh, g.kw]);
+    if is_depthwise(g) && gradient.winners.is_none() {
+        let dw = device.floats(shape)?;
+        let config = launch::block_each(g.kh * g.kw, launch::THREADS).with_y(g.c_out);
+        let args = args![Conv::from(g), address(x), address(gradient.dy), address(&dw)];
+        device.launch("conv2d_depthwise_grad_weight", config, args, &[x, gradient.dy])?;
+        return Ok((dw, grad_bias(device, g, gradient)?));
+    }
     let (channels, terms) = (g.c_out / g.groups, g.c_in / g.groups * g.kh * g.kw);
     let pixels = match gradient.winners {
         None => g.n * g.out_h() * g.out_w(),
@@ -177,8 +199,7 @@ pub(super) fn grad_weight(
         1 => sums,
         _ => sum_middle(device, &sums, [1, splits, g.c_out * terms])?,
     };
-    let dw = dw.with_shape(Shape::from([g.c_out, g.c_in / g.groups, g.kh, g.kw]));
-    Ok((dw, grad_bias(device, g, gradient)?))
+    Ok((dw.with_shape(shape), grad_bias(device, g, gradient)?))
 }
 
 fn grad_bias(device: &CudaDevice, g: &Conv2dGeometry, gradient: OutputGradient) -> Result<Tensor> {
