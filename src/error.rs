@@ -18,6 +18,14 @@ pub enum Error {
     #[error("{op}: {reason}")]
     Device { op: &'static str, reason: String },
 
+    /// A kernel did what it must not do, or could not be launched.
+    #[error("kernel `{kernel}` (grid {grid:?}, block {block}, shapes {shapes}): {reason}")]
+    Kernel { kernel: String, grid: [u32; 3], block: u32, shapes: String, reason: String },
+
+    /// A device has not enough memory.
+    #[error("{asked} bytes of device memory asked, {in_use} in use, {free} free; {hint}")]
+    OutOfMemory { asked: u64, in_use: u64, free: u64, hint: String },
+
     /// A number or option is out of its range.
     #[error("{what}: {reason}")]
     Argument { what: String, reason: String },
@@ -66,6 +74,12 @@ impl Error {
     /// An argument out of range.
     pub fn argument(what: impl Into<String>, reason: impl Into<String>) -> Self {
         Error::Argument { what: what.into(), reason: reason.into() }
+    }
+
+    /// A request for device memory that cannot be met.
+    pub fn out_of_memory(asked: u64, in_use: u64, free: u64) -> Self {
+        let hint = "try a smaller --batch-size (or --eval-batch-size), or --device cpu".to_string();
+        Error::OutOfMemory { asked, in_use, free, hint }
     }
 
     /// A failed file operation, with the next step for the two failures that users meet most.

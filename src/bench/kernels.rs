@@ -144,15 +144,8 @@ fn adam(device: Device) -> Case {
             state.push((random(&[n], 1, device)?, random(&[n], 2, device)?, zeros(n)?, zeros(n)?));
         }
         Ok(Box::new(move || {
-            let rule = Adam {
-                lr: 1e-3,
-                beta1: 0.9,
-                beta2: 0.999,
-                eps: 1e-8,
-                weight_decay: 0.0,
-                decoupled: false,
-                step: 1,
-            };
+            let rule =
+                Adam { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, decoupled: false, step: 1 };
             let slot = |(value, gradient, m, v)| OptimizerSlot { value, gradient, first: Some(m), second: Some(v) };
             let mut slots = Vec::with_capacity(PARAMETERS.len());
             for (value, gradient, m, v) in &mut state {

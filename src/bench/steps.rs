@@ -71,9 +71,7 @@ fn prepare(device: Device, name: &str, batch: usize, mode: Mode) -> Result<Work>
     let mut adam = Optimizer::new(OptimizerConfig::named("adam", 0.9, 0.0)?);
     Ok(match mode {
         Mode::Forward => Box::new(move || forward(&model, &images).map(drop)),
-        Mode::Train => {
-            Box::new(move || train_step(&model, &mut adam, &images, |z| z.cross_entropy(&labels, 0.0)))
-        }
+        Mode::Train => Box::new(move || train_step(&model, &mut adam, &images, |z| z.cross_entropy(&labels, 0.0))),
         Mode::Distill => {
             let teacher = build(TEACHER)?;
             let weights = HintonKd { temperature: 3.0, hard_weight: 0.5, soft_weight: 0.5 };

@@ -167,7 +167,11 @@ fn print_row(row: &Measurement, comparison: Option<&Comparison>, json: bool) {
     };
     let change = comparison.map_or(String::new(), |c| {
         let text = format!("{:+.1} %", c.change_percent);
-        if c.change_percent > 0.0 { paint(Style::Error, &text) } else { paint(Style::Good, &text) }
+        if c.change_percent > 0.0 {
+            paint(Style::Error, &text)
+        } else {
+            paint(Style::Good, &text)
+        }
     });
     println!(
         "{:<42} {:>10.4} {:>10.4} {:>10.4} {gflops:>10} {gbytes:>9}  {limit:<16} {change}",

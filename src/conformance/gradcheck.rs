@@ -78,8 +78,7 @@ fn check_case(
     // The differences start from the very numbers that the device was given.
     let exact = |x: &Tensor| on_device(&on_device(x, device)?, Device::Reference);
     let inputs = inputs.iter().map(|(name, x)| Ok((name.clone(), exact(x)?))).collect::<Result<Vec<_>>>()?;
-    let weights =
-        weights.iter().map(|w| w.as_ref().map(exact).transpose()).collect::<Result<Vec<Option<Tensor>>>>()?;
+    let weights = weights.iter().map(|w| w.as_ref().map(exact).transpose()).collect::<Result<Vec<Option<Tensor>>>>()?;
     for (name, x) in &inputs {
         case.set_input(name, variable(x));
     }

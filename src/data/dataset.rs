@@ -219,7 +219,14 @@ mod tests {
     fn the_hash_changes_with_any_pixel_or_label() {
         let data = dataset(&[0, 1]).unwrap();
         let mut other = data.clone();
-        other.images = data.images.to_dtype(crate::DType::F32).unwrap().affine(1.0, 1.0).unwrap().to_dtype(crate::DType::U8).unwrap();
+        other.images = data
+            .images
+            .to_dtype(crate::DType::F32)
+            .unwrap()
+            .affine(1.0, 1.0)
+            .unwrap()
+            .to_dtype(crate::DType::U8)
+            .unwrap();
         assert_ne!(data.content_hash(), other.content_hash());
         other = data.clone();
         other.labels[1] = 0;

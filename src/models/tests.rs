@@ -127,7 +127,7 @@ fn wrong_names_and_images_are_refused() {
     assert!(error.contains("did you mean `teacher_net`?"), "{error}");
     let task = Task { input: [1, 4, 4], classes: 10 };
     assert!(Model::new("teacher_net", task, Rng::new(0, 0), Device::Cpu).is_err());
-    let error =
-        model("student_net").forward(&Tensor::zeros([2, 3, 28, 28], DType::F32, Device::Cpu).unwrap(), &mut Context::eval());
+    let error = model("student_net")
+        .forward(&Tensor::zeros([2, 3, 28, 28], DType::F32, Device::Cpu).unwrap(), &mut Context::eval());
     assert!(error.unwrap_err().to_string().contains("expected [n, 1, 28, 28]"));
 }

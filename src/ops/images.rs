@@ -23,7 +23,8 @@ impl Tensor {
         let plans = plans
             .map(|plans| {
                 const FIELDS: usize = size_of::<ImagePlan>() / size_of::<f32>();
-                let plans = Tensor::from_slice(bytemuck::cast_slice::<_, f32>(plans), [plans.len(), FIELDS], Device::Cpu)?;
+                let plans =
+                    Tensor::from_slice(bytemuck::cast_slice::<_, f32>(plans), [plans.len(), FIELDS], Device::Cpu)?;
                 check::shape(OP, "plans", &plans, &Shape::from([index.numel(), FIELDS]))?;
                 plans.to_device(self.device())
             })

@@ -108,9 +108,11 @@ mod tests {
 
     #[test]
     fn an_element_depends_on_its_position_alone() {
-        let of_size = |n: usize| Tensor::normal([n], 0.0, 1.0, DType::F32, Device::Cpu, RNG()).unwrap().to_f64_vec().unwrap();
+        let of_size =
+            |n: usize| Tensor::normal([n], 0.0, 1.0, DType::F32, Device::Cpu, RNG()).unwrap().to_f64_vec().unwrap();
         assert_eq!(of_size(1000)[..7], of_size(7)[..]);
-        let uniform = |n: usize| Tensor::uniform([n], 0.0, 1.0, DType::F32, Device::Cpu, RNG()).unwrap().to_f64_vec().unwrap();
+        let uniform =
+            |n: usize| Tensor::uniform([n], 0.0, 1.0, DType::F32, Device::Cpu, RNG()).unwrap().to_f64_vec().unwrap();
         assert_eq!(uniform(5)[4], f64::from(unit_f32(RNG().block(1)[0])));
     }
 

@@ -135,6 +135,12 @@ pub const OPTIONS: &[RunOption] = &[
         "repeat distilled and baseline students with N seeds, for mean ± sd and a paired test [1; digits 3]",
     ),
     option(Execution, "seed", "N", Count, "determines everything that is random [0]"),
-    option(Execution, "device", "NAME", Text, "cpu, cuda:0, auto (a GPU if there is one), emulator or reference (slow, for checks) [cpu]"),
+    option(
+        Execution,
+        "device",
+        "NAME",
+        Text,
+        "cpu, cuda:0, auto (a GPU if there is one), emulator or reference (slow, for checks) [cpu]",
+    ),
     option(Execution, "threads", "N", Count, "threads to compute with; results do not depend on it [0: all]"),
 ];

@@ -80,7 +80,20 @@ impl<'a> Session<'a> {
         let summary = super::describe::new_summary(command, &config, &subset, &test, out);
         let (all, limited) = (train, subset);
         let test_set = TestSet::new(&test, device)?;
-        Ok(Session { config, summary, test, test_set, device, run, progress, started, log, all, limited, teacher_logits: None })
+        Ok(Session {
+            config,
+            summary,
+            test,
+            test_set,
+            device,
+            run,
+            progress,
+            started,
+            log,
+            all,
+            limited,
+            teacher_logits: None,
+        })
     }
 
     /// Trains the teacher on all images, or reads it from the file that was given.
@@ -94,7 +107,8 @@ impl<'a> Session<'a> {
         let (epochs, seed) = (self.config.teacher_epochs, self.config.seed);
         let loader = self.loader(&self.all, seed)?;
         let job = self.job("teacher", &architecture, Box::new(HardLabels), epochs, seed, &loader)?;
-        let setting = Setting { loader: &loader, test: &self.test_set, teacher: None, run: &self.run, device: self.device };
+        let setting =
+            Setting { loader: &loader, test: &self.test_set, teacher: None, run: &self.run, device: self.device };
         let (model, result) = fit(&job, setting, &mut self.log, self.progress)?;
         Ok(Teacher { model: Arc::new(model), result: Some(result), file: self.run.model_path("teacher") })
     }

@@ -75,7 +75,9 @@ impl Storage {
     pub fn bytes(&self) -> &[u8] {
         match &self.memory {
             Memory::Host(buffer) => buffer.as_bytes(),
-            Memory::Device { .. } => panic!("device memory was read as host memory; bring the tensor to the host first"),
+            Memory::Device { .. } => {
+                panic!("device memory was read as host memory; bring the tensor to the host first")
+            }
         }
     }
 
@@ -83,7 +85,9 @@ impl Storage {
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         match &mut self.memory {
             Memory::Host(buffer) => buffer.as_mut_bytes(),
-            Memory::Device { .. } => panic!("device memory was written as host memory; bring the tensor to the host first"),
+            Memory::Device { .. } => {
+                panic!("device memory was written as host memory; bring the tensor to the host first")
+            }
         }
     }
 

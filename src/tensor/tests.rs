@@ -14,7 +14,12 @@ fn narrowing_rounds_and_saturates() {
     let t = Tensor::from_slice(&[-3.0f32, 1.5, 300.0, f32::NAN], [4], Device::Cpu).unwrap();
     assert_eq!(t.to_dtype(DType::U8).unwrap().to_vec::<u8>().unwrap(), [0, 2, 255, 0]);
     assert_eq!(
-        Tensor::full([1], 1e300, DType::F64, Device::Cpu).unwrap().to_dtype(DType::I32).unwrap().to_vec::<i32>().unwrap(),
+        Tensor::full([1], 1e300, DType::F64, Device::Cpu)
+            .unwrap()
+            .to_dtype(DType::I32)
+            .unwrap()
+            .to_vec::<i32>()
+            .unwrap(),
         [i32::MAX]
     );
 }

@@ -210,10 +210,7 @@ pub fn relations(check: Check, n: usize, features: usize, power: f64, seed: u64)
     });
     let x = normal(&[n, 3, features], seed ^ 2);
     check("attention_map", &[x, normal(&[n, features], seed ^ 3)], &|backend, t| {
-        vec![
-            backend.attention_map(&t[0], power).unwrap(),
-            backend.attention_map_grad(&t[0], &t[1], power).unwrap(),
-        ]
+        vec![backend.attention_map(&t[0], power).unwrap(), backend.attention_map_grad(&t[0], &t[1], power).unwrap()]
     });
 }
 

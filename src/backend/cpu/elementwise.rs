@@ -2,9 +2,9 @@
 
 use super::kernels::isa;
 use super::kernels::parallel::{for_each_chunk, Disjoint};
-use crate::backend::walk::{Run, Walk};
 use crate::backend::params::{drops, normal_block, uniform_block, Binary, Unary};
 use crate::backend::scalar;
+use crate::backend::walk::{Run, Walk};
 use crate::tensor::{Device, Rng, Shape, Tensor};
 use std::ops::Range;
 

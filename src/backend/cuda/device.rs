@@ -39,7 +39,9 @@ impl CudaDevice {
     fn output_with_range(&self, shape: Shape, dtype: DType, index_range: Option<(i32, i32)>) -> Result<Tensor> {
         let len = shape.numel();
         if len > MOST_ELEMENTS {
-            let reason = format!("a tensor of shape {shape:?} has more than {MOST_ELEMENTS} elements, which kernels cannot count");
+            let reason = format!(
+                "a tensor of shape {shape:?} has more than {MOST_ELEMENTS} elements, which kernels cannot count"
+            );
             return Err(Error::Device { op: "cuda", reason });
         }
         let memory = Box::new(Buffer::new(self.driver()?, len * dtype.size())?);

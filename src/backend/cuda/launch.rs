@@ -185,7 +185,9 @@ mod tests {
         assert!(matches!(row_team(128, 1024), RowTeam::Warp(_)));
         assert!(matches!(row_team(128, 1025), RowTeam::Block(_)));
         assert!(matches!(split_row_team(1000, 262_144), RowTeam::Block(_)));
-        let RowTeam::Parts { config, stretch } = split_row_team(2, 262_144) else { panic!("too few rows for a block each") };
+        let RowTeam::Parts { config, stretch } = split_row_team(2, 262_144) else {
+            panic!("too few rows for a block each")
+        };
         assert_eq!((config.grid, stretch), ([32, 2, 1], 8192));
     }
 
@@ -194,7 +196,10 @@ mod tests {
         for k in [1, 15, 16, 17, 511, 512, 513, 100_352] {
             for (m, n, groups) in [(64, 9, 1), (128, 576, 1), (1, 9, 512), (256, 1152, 2)] {
                 let (splits, stretch) = split_k(Tile::for_product(m, n), m, n, k, groups);
-                assert!(splits * stretch >= k && (splits - 1) * stretch < k && stretch % 16 == 0, "{k} {splits} {stretch}");
+                assert!(
+                    splits * stretch >= k && (splits - 1) * stretch < k && stretch % 16 == 0,
+                    "{k} {splits} {stretch}"
+                );
                 assert!(splits * groups <= MAX_GRID_YZ);
             }
             for results in [1, 100, 1 << 20] {

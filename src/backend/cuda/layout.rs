@@ -95,8 +95,7 @@ fn transpose(
         return Ok(y);
     }
     let tiles = |extent: usize| extent.div_ceil(SIDE);
-    let config =
-        Config { grid: [tiles(columns) as u32, tiles(rows) as u32, batch as u32], block: launch::THREADS };
+    let config = Config { grid: [tiles(columns) as u32, tiles(rows) as u32, batch as u32], block: launch::THREADS };
     let args = args![address(x), address(&y), rows as u32, columns as u32];
     device.launch(for_unit!(x.dtype(), "transpose"), config, args, &[x])?;
     Ok(y)

@@ -24,8 +24,7 @@ pub(super) fn cross_entropy(
     labels: &Tensor,
 ) -> Result<(Tensor, Tensor)> {
     let (rows, classes) = rows_and_columns(logits);
-    let (losses, grad, mean) =
-        (device.floats([rows])?, device.floats(*logits.shape())?, device.floats(Shape::SCALAR)?);
+    let (losses, grad, mean) = (device.floats([rows])?, device.floats(*logits.shape())?, device.floats(Shape::SCALAR)?);
     let totals = sum_weights(device, rows, address(labels), DevicePtr::NULL)?;
     let mut args = args![address(logits), address(labels), totals.start(), p.label_smoothing as f32];
     args.extend(args![address(&losses), address(&grad), rows as u32, classes as u32]);

@@ -19,13 +19,7 @@ struct Sizes {
     relu: i32,
 }
 
-pub(super) fn matmul(
-    device: &CudaDevice,
-    p: Matmul,
-    a: &Tensor,
-    b: &Tensor,
-    bias: Option<&Tensor>,
-) -> Result<Tensor> {
+pub(super) fn matmul(device: &CudaDevice, p: Matmul, a: &Tensor, b: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let MatmulSizes { mut batch, mut m, k, n, mut b_is_shared, shape } = MatmulSizes::new(p, a.shape(), b.shape());
     let c = device.floats(shape)?;
     if c.numel() == 0 {
@@ -37,8 +31,7 @@ pub(super) fn matmul(
     }
     let tile = Tile::for_product(m, n);
     let kernel = kernel(tile, p.transpose_a, p.transpose_b);
-    let sizes =
-        Sizes { m: m as i32, n: n as i32, k: k as i32, b_is_shared: b_is_shared.into(), relu: p.relu.into() };
+    let sizes = Sizes { m: m as i32, n: n as i32, k: k as i32, b_is_shared: b_is_shared.into(), relu: p.relu.into() };
     let bias = bias.map_or(DevicePtr::NULL, address);
     let at = |x: &Tensor, matrix: usize, len: usize| DevicePtr(address(x).0 + (4 * matrix * len) as u64);
     // A grid has at most so many layers.

@@ -7,9 +7,9 @@ mod backend;
 mod conv2d;
 mod device;
 pub mod driver;
+mod elementwise;
 #[cfg(feature = "emulator")]
 pub mod emulator;
-mod elementwise;
 #[cfg(feature = "cuda")]
 pub mod gpu;
 mod images;

@@ -40,8 +40,7 @@ pub(super) fn batch_norm_grad(
     rstd: &Tensor,
 ) -> Result<[Tensor; 3]> {
     let [n, channels, area] = batch_sizes(x);
-    let (dx, dw, db) =
-        (device.floats(*x.shape())?, device.floats(*weight.shape())?, device.floats(*weight.shape())?);
+    let (dx, dw, db) = (device.floats(*x.shape())?, device.floats(*weight.shape())?, device.floats(*weight.shape())?);
     let mut args = args![address(x), address(weight), address(dy), address(mean), address(rstd)];
     args.extend(args![address(&dx), address(&dw), address(&db), n, channels, area]);
     device.launch("batch_norm_grad", launch::block_each(channels as usize, launch::TEAM), args, &[x])?;
@@ -56,8 +55,7 @@ pub(super) fn layer_norm(
     eps: f64,
 ) -> Result<[Tensor; 3]> {
     let (rows, columns) = rows_and_columns(x);
-    let statistics = x.shape().reduced(&[x.shape().rank() - 1], false);
-    let (y, mean, rstd) = (device.floats(*x.shape())?, device.floats(statistics)?, device.floats(statistics)?);
+    let (y, mean, rstd) = (device.floats(*x.shape())?, device.floats([rows])?, device.floats([rows])?);
     let mut args = args![address(x), address(weight), address(bias), eps as f32];
     args.extend(args![address(&y), address(&mean), address(&rstd), rows as u32, columns as u32]);
     device.launch("layer_norm", launch::warp_each(rows), args, &[x])?;
@@ -73,8 +71,7 @@ pub(super) fn layer_norm_grad(
     rstd: &Tensor,
 ) -> Result<[Tensor; 3]> {
     let (rows, columns) = rows_and_columns(x);
-    let (dx, dw, db) =
-        (device.floats(*x.shape())?, device.floats(*weight.shape())?, device.floats(*weight.shape())?);
+    let (dx, dw, db) = (device.floats(*x.shape())?, device.floats(*weight.shape())?, device.floats(*weight.shape())?);
     let sizes = [rows as u32, columns as u32];
     let mut args = args![address(x), address(weight), address(dy), address(mean), address(rstd)];
     args.extend(args![address(&dx), sizes[0], sizes[1]]);

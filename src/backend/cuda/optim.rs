@@ -25,7 +25,8 @@ struct Slot {
 
 impl Slot {
     fn new(slot: &mut OptimizerSlot) -> Result<Slot> {
-        let moment = |moment: &mut Option<&mut Tensor>| moment.as_deref_mut().map_or(Ok(DevicePtr::NULL), unique_address);
+        let moment =
+            |moment: &mut Option<&mut Tensor>| moment.as_deref_mut().map_or(Ok(DevicePtr::NULL), unique_address);
         Ok(Slot {
             value: unique_address(slot.value)?,
             gradient: address(slot.gradient),

@@ -50,7 +50,14 @@ pub(super) fn avg_grad(device: &CudaDevice, p: &Pool2d, dy: &Tensor) -> Result<T
 }
 
 /// `kernel` maps between images of size `image` and their bins.
-fn adaptive(device: &CudaDevice, kernel: &'static str, from: &Tensor, to: Tensor, image: [usize; 2], bins: [usize; 2]) -> Result<Tensor> {
+fn adaptive(
+    device: &CudaDevice,
+    kernel: &'static str,
+    from: &Tensor,
+    to: Tensor,
+    image: [usize; 2],
+    bins: [usize; 2],
+) -> Result<Tensor> {
     let [h, w, out_h, out_w] = [image[0], image[1], bins[0], bins[1]].map(|size| size as i32);
     let n = to.numel();
     let args = args![address(from), address(&to), h, w, out_h, out_w, n as u32];

@@ -42,7 +42,13 @@ pub(super) fn softmax(device: &CudaDevice, x: &Tensor, temperature: f64, log: bo
     Ok(y)
 }
 
-pub(super) fn softmax_grad(device: &CudaDevice, y: &Tensor, dy: &Tensor, temperature: f64, log: bool) -> Result<Tensor> {
+pub(super) fn softmax_grad(
+    device: &CudaDevice,
+    y: &Tensor,
+    dy: &Tensor,
+    temperature: f64,
+    log: bool,
+) -> Result<Tensor> {
     let dx = device.floats(*y.shape())?;
     let (rows, columns) = rows_and_columns(y);
     let mut args = args![address(y), address(dy), address(&dx), rows as u32, columns as u32];

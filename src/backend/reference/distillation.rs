@@ -32,7 +32,11 @@ pub(super) fn distillation<T: Real>(p: Distillation, inputs: DistillationInputs)
     let weight = |row: usize| sample_weights.map_or(1.0, |weights| weights.slice::<T>()[row].wide());
     let total_weight = |counts: &dyn Fn(usize) -> bool| {
         let sum: f64 = (0..rows).filter(|&row| counts(row)).map(weight).sum();
-        if sum > 0.0 { sum } else { 1.0 }
+        if sum > 0.0 {
+            sum
+        } else {
+            1.0
+        }
     };
     let (hard_total, soft_total) = (total_weight(&|row| label(row).is_some()), total_weight(&|_| true));
     let scale = p.divergence.scale(t);

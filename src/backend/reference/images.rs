@@ -1,7 +1,7 @@
 //! Batches of images from a data set of bytes.
 
 use crate::backend::params::ImagePlan;
-use crate::tensor::{Tensor, DType};
+use crate::tensor::{DType, Tensor};
 
 /// A byte as a number in [0, 1].
 fn unit(pixel: u8) -> f32 {

@@ -55,13 +55,7 @@ fn adam<T: Real>(p: Adam, param: &mut Tensor, grad: &Tensor, m: &mut Tensor, v: 
     }
 }
 
-fn rmsprop<T: Real>(
-    p: RmsProp,
-    param: &mut Tensor,
-    grad: &Tensor,
-    v: &mut Tensor,
-    momentum: Option<&mut Tensor>,
-) {
+fn rmsprop<T: Real>(p: RmsProp, param: &mut Tensor, grad: &Tensor, v: &mut Tensor, momentum: Option<&mut Tensor>) {
     let (alpha, rest, eps, lr) = (T::of(p.alpha), T::of(1.0 - p.alpha), T::of(p.eps), T::of(p.lr));
     let mut momentum = momentum.map(|buffer| buffer.storage_mut().as_mut_slice::<T>());
     let param = param.storage_mut().as_mut_slice::<T>().iter_mut().zip(grad.slice::<T>());

@@ -1,0 +1,246 @@
+//! What a thread may do with memory, checked before it does it.
+//!
+//! Device memory: an access lies in one live block, aligned to its size, and no word is touched by two blocks of a grid if one writes
+//! it: the result would depend on their order. Shared memory: an access lies in one variable; what is read was written before; and no
+//! byte is touched by two threads between two barriers if one writes it.
+
+use super::block::{emulated_place_of_this_thread, Grid, Place, Wait};
+use super::memory::{region_of, Region};
+use corosensei::Yielder;
+use std::cell::Cell;
+use std::ptr::null;
+
+/// Bytes of shared memory that a block has without asking for more.
+const SHARED: usize = 48 << 10;
+/// The device's memory begins above this; below lie null pointers with an offset.
+const FIRST_ADDRESS: usize = 1 << 16;
+
+/// The thread that runs on this thread of the operating system.
+#[derive(Clone, Copy)]
+pub(super) struct Running {
+    pub grid: *const Grid<'static>,
+    pub shared: *mut Shared,
+    pub block: u32,
+    pub thread: u32,
+    pub stack: [usize; 2],
+    pub yielder: *const Yielder<u64, Wait>,
+}
+
+thread_local! {
+    pub(super) static RUNNING: Cell<Running> = const {
+        Cell::new(Running {
+            grid: null(),
+            shared: std::ptr::null_mut(),
+            block: 0,
+            thread: 0,
+            stack: [0; 2],
+            yielder: null(),
+        })
+    };
+}
+
+/// What is done with memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Write,
+    /// Reads and writes at once, in any order with other threads.
+    Atomic,
+}
+
+/// Lets the scheduler run other threads until this one's wait is over.
+pub(super) fn suspend(wait: Wait) -> u64 {
+    let before = RUNNING.get();
+    // SAFETY: kernels call this, and they run in coroutines whose yielder was noted when they started.
+    let brought = unsafe { (*before.yielder).suspend(wait) };
+    RUNNING.set(Running { yielder: before.yielder, ..RUNNING.get() });
+    brought
+}
+
+/// Ends the running thread, and its grid, with an error.
+pub(super) fn fail(running: &Running, reason: String) {
+    // SAFETY: the grid outlives its threads.
+    unsafe { (*running.grid).fail(running.block, Some(running.thread), reason) };
+    suspend(Wait::Failed);
+}
+
+/// Checks an access of the running thread. Where it is forbidden, the thread ends here.
+#[inline]
+pub(super) fn check(address: usize, bytes: usize, access: Access) {
+    let running = RUNNING.get();
+    if (running.stack[0]..running.stack[1]).contains(&address) {
+        return;
+    }
+    // SAFETY: a thread is running, so its block's shared memory is there, and nobody else uses it meanwhile.
+    let shared = unsafe { &mut *running.shared };
+    let result = match shared.offset_of(address) {
+        Some(offset) => shared.check(offset, bytes, access, running.thread),
+        None => check_device(&running, address, bytes, access),
+    };
+    if let Err(reason) = result {
+        fail(&running, reason);
+    }
+}
+
+fn check_device(running: &Running, address: usize, bytes: usize, access: Access) -> Result<(), String> {
+    // SAFETY: the grid outlives its threads.
+    let grid = unsafe { &*running.grid };
+    if is_place(address) || (access == Access::Read && grid.is_argument(address, bytes)) {
+        return Ok(());
+    }
+    let verb = if access == Access::Read { "reads" } else { "writes" };
+    let region: &Region = match region_of(&grid.regions, address) {
+        Some(region) if region.holds(address, bytes) => region,
+        nearest => return Err(outside(verb, address, bytes, nearest.map(|region| &**region))),
+    };
+    if address % bytes != 0 {
+        return Err(format!("{verb} {bytes} bytes at an address that is not a multiple of {bytes}"));
+    }
+    let other = match access {
+        Access::Read => region.written_by_another(address, bytes, grid.id, running.block),
+        Access::Write => region.note_write(address, bytes, grid.id, running.block),
+        Access::Atomic => None,
+    };
+    match other {
+        None => Ok(()),
+        Some(other) => {
+            let what = if access == Access::Read { "reads" } else { "overwrites" };
+            Err(format!("{what} what block number {other} of the same grid wrote: the result depends on their order"))
+        }
+    }
+}
+
+fn outside(verb: &str, address: usize, bytes: usize, nearest: Option<&Region>) -> String {
+    match nearest {
+        _ if address < FIRST_ADDRESS => format!("{verb} {bytes} bytes through a null pointer"),
+        Some(region) => format!("{verb} {bytes} bytes outside of device memory, {}", region.describe(address)),
+        None => format!("{verb} {bytes} bytes outside of device memory"),
+    }
+}
+
+/// Whether the address is that of `threadIdx` and the like.
+fn is_place(address: usize) -> bool {
+    // SAFETY: the function only takes an address.
+    let place = unsafe { emulated_place_of_this_thread() } as usize;
+    (place..place + size_of::<Place>()).contains(&address)
+}
+
+/// A block's shared memory, and who touched which byte of it since when.
+pub(super) struct Shared {
+    memory: Box<[u128]>,
+    marks: Box<[Mark]>,
+    variables: Vec<Variable>,
+    /// Counts barriers; the block starts at 1.
+    epoch: u32,
+}
+
+/// A variable in shared memory.
+struct Variable {
+    key: usize,
+    start: usize,
+    end: usize,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Mark {
+    /// The epoch of the last write, 0 if there was none.
+    written: u32,
+    writer: u32,
+    /// The epoch of the last read.
+    read: u32,
+    reader: u32,
+}
+
+/// In place of a reader where there were several.
+const SEVERAL: u32 = u32::MAX;
+
+impl Default for Shared {
+    fn default() -> Shared {
+        let memory = vec![0; SHARED / size_of::<u128>()].into_boxed_slice();
+        Shared { memory, marks: vec![Mark::default(); SHARED].into_boxed_slice(), variables: Vec::new(), epoch: 0 }
+    }
+}
+
+impl Shared {
+    fn bytes(&self) -> usize {
+        self.variables.last().map_or(0, |variable| variable.end)
+    }
+
+    /// Forgets the block before.
+    pub fn start_block(&mut self) {
+        let used = self.bytes();
+        self.marks[..used].fill(Mark::default());
+        bytemuck::cast_slice_mut::<u128, u8>(&mut self.memory)[..used].fill(0xff);
+        self.variables.clear();
+        self.epoch = 1;
+    }
+
+    pub fn pass_barrier(&mut self) {
+        self.epoch += 1;
+    }
+
+    /// The memory of a variable; all calls with one key get the same.
+    pub fn variable(&mut self, key: usize, bytes: usize, alignment: usize) -> Result<*mut u8, String> {
+        let known = self.variables.iter().find(|variable| variable.key == key);
+        let start = match known {
+            Some(variable) => variable.start,
+            None => {
+                let start = self.bytes().next_multiple_of(alignment);
+                if start + bytes > SHARED {
+                    return Err(format!("{} bytes of shared memory, a block has {SHARED}", start + bytes));
+                }
+                self.marks[start..start + bytes].fill(Mark::default());
+                bytemuck::cast_slice_mut::<u128, u8>(&mut self.memory)[start..start + bytes].fill(0xff);
+                self.variables.push(Variable { key, start, end: start + bytes });
+                start
+            }
+        };
+        Ok(self.memory.as_mut_ptr().cast::<u8>().wrapping_add(start))
+    }
+
+    /// Where an address lies in shared memory, if it does.
+    fn offset_of(&self, address: usize) -> Option<usize> {
+        let start = self.memory.as_ptr() as usize;
+        (start..start + SHARED).contains(&address).then(|| address - start)
+    }
+
+    fn check(&mut self, offset: usize, bytes: usize, access: Access, thread: u32) -> Result<(), String> {
+        let inside = |variable: &Variable| variable.start <= offset && offset + bytes <= variable.end;
+        if !self.variables.iter().any(inside) {
+            let verb = if access == Access::Read { "reads" } else { "writes" };
+            return Err(format!("{verb} {bytes} bytes outside of the block's variables in shared memory"));
+        }
+        if offset % bytes != 0 {
+            return Err(format!("{bytes} bytes of shared memory at an address that is not a multiple of {bytes}"));
+        }
+        let epoch = self.epoch;
+        for mark in &mut self.marks[offset..offset + bytes] {
+            let written_now = mark.written == epoch && mark.writer != thread;
+            if access == Access::Read {
+                if mark.written == 0 {
+                    return Err("reads shared memory that no thread has written".to_string());
+                }
+                if written_now {
+                    let writer = mark.writer;
+                    return Err(format!(
+                        "reads what thread {writer} writes to shared memory, without a barrier between"
+                    ));
+                }
+                let alone = mark.read != epoch || mark.reader == thread;
+                (mark.read, mark.reader) = (epoch, if alone { thread } else { SEVERAL });
+            } else {
+                if written_now {
+                    let writer = mark.writer;
+                    return Err(format!(
+                        "writes shared memory that thread {writer} also writes, without a barrier between"
+                    ));
+                }
+                if mark.read == epoch && mark.reader != thread {
+                    return Err("writes shared memory that another thread reads, without a barrier between".to_string());
+                }
+                (mark.written, mark.writer) = (epoch, thread);
+            }
+        }
+        Ok(())
+    }
+}

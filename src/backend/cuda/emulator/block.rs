@@ -1,0 +1,348 @@
+//! Running a grid: its blocks in parallel, the threads of a block as coroutines that meet at barriers and shuffles.
+
+use super::access::{Running, Shared, RUNNING};
+use super::kernels::{kernel, Kernel};
+use super::memory::{Memory, Regions};
+use crate::backend::cuda::driver::{Arg, Launch};
+use crate::error::{Error, Result};
+use crate::tensor::random::Sequence;
+use crate::tensor::Rng;
+use corosensei::stack::{DefaultStack, Stack};
+use corosensei::{Coroutine, CoroutineResult};
+use rayon::prelude::*;
+use std::cell::RefCell;
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::Mutex;
+
+/// Threads of a warp.
+pub(super) const WARP: usize = 32;
+/// What a GPU's grid and block can be at most.
+const MOST_THREADS: u32 = 1024;
+const MOST_BLOCKS: [u32; 3] = [i32::MAX as u32, 65_535, 65_535];
+/// Bytes of a thread's stack: kernels keep little there, the checks a little more.
+const STACK: usize = 64 << 10;
+
+/// What a thread waits for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wait {
+    /// All threads of the block.
+    Barrier,
+    /// All lanes of the mask, to receive what `source` brought.
+    Shuffle { mask: u32, value: u64, source: u32 },
+    /// Nothing: it has failed, and is not resumed.
+    Failed,
+}
+
+type Fiber = Coroutine<u64, Wait, (), DefaultStack>;
+
+enum State {
+    /// To be resumed, with what the last shuffle brought.
+    Ready(u64),
+    Waiting(Wait),
+    Done,
+}
+
+struct Thread {
+    fiber: Fiber,
+    stack: std::ops::Range<usize>,
+    state: State,
+}
+
+/// A launch under way.
+pub(super) struct Grid<'a> {
+    launch: &'a Launch,
+    kernel: Kernel,
+    arguments: Arguments,
+    pub regions: Regions,
+    /// Tells this launch's writes from those of others.
+    pub id: u32,
+    seed: u64,
+    has_failed: AtomicBool,
+    failure: Mutex<Option<Failure>>,
+}
+
+/// What went wrong, and in which thread.
+struct Failure {
+    block: u32,
+    thread: Option<u32>,
+    reason: String,
+}
+
+impl Grid<'_> {
+    /// Runs a launch to its end.
+    pub fn run(launch: &Launch, memory: &Memory, seed: u64) -> Result<()> {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let kernel = kernel(launch.kernel).ok_or_else(|| error(launch, "there is no such kernel".to_string()))?;
+        check_launch(launch, &kernel).map_err(|reason| error(launch, reason))?;
+        let grid = Grid {
+            launch,
+            kernel,
+            arguments: Arguments::new(&launch.args),
+            regions: memory.regions(),
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            seed,
+            has_failed: AtomicBool::new(false),
+            failure: Mutex::new(None),
+        };
+        let blocks: u32 = launch.grid.iter().product();
+        let order = Rng::new(seed, 0).sequence().permutation(blocks as usize);
+        order.into_par_iter().for_each(|number| {
+            if !grid.has_failed.load(Ordering::Relaxed) {
+                WORKER.with_borrow_mut(|worker| Block::run(&grid, number, worker));
+            }
+        });
+        match grid.failure.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+            None => Ok(()),
+            Some(Failure { block, thread, reason }) => {
+                let thread = thread.map_or(String::new(), |thread| format!(", thread {thread}"));
+                Err(error(launch, format!("block {:?}{thread}: {reason}", place(launch.grid, block))))
+            }
+        }
+    }
+
+    /// Notes a failure; the first one counts.
+    pub fn fail(&self, block: u32, thread: Option<u32>, reason: String) {
+        self.has_failed.store(true, Ordering::Relaxed);
+        let mut failure = self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        failure.get_or_insert(Failure { block, thread, reason });
+    }
+
+    /// Whether an access lies in the launch's arguments, which threads may read.
+    pub fn is_argument(&self, address: usize, bytes: usize) -> bool {
+        self.arguments.hold(address, bytes)
+    }
+}
+
+fn error(launch: &Launch, reason: String) -> Error {
+    let shapes: Vec<String> = launch.shapes.iter().map(|shape| format!("{shape:?}")).collect();
+    let (kernel, grid, block, shapes) = (launch.kernel.to_string(), launch.grid, launch.block, shapes.join(", "));
+    Error::Kernel { kernel, grid, block, shapes, reason }
+}
+
+/// Where block number `number` lies in the grid.
+fn place(grid: [u32; 3], number: u32) -> [u32; 3] {
+    [number % grid[0], number / grid[0] % grid[1], number / grid[0] / grid[1]]
+}
+
+fn check_launch(launch: &Launch, kernel: &Kernel) -> Result<(), String> {
+    if launch.grid.contains(&0) || launch.grid.iter().zip(MOST_BLOCKS).any(|(&blocks, most)| blocks > most) {
+        return Err(format!("a grid must have 1 to {MOST_BLOCKS:?} blocks"));
+    }
+    let most = kernel.most_threads.min(MOST_THREADS);
+    if launch.block == 0 || launch.block > most {
+        return Err(format!("a block of this kernel must have 1 to {most} threads"));
+    }
+    if launch.args.len() != kernel.sizes.len() {
+        return Err(format!("{} arguments, the kernel has {}", launch.args.len(), kernel.sizes.len()));
+    }
+    let wrong = launch.args.iter().zip(kernel.sizes).position(|(arg, &size)| arg.bytes().len() != size);
+    wrong.map_or(Ok(()), |at| {
+        let (found, expected) = (launch.args[at].bytes().len(), kernel.sizes[at]);
+        Err(format!("argument {at} has {found} bytes, the kernel's has {expected}"))
+    })
+}
+
+/// The arguments in memory: each at a multiple of 16 bytes, behind a list of their addresses.
+struct Arguments(Box<[u128]>);
+
+impl Arguments {
+    fn new(args: &[Arg]) -> Arguments {
+        const UNIT: usize = size_of::<u128>();
+        let list = (args.len() * size_of::<usize>()).div_ceil(UNIT);
+        let units = list + args.iter().map(|arg| arg.bytes().len().div_ceil(UNIT)).sum::<usize>();
+        let mut memory = vec![0u128; units.max(1)].into_boxed_slice();
+        let start = memory.as_ptr() as usize;
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut memory);
+        let mut at = list * UNIT;
+        for (i, arg) in args.iter().enumerate() {
+            bytes[at..at + arg.bytes().len()].copy_from_slice(arg.bytes());
+            bytes[i * size_of::<usize>()..][..size_of::<usize>()].copy_from_slice(&(start + at).to_ne_bytes());
+            at += arg.bytes().len().next_multiple_of(UNIT);
+        }
+        Arguments(memory)
+    }
+
+    fn list(&self) -> *const *const c_void {
+        self.0.as_ptr().cast()
+    }
+
+    fn hold(&self, address: usize, bytes: usize) -> bool {
+        let start = self.0.as_ptr() as usize;
+        address >= start && address + bytes <= start + size_of_val(&*self.0)
+    }
+}
+
+/// What an operating system's thread keeps from block to block.
+#[derive(Default)]
+struct Worker {
+    stacks: Vec<DefaultStack>,
+    shared: Shared,
+}
+
+thread_local! {
+    static WORKER: RefCell<Worker> = RefCell::default();
+}
+
+/// `EmulatedPlace` in `device.cuh`.
+#[repr(C)]
+pub(super) struct Place {
+    thread: [u32; 3],
+    block: [u32; 3],
+    block_dim: [u32; 3],
+    grid_dim: [u32; 3],
+}
+
+extern "C" {
+    pub(super) fn emulated_place_of_this_thread() -> *mut Place;
+}
+
+/// A block under way.
+pub(super) struct Block<'a> {
+    pub grid: &'a Grid<'a>,
+    pub number: u32,
+    threads: Vec<Thread>,
+    order: Sequence,
+}
+
+impl Block<'_> {
+    fn run(grid: &Grid, number: u32, worker: &mut Worker) {
+        let threads = (0..grid.launch.block).map(|_| Thread::new(grid, worker)).collect();
+        let order = Rng::new(grid.seed, 1 + u64::from(number)).sequence();
+        let mut block = Block { grid, number, threads, order };
+        worker.shared.start_block();
+        // SAFETY: the address is that of a variable of this very thread.
+        let place = unsafe { &mut *emulated_place_of_this_thread() };
+        *place = Place {
+            thread: [0; 3],
+            block: self::place(grid.launch.grid, number),
+            block_dim: [grid.launch.block, 1, 1],
+            grid_dim: grid.launch.grid,
+        };
+        block.drive(&mut worker.shared, place);
+        for thread in block.threads {
+            worker.stacks.push(thread.into_stack());
+        }
+    }
+
+    /// Resumes threads until all are done or one has failed.
+    fn drive(&mut self, shared: &mut Shared, place: &mut Place) {
+        loop {
+            let ready: Vec<usize> = self.in_state(|state| matches!(state, State::Ready(_))).collect();
+            if ready.is_empty() {
+                return;
+            }
+            for i in self.order.permutation(ready.len()) {
+                let thread = ready[i as usize];
+                place.thread[0] = thread as u32;
+                self.resume(thread, shared);
+                if self.grid.has_failed.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+            if let Err((thread, reason)) = self.meet(shared) {
+                return self.grid.fail(self.number, Some(thread as u32), reason);
+            }
+        }
+    }
+
+    fn in_state(&self, is: impl Fn(&State) -> bool) -> impl Iterator<Item = usize> + '_ {
+        let found: Vec<usize> = (0..self.threads.len()).filter(|&thread| is(&self.threads[thread].state)).collect();
+        found.into_iter()
+    }
+
+    fn resume(&mut self, number: usize, shared: &mut Shared) {
+        let thread = &mut self.threads[number];
+        let State::Ready(brought) = thread.state else { return };
+        RUNNING.with(|running| {
+            running.set(Running {
+                grid: std::ptr::from_ref(self.grid).cast(),
+                shared,
+                block: self.number,
+                thread: number as u32,
+                stack: [thread.stack.start, thread.stack.end],
+                ..running.get()
+            });
+        });
+        thread.state = match thread.fiber.resume(brought) {
+            CoroutineResult::Yield(wait) => State::Waiting(wait),
+            CoroutineResult::Return(()) => State::Done,
+        };
+    }
+
+    /// Lets those go on who have met; no thread is ready when this is called. The error is a thread that waits in vain, and why.
+    fn meet(&mut self, shared: &mut Shared) -> Result<(), (usize, String)> {
+        let mut met = Vec::new();
+        for thread in self.in_state(|state| matches!(state, State::Waiting(Wait::Shuffle { .. }))) {
+            met.push((thread, self.shuffled(thread).map_err(|reason| (thread, reason))?));
+        }
+        if met.is_empty() {
+            let waiting: Vec<usize> = self.in_state(|state| matches!(state, State::Waiting(Wait::Barrier))).collect();
+            if let (Some(&thread), true) = (waiting.first(), waiting.len() < self.threads.len()) {
+                let exited = self.in_state(|state| matches!(state, State::Done)).next().unwrap_or(0);
+                return Err((thread, format!("waits at a barrier for all threads, but thread {exited} has ended")));
+            }
+            shared.pass_barrier();
+            met.extend(waiting.into_iter().map(|thread| (thread, 0)));
+        }
+        for (thread, brought) in met {
+            self.threads[thread].state = State::Ready(brought);
+        }
+        Ok(())
+    }
+
+    /// What a thread that waits at a shuffle receives, if all lanes that it names are there.
+    fn shuffled(&self, thread: usize) -> Result<u64, String> {
+        let State::Waiting(Wait::Shuffle { mask, source, .. }) = self.threads[thread].state else {
+            unreachable!("only threads that wait at a shuffle are asked");
+        };
+        let first = thread / WARP * WARP;
+        if mask >> (thread - first) & 1 == 0 || mask >> source & 1 == 0 {
+            let lane = thread - first;
+            return Err(format!(
+                "lane {lane} shuffles with lane {source} under the mask {mask:#x}, which lacks one of them"
+            ));
+        }
+        let mut brought = 0;
+        for lane in (0..WARP).filter(|lane| mask >> lane & 1 == 1) {
+            let what = match self.threads.get(first + lane).map(|other| &other.state) {
+                Some(State::Waiting(Wait::Shuffle { mask: other, value, .. })) if *other == mask => {
+                    if lane == source as usize {
+                        brought = *value;
+                    }
+                    continue;
+                }
+                Some(State::Waiting(Wait::Shuffle { .. })) => "is at a shuffle under another mask",
+                Some(State::Waiting(_)) => "waits at a barrier",
+                Some(_) => "has ended",
+                None => "does not exist",
+            };
+            return Err(format!("waits at a shuffle under the mask {mask:#x}, but lane {lane} {what}"));
+        }
+        Ok(brought)
+    }
+}
+
+impl Thread {
+    fn new(grid: &Grid, worker: &mut Worker) -> Thread {
+        let new_stack = || DefaultStack::new(STACK).expect("memory for a thread's stack");
+        let stack = worker.stacks.pop().unwrap_or_else(new_stack);
+        let bounds = stack.limit().get()..stack.base().get();
+        let (call, arguments) = (grid.kernel.call, grid.arguments.list());
+        let fiber = Fiber::with_stack(stack, move |yielder, _| {
+            RUNNING.with(|running| running.set(Running { yielder, ..running.get() }));
+            // SAFETY: the arguments have the number and sizes that the kernel expects, and every access it makes is checked.
+            unsafe { call(arguments) }
+        });
+        Thread { fiber, stack: bounds, state: State::Ready(0) }
+    }
+
+    /// The stack, for another thread. A thread that was abandoned is forgotten: kernels have nothing to clean up.
+    fn into_stack(mut self) -> DefaultStack {
+        if !self.fiber.done() {
+            // SAFETY: nothing on the stack has a destructor or is referred to from elsewhere.
+            unsafe { self.fiber.force_reset() };
+        }
+        self.fiber.into_stack()
+    }
+}

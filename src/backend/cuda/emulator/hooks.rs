@@ -1,0 +1,84 @@
+//! What compiled kernels call: the rendezvous of `device.cuh`, and the thread sanitizer's hooks before every access to memory.
+
+use super::access::{check, fail, suspend, Access, RUNNING};
+use super::block::Wait;
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+#[no_mangle]
+extern "C" fn emulated_barrier() {
+    suspend(Wait::Barrier);
+}
+
+#[no_mangle]
+extern "C" fn emulated_shuffle(mask: u32, value: u64, source: u32) -> u64 {
+    suspend(Wait::Shuffle { mask, value, source })
+}
+
+#[no_mangle]
+extern "C" fn emulated_shared_memory(key: *const c_void, bytes: usize, alignment: usize) -> *mut c_void {
+    let running = RUNNING.get();
+    // SAFETY: a thread is running, so its block's shared memory is there, and nobody else uses it meanwhile.
+    match unsafe { (*running.shared).variable(key as usize, bytes, alignment) } {
+        Ok(memory) => memory.cast(),
+        Err(reason) => {
+            fail(&running, reason);
+            std::ptr::null_mut()
+        }
+    }
+}
+
+#[no_mangle]
+extern "C" fn emulated_atomic_add(at: *mut i32, value: i32) -> i32 {
+    check(at as usize, size_of::<i32>(), Access::Atomic);
+    // SAFETY: the access was just checked, and others go through here too.
+    unsafe { AtomicI32::from_ptr(at) }.fetch_add(value, Ordering::Relaxed)
+}
+
+#[no_mangle]
+extern "C" fn emulated_misaligned(at: *const c_void) {
+    fail(&RUNNING.get(), format!("16 bytes at {at:?}, which is not a multiple of 16"));
+}
+
+/// A hook for accesses of a fixed size.
+macro_rules! hooks {
+    ($($name:ident: $access:ident $bytes:literal),* $(,)?) => { $(
+        #[no_mangle]
+        extern "C" fn $name(address: usize) {
+            check(address, $bytes, Access::$access);
+        }
+    )* };
+}
+
+hooks! {
+    __tsan_read1: Read 1, __tsan_read2: Read 2, __tsan_read4: Read 4, __tsan_read8: Read 8, __tsan_read16: Read 16,
+    __tsan_write1: Write 1, __tsan_write2: Write 2, __tsan_write4: Write 4, __tsan_write8: Write 8, __tsan_write16: Write 16,
+    __tsan_unaligned_read2: Read 2, __tsan_unaligned_read4: Read 4, __tsan_unaligned_read8: Read 8,
+    __tsan_unaligned_read16: Read 16,
+    __tsan_unaligned_write2: Write 2, __tsan_unaligned_write4: Write 4, __tsan_unaligned_write8: Write 8,
+    __tsan_unaligned_write16: Write 16,
+}
+
+/// A hook for accesses of any size: byte by byte, since their alignment says nothing.
+fn check_range(address: usize, bytes: usize, access: Access) {
+    (address..address + bytes).for_each(|byte| check(byte, 1, access));
+}
+
+#[no_mangle]
+extern "C" fn __tsan_read_range(address: usize, bytes: usize) {
+    check_range(address, bytes, Access::Read);
+}
+
+#[no_mangle]
+extern "C" fn __tsan_write_range(address: usize, bytes: usize) {
+    check_range(address, bytes, Access::Write);
+}
+
+#[no_mangle]
+extern "C" fn __tsan_init() {}
+
+#[no_mangle]
+extern "C" fn __tsan_func_entry(_caller: usize) {}
+
+#[no_mangle]
+extern "C" fn __tsan_func_exit() {}

@@ -1,0 +1,53 @@
+//! The table of compiled kernels.
+
+use std::collections::HashMap;
+use std::ffi::{c_char, c_void, CStr};
+use std::sync::LazyLock;
+
+/// `EmulatedKernel` in `registry.h`.
+#[repr(C)]
+struct EmulatedKernel {
+    name: *const c_char,
+    call: unsafe extern "C" fn(*const *const c_void),
+    sizes: *const usize,
+    arguments: usize,
+    most_threads: u32,
+}
+
+include!(concat!(env!("OUT_DIR"), "/emulator/emulated.rs"));
+
+/// A kernel that can be called.
+#[derive(Clone, Copy)]
+pub(super) struct Kernel {
+    /// Runs one thread, which finds out where it is from `emulated_place`.
+    pub call: unsafe extern "C" fn(*const *const c_void),
+    /// Bytes of each argument.
+    pub sizes: &'static [usize],
+    /// Threads that a block may have.
+    pub most_threads: u32,
+}
+
+static KERNELS: LazyLock<HashMap<&'static str, Kernel>> = LazyLock::new(|| {
+    let mut kernels = HashMap::new();
+    for (table, count) in tables() {
+        // SAFETY: the build script made tables of constants with this layout and these counts.
+        for kernel in unsafe { std::slice::from_raw_parts(table, count) } {
+            let (name, sizes) =
+                unsafe { (CStr::from_ptr(kernel.name), std::slice::from_raw_parts(kernel.sizes, kernel.arguments)) };
+            let name = name.to_str().expect("kernels have ASCII names");
+            kernels.insert(name, Kernel { call: kernel.call, sizes, most_threads: kernel.most_threads });
+        }
+    }
+    kernels
+});
+
+/// The kernel with this name.
+pub(super) fn kernel(name: &str) -> Option<Kernel> {
+    KERNELS.get(name).copied()
+}
+
+/// The names of all kernels.
+#[cfg(test)]
+pub(super) fn names() -> Vec<&'static str> {
+    KERNELS.keys().copied().collect()
+}
