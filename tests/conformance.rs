@@ -3,6 +3,7 @@
 mod common;
 
 use common::beside_checkout;
+use kdengine::backend::cuda::gpu_count;
 use kdengine::conformance::{registry, run, CaseResult, Status, Summary};
 use kdengine::tensor::io::{load_safetensors, save_safetensors};
 use kdengine::{Device, Tensor};
@@ -25,10 +26,20 @@ fn tampered(
     run(folder.path(), None, Device::Cpu).unwrap().remove(0)
 }
 
+/// Every device that this build and this machine have.
+fn devices() -> Vec<Device> {
+    let mut devices = vec![Device::Cpu, Device::Reference];
+    if cfg!(feature = "emulator") {
+        devices.push(Device::Emulator);
+    }
+    devices.extend((0..gpu_count()).map(Device::Cuda));
+    devices
+}
+
 #[test]
 fn every_supported_fixture_passes_on_every_device() {
     let Some(golden) = fixtures() else { return };
-    for device in [Device::Cpu, Device::Reference] {
+    for device in devices() {
         let results = run(&golden, None, device).unwrap();
         let failed: Vec<&CaseResult> = results.iter().filter(|r| r.status == Status::Failed).collect();
         assert!(failed.is_empty(), "{device}: {failed:#?}");

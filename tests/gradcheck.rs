@@ -18,6 +18,16 @@ proptest! {
     }
 }
 
+#[cfg(feature = "emulator")]
+#[test]
+fn the_cuda_kernels_gradients_agree_with_finite_differences() {
+    for spec in registry() {
+        if let Some(row) = gradcheck(spec, 3, 7, Device::Emulator).unwrap() {
+            assert!(row.passed(), "{row:?}");
+        }
+    }
+}
+
 #[test]
 fn a_wrong_gradient_is_noticed() {
     let right = registry().find(|spec| spec.name == "square").unwrap();

@@ -10,6 +10,8 @@ use corosensei::Yielder;
 use std::cell::Cell;
 use std::ptr::null;
 
+/// Bytes of a word.
+pub(super) const WORD: usize = 4;
 /// Bytes of shared memory that a block has without asking for more.
 const SHARED: usize = 48 << 10;
 /// The device's memory begins above this; below lie null pointers with an offset.
@@ -93,7 +95,7 @@ fn check_device(running: &Running, address: usize, bytes: usize, access: Access)
         Some(region) if region.holds(address, bytes) => region,
         nearest => return Err(outside(verb, address, bytes, nearest.map(|region| &**region))),
     };
-    if address % bytes != 0 {
+    if address & (bytes - 1) != 0 {
         return Err(format!("{verb} {bytes} bytes at an address that is not a multiple of {bytes}"));
     }
     let other = match access {
@@ -128,7 +130,9 @@ fn is_place(address: usize) -> bool {
 /// A block's shared memory, and who touched which byte of it since when.
 pub(super) struct Shared {
     memory: Box<[u128]>,
-    marks: Box<[Mark]>,
+    /// For each word; what is smaller than a word is followed byte by byte.
+    words: Box<[Mark]>,
+    bytewise: Box<[Mark]>,
     variables: Vec<Variable>,
     /// Counts barriers; the block starts at 1.
     epoch: u32,
@@ -157,7 +161,8 @@ const SEVERAL: u32 = u32::MAX;
 impl Default for Shared {
     fn default() -> Shared {
         let memory = vec![0; SHARED / size_of::<u128>()].into_boxed_slice();
-        Shared { memory, marks: vec![Mark::default(); SHARED].into_boxed_slice(), variables: Vec::new(), epoch: 0 }
+        let marks = |n| vec![Mark::default(); n].into_boxed_slice();
+        Shared { memory, words: marks(SHARED / WORD), bytewise: marks(SHARED), variables: Vec::new(), epoch: 0 }
     }
 }
 
@@ -168,9 +173,6 @@ impl Shared {
 
     /// Forgets the block before.
     pub fn start_block(&mut self) {
-        let used = self.bytes();
-        self.marks[..used].fill(Mark::default());
-        bytemuck::cast_slice_mut::<u128, u8>(&mut self.memory)[..used].fill(0xff);
         self.variables.clear();
         self.epoch = 1;
     }
@@ -185,11 +187,12 @@ impl Shared {
         let start = match known {
             Some(variable) => variable.start,
             None => {
-                let start = self.bytes().next_multiple_of(alignment);
+                let start = self.bytes().next_multiple_of(alignment.max(WORD));
                 if start + bytes > SHARED {
                     return Err(format!("{} bytes of shared memory, a block has {SHARED}", start + bytes));
                 }
-                self.marks[start..start + bytes].fill(Mark::default());
+                self.words[start / WORD..(start + bytes).div_ceil(WORD)].fill(Mark::default());
+                self.bytewise[start..start + bytes].fill(Mark::default());
                 bytemuck::cast_slice_mut::<u128, u8>(&mut self.memory)[start..start + bytes].fill(0xff);
                 self.variables.push(Variable { key, start, end: start + bytes });
                 start
@@ -210,11 +213,15 @@ impl Shared {
             let verb = if access == Access::Read { "reads" } else { "writes" };
             return Err(format!("{verb} {bytes} bytes outside of the block's variables in shared memory"));
         }
-        if offset % bytes != 0 {
+        if offset & (bytes - 1) != 0 {
             return Err(format!("{bytes} bytes of shared memory at an address that is not a multiple of {bytes}"));
         }
         let epoch = self.epoch;
-        for mark in &mut self.marks[offset..offset + bytes] {
+        let marks = match bytes < WORD {
+            true => &mut self.bytewise[offset..offset + bytes],
+            false => &mut self.words[offset / WORD..(offset + bytes) / WORD],
+        };
+        for mark in marks {
             let written_now = mark.written == epoch && mark.writer != thread;
             if access == Access::Read {
                 if mark.written == 0 {

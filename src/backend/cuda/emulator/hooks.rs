@@ -1,6 +1,6 @@
 //! What compiled kernels call: the rendezvous of `device.cuh`, and the thread sanitizer's hooks before every access to memory.
 
-use super::access::{check, fail, suspend, Access, RUNNING};
+use super::access::{check, fail, suspend, Access, RUNNING, WORD};
 use super::block::Wait;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -59,9 +59,10 @@ hooks! {
     __tsan_unaligned_write16: Write 16,
 }
 
-/// A hook for accesses of any size: byte by byte, since their alignment says nothing.
+/// A copy of a whole struct: word by word where it consists of words, else byte by byte.
 fn check_range(address: usize, bytes: usize, access: Access) {
-    (address..address + bytes).for_each(|byte| check(byte, 1, access));
+    let unit = if (address | bytes).is_multiple_of(WORD) { WORD } else { 1 };
+    (address..address + bytes).step_by(unit).for_each(|at| check(at, unit, access));
 }
 
 #[no_mangle]

@@ -1,0 +1,138 @@
+//! The emulator finds what a GPU would let pass: every planted bug is reported with kernel, block and thread, under every schedule.
+#![cfg(feature = "emulator")]
+
+use kdengine::backend::cuda::driver::{Arg, DevicePtr, Driver, Launch};
+use kdengine::backend::cuda::emulator::{with_schedule, Emulator};
+use kdengine::{Error, Shape};
+
+const SCHEDULES: u64 = 8;
+
+/// Device memory that holds these numbers.
+fn upload(emulator: &Emulator, values: &[f32]) -> DevicePtr {
+    let memory = emulator.allocate(size_of_val(values)).unwrap();
+    emulator.upload(memory, bytemuck::cast_slice(values)).unwrap();
+    memory
+}
+
+fn download(emulator: &Emulator, from: DevicePtr, n: usize) -> Vec<f32> {
+    let mut values = vec![0.0; n];
+    emulator.download(from, bytemuck::cast_slice_mut(&mut values)).unwrap();
+    values
+}
+
+fn launch(kernel: &'static str, grid: [u32; 3], block: u32, args: Vec<Arg>) -> Launch {
+    Launch { kernel, grid, block, args, shapes: vec![Shape::from([64])] }
+}
+
+#[test]
+fn every_planted_bug_is_reported_with_kernel_block_and_thread_under_every_schedule() {
+    let planted: [(&str, u32, &str); 13] = [
+        ("missing_barrier", 1, "shared memory"),
+        ("divergent_shuffle", 1, "waits at a shuffle under the mask 0xffffffff, but lane"),
+        ("store_past_the_end", 1, "thread 63: writes 4 bytes outside of device memory, 0 bytes after the end"),
+        ("load_before_the_start", 1, "thread 0: reads 4 bytes outside of device memory"),
+        ("null_pointer", 1, "through a null pointer"),
+        ("misaligned_vector", 1, "which is not a multiple of 16"),
+        ("uninitialised_shared_memory", 1, "thread 63: reads shared memory that no thread has written"),
+        ("past_shared_memory", 1, "thread 63: writes 4 bytes outside of the block's variables in shared memory"),
+        ("too_much_shared_memory", 1, "49156 bytes of shared memory, a block has 49152"),
+        ("depends_on_block_order", 4, "the result depends on their order"),
+        ("two_blocks_write_one_place", 4, "the result depends on their order"),
+        ("barrier_in_a_branch", 1, "waits at a barrier for all threads, but thread"),
+        ("barrier_against_shuffle", 1, "waits at a barrier"),
+    ];
+    for (kernel, blocks, expected) in planted {
+        for seed in 0..SCHEDULES {
+            let emulator = Emulator::new();
+            let (x, y) = (upload(&emulator, &[1.0; 64]), upload(&emulator, &[0.0; 64]));
+            let args = match kernel {
+                "load_before_the_start" => vec![Arg::from(x), Arg::from(y)],
+                "null_pointer" => vec![Arg::from(DevicePtr::NULL)],
+                _ => vec![Arg::from(x)],
+            };
+            let result = with_schedule(seed, || emulator.launch(&launch(kernel, [blocks, 1, 1], 64, args)));
+            let message = result.expect_err(kernel).to_string();
+            let whole = format!("kernel `{kernel}` (grid [{blocks}, 1, 1], block 64, shapes [64]): block [");
+            assert!(message.starts_with(&whole) && message.contains(", thread "), "{kernel}: {message}");
+            assert!(message.contains(expected), "{kernel}, schedule {seed}: {message}");
+        }
+    }
+}
+
+#[test]
+fn a_launch_that_does_not_fit_its_kernel_is_refused() {
+    let emulator = Emulator::new();
+    let x = upload(&emulator, &[1.0; 64]);
+    let fill = |grid, block, args| emulator.launch(&launch("fill", grid, block, args)).unwrap_err().to_string();
+    let right = || vec![Arg::from(x), Arg::from(2.0f32), Arg::from(64u32)];
+    assert!(fill([1, 1, 1], 257, right()).contains("1 to 256 threads"));
+    assert!(fill([1, 1, 1], 0, right()).contains("1 to 256 threads"));
+    assert!(fill([0, 1, 1], 64, right()).contains("grid"));
+    assert!(fill([1, 70_000, 1], 64, right()).contains("grid"));
+    assert!(fill([1, 1, 1], 64, right()[..2].to_vec()).contains("2 arguments, the kernel has 3"));
+    let wrong = vec![Arg::from(x), Arg::from(2.0f64), Arg::from(64u32)];
+    assert!(fill([1, 1, 1], 64, wrong).contains("argument 1 has 8 bytes, the kernel's has 4"));
+    let unknown = emulator.launch(&launch("no_such_kernel", [1, 1, 1], 64, right())).unwrap_err().to_string();
+    assert!(unknown.contains("no_such_kernel") && unknown.contains("no such kernel"), "{unknown}");
+    assert_eq!(download(&emulator, x, 64), [1.0; 64], "nothing was written");
+}
+
+#[test]
+fn a_block_of_threads_sums_in_one_order_whatever_the_schedule() {
+    let emulator = Emulator::new();
+    let values: Vec<f32> = (0..1000).map(|i| (i as f32 * 0.37).sin() * 1e3).collect();
+    let x = upload(&emulator, &values);
+    let sum = |seed| {
+        with_schedule(seed, || {
+            let y = upload(&emulator, &[0.0]);
+            let args = vec![x.into(), y.into(), 1u32.into(), 1000u32.into(), 1000u32.into()];
+            emulator.launch(&launch("sum_rows", [1, 1, 1], 256, args)).unwrap();
+            download(&emulator, y, 1)[0].to_bits()
+        })
+    };
+    let expected: f64 = values.iter().map(|&x| f64::from(x)).sum();
+    assert!((f64::from(f32::from_bits(sum(0))) - expected).abs() < 1e-2);
+    assert!((1..32).all(|seed| sum(seed) == sum(0)));
+}
+
+#[test]
+fn fresh_memory_holds_nan_and_copies_stay_inside() {
+    let emulator = Emulator::new();
+    let memory = emulator.allocate(16).unwrap();
+    assert!(download(&emulator, memory, 4).iter().all(|x| x.is_nan()));
+    assert!(emulator.upload(memory, &[0; 17]).is_err());
+    assert!(emulator.download(DevicePtr(memory.0 + 1), &mut [0; 16]).is_err());
+    assert!(emulator.copy(memory, DevicePtr(memory.0 + 8), 16).is_err());
+    emulator.free(memory, 16);
+    let error = emulator.launch(&launch("fill", [1, 1, 1], 64, vec![memory.into(), 1.0f32.into(), 4u32.into()]));
+    assert!(error.unwrap_err().to_string().contains("outside of device memory"), "freed memory is gone");
+}
+
+#[test]
+fn running_out_of_memory_says_how_much_and_what_to_do() {
+    let emulator = Emulator::new();
+    let held = emulator.allocate(1 << 20).unwrap();
+    let error = emulator.allocate(8 << 30).unwrap_err();
+    assert!(matches!(error, Error::OutOfMemory { asked, in_use, .. } if asked == 8 << 30 && in_use == 1 << 20));
+    assert!(error.to_string().contains("--batch-size"), "{error}");
+    emulator.free(held, 1 << 20);
+    assert_eq!(emulator.memory_use().unwrap().in_use, 0);
+}
+
+#[test]
+fn a_recording_runs_when_it_is_replayed() {
+    let emulator = Emulator::new();
+    let (x, y) = (upload(&emulator, &[1.0; 4]), upload(&emulator, &[0.0; 4]));
+    let add = launch("add_assign", [1, 1, 1], 64, vec![y.into(), x.into(), 4u32.into()]);
+    let graph = emulator
+        .record(&mut || {
+            emulator.launch(&add)?;
+            emulator.copy(y, x, 16)
+        })
+        .unwrap();
+    assert_eq!(download(&emulator, y, 4), [0.0; 4], "recording does nothing");
+    (0..3).for_each(|_| graph.replay().unwrap());
+    assert_eq!(download(&emulator, y, 4), [4.0; 4], "1, then 1 + 1, then 2 + 2");
+    let upload = emulator.record(&mut || emulator.upload(x, &[0; 16]));
+    assert!(upload.err().unwrap().to_string().contains("recorded"));
+}
