@@ -11,6 +11,8 @@ pub mod conformance;
 pub mod data;
 pub mod distill;
 mod error;
+mod folders;
+pub mod machine;
 pub mod models;
 pub mod nn;
 pub mod ops;

@@ -9,7 +9,8 @@ use std::path::Path;
 
 /// The losses of a short distillation on a device, job by job and step by step.
 fn losses(data: &Path, out: &Path, device: &str) -> Vec<(String, f64)> {
-    let settings = "--batch-size 16 --teacher-epochs 1 --epochs 2 --teacher-model student_net --shift 1 --flip --quiet";
+    let settings =
+        "--batch-size 16 --teacher-epochs 1 --epochs 4 --lr 0.003 --teacher-model student_net --shift 1 --flip --quiet";
     let mut command = kdengine();
     command.args(["distill", "--device", device]).arg("--data").arg(data).arg("--out").arg(out);
     expect(command.args(settings.split(' ')), 0);
@@ -26,10 +27,11 @@ fn the_emulator_follows_the_cpus_loss_curve_through_a_whole_distillation() {
     let folder = tempfile::tempdir().unwrap();
     let data = small_digits(&folder.path().join("data"), 48, 20);
     let [cpu, emulator] = ["cpu", "emulator"].map(|device| losses(&data, &folder.path().join(device), device));
-    assert_eq!(cpu.len(), 3 + 6, "a teacher for one epoch of three steps, a student for two");
+    assert_eq!(cpu.len(), 3 + 12, "a teacher for one epoch of three steps, a student for four");
     for ((job, expected), (other, found)) in cpu.iter().zip(&emulator) {
         assert_eq!(job, other);
         assert!((found - expected).abs() < 2e-3 * expected.abs(), "{job}: {found} instead of {expected}");
     }
-    assert!(cpu.iter().all(|(_, loss)| loss.is_finite()) && cpu[8].1 < cpu[3].1, "the student learns");
+    let sum = |steps: &[(String, f64)]| steps.iter().map(|(_, loss)| loss).sum::<f64>();
+    assert!(sum(&emulator[12..]) < sum(&emulator[3..6]), "the student learns");
 }

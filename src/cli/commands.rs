@@ -1,6 +1,6 @@
 //! The subcommands: what each is called, what its help says, and where it is carried out.
 
-use super::{args, bench, check, data, models, output, runs};
+use super::{args, bench, check, data, doctor, models, output, runs};
 use crate::backend::open_device;
 use crate::error::Result;
 use crate::pipeline::Stages;
@@ -70,6 +70,7 @@ pub fn command() -> Command {
         .subcommand(models::predict_command())
         .subcommand(models::summary_command())
         .subcommand(data::command())
+        .subcommand(doctor::command())
         .subcommand(bench::command())
         .subcommand(check::gradcheck_command())
         .subcommand(check::conformance_command())
@@ -99,6 +100,7 @@ pub fn dispatch(matches: &ArgMatches) -> Result<()> {
         "predict" => models::predict(matches),
         "summary" => models::summary(matches),
         "data" => data::run(matches),
+        "doctor" => doctor::run(matches),
         "bench" => bench::run(matches),
         "gradcheck" => check::gradcheck(matches),
         "conformance" => check::conformance(matches),

@@ -5,6 +5,7 @@ mod bench;
 mod check;
 mod commands;
 mod data;
+mod doctor;
 mod models;
 mod output;
 mod progress;

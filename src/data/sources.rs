@@ -1,5 +1,6 @@
 //! The data sets that are known by name: where they are, and how to recognise them.
 
+use crate::folders;
 use std::path::PathBuf;
 
 /// One file of a data set.
@@ -107,8 +108,5 @@ pub fn source(name: &str) -> Option<&'static Source> {
 
 /// Where data sets are kept: `$KDENGINE_DATA`, else the user's cache folder.
 pub fn default_folder() -> PathBuf {
-    let from = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache =
-        || from("XDG_CACHE_HOME").or_else(|| from("LOCALAPPDATA")).or_else(|| Some(from("HOME")?.join(".cache")));
-    from("KDENGINE_DATA").or_else(|| Some(cache()?.join("kdengine"))).unwrap_or_else(|| PathBuf::from("data"))
+    folders::from_environment("KDENGINE_DATA").or_else(folders::cache).unwrap_or_else(|| PathBuf::from("data"))
 }

@@ -2,6 +2,7 @@
 
 use super::RunConfig;
 use crate::data::Dataset;
+use crate::machine;
 use crate::report::{DataSummary, Picture, Summary};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +12,7 @@ pub(super) fn new_summary(command: &str, config: &RunConfig, train: &Dataset, te
     let threads = rayon::current_num_threads();
     let facts = [
         ("version", concat!("kdengine ", env!("CARGO_PKG_VERSION")).to_string()),
-        ("processor", processor()),
+        ("processor", machine::processor()),
         ("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
         ("device", config.device.clone()),
         ("threads", threads.to_string()),
@@ -30,13 +31,6 @@ pub(super) fn new_summary(command: &str, config: &RunConfig, train: &Dataset, te
         },
         ..Summary::default()
     }
-}
-
-/// The processor's name where the system tells it.
-fn processor() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split(':').nth(1));
-    name.map_or("unknown".to_string(), |name| name.trim().to_string())
 }
 
 /// A test image for the report.

@@ -1,48 +1,422 @@
-//! stub
-use super::driver::*;
+//! An NVIDIA GPU, through its driver: primary context, a stream of our own, stream-ordered memory.
+//!
+//! The driver library is loaded at run time; a machine without one has no GPUs, and says so when asked for one. Memory comes from the
+//! device's pool, which keeps what is freed: after the first steps of a training nothing is asked of the system any more.
+
+use super::binaries;
+use super::driver::{DeviceInfo, DevicePtr, Driver, Graph, Launch, MemoryUse};
+use super::staging::Staging;
 use crate::error::{Error, Result};
-/// stub
-pub struct Gpu;
+use cudarc::driver::result::{self, DriverError};
+use cudarc::driver::sys;
+use std::collections::{HashMap, VecDeque};
+use std::ffi::{c_void, CString};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+/// Launches that an asynchronous error may come from and that its message names.
+const RECENT: usize = 4;
+
+/// A GPU of this machine.
+#[derive(Clone)]
+pub struct Gpu(Arc<Inner>);
+
+struct Inner {
+    info: DeviceInfo,
+    device: sys::CUdevice,
+    context: sys::CUcontext,
+    stream: sys::CUstream,
+    /// The pool that memory comes from.
+    pool: sys::CUmemoryPool,
+    staging: Mutex<Staging>,
+    functions: Mutex<HashMap<&'static str, Function>>,
+    modules: Mutex<HashMap<&'static str, Module>>,
+    in_use: AtomicU64,
+    recent: Mutex<VecDeque<String>>,
+    records: AtomicBool,
+}
+
+#[derive(Clone, Copy)]
+struct Function(sys::CUfunction);
+#[derive(Clone, Copy)]
+struct Module(sys::CUmodule);
+
+// SAFETY: handles of the driver may be used from any thread; each call makes the context current first.
+unsafe impl Send for Inner {}
+unsafe impl Sync for Inner {}
+unsafe impl Send for Function {}
+unsafe impl Send for Module {}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn device_error(op: &'static str, reason: impl Into<String>) -> Error {
+    Error::Device { op, reason: reason.into() }
+}
+
+/// Whether there is a driver and it works; why not, otherwise. Asked once.
+fn driver() -> Result<(), String> {
+    static DRIVER: OnceLock<Result<(), String>> = OnceLock::new();
+    let start = || {
+        // SAFETY: loading the driver's library runs nothing but its initialisation. cudarc panics where it is missing, so it is asked
+        // first.
+        match unsafe { sys::is_culib_present() } {
+            false => Err("there is no NVIDIA driver (libcuda) on this machine".to_string()),
+            true => result::init().map_err(|e| format!("the NVIDIA driver does not start: {e}")),
+        }
+    };
+    DRIVER.get_or_init(start).clone()
+}
+
+/// The version of the driver's programming interface, such as 13.0; why there is none, otherwise.
+pub fn driver_version() -> Result<(u32, u32), String> {
+    driver()?;
+    let mut version = 0;
+    // SAFETY: the driver is loaded.
+    unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(|e| e.to_string())?;
+    Ok((version as u32 / 1000, version as u32 % 1000 / 10))
+}
+
 impl Gpu {
-    /// stub
+    /// How many GPUs there are; 0 where there is no driver.
     pub fn count() -> u32 {
-        0
+        match driver() {
+            Ok(()) => result::device::get_count().map_or(0, |count| count.max(0) as u32),
+            Err(_) => 0,
+        }
     }
-    /// stub
-    pub fn open(_n: u32) -> Result<crate::backend::cuda::gpu::Gpu> {
-        Err(Error::Device { op: "device", reason: "no driver".into() })
+
+    /// What a GPU is, without opening it.
+    ///
+    /// # Errors
+    /// There is no such GPU.
+    pub fn describe(number: u32) -> Result<DeviceInfo> {
+        driver().map_err(|reason| device_error("device", format!("{reason}; use --device cpu")))?;
+        let (count, failed) = (Gpu::count(), |e: DriverError| device_error("device", format!("cuda:{number}: {e}")));
+        if number >= count {
+            let reason = format!("there is no cuda:{number}; this machine has {count} GPUs, numbered from 0");
+            return Err(device_error("device", reason));
+        }
+        use sys::CUdevice_attribute as Attribute;
+        let device = result::device::get(number as i32).map_err(failed)?;
+        // SAFETY: the device exists.
+        let attribute =
+            |which| unsafe { result::device::get_attribute(device, which) }.map(|value| value.max(0) as u32);
+        let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR).map_err(failed)?;
+        let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR).map_err(failed)?;
+        Ok(DeviceInfo {
+            name: result::device::get_name(device).map_err(failed)?,
+            capability: (major, minor),
+            multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).map_err(failed)?,
+            // SAFETY: the device exists.
+            memory: unsafe { result::device::total_mem(device) }.map_err(failed)? as u64,
+            cache: u64::from(attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE).map_err(failed)?),
+        })
+    }
+
+    /// Opens a GPU.
+    ///
+    /// # Errors
+    /// There is no such GPU, or it cannot be used.
+    pub fn open(number: u32) -> Result<Gpu> {
+        let info = Gpu::describe(number)?;
+        let open = || {
+            let device = result::device::get(number as i32)?;
+            // SAFETY: the device exists; everything is destroyed in `drop`.
+            unsafe {
+                let context = result::primary_ctx::retain(device)?;
+                result::ctx::set_current(context)?;
+                let stream = result::stream::create(result::stream::StreamKind::NonBlocking)?;
+                let pool = result::device::get_default_mem_pool(device)?;
+                // Freed memory stays in the pool, however much it is.
+                let mut keep = u64::MAX;
+                let threshold = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+                sys::cuMemPoolSetAttribute(pool, threshold, (&raw mut keep).cast()).result()?;
+                Ok((device, context, stream, pool, Staging::new(stream)?))
+            }
+        };
+        let (device, context, stream, pool, staging) = open().map_err(|e: DriverError| {
+            device_error("device", format!("cuda:{number} ({}) cannot be used: {e}", info.name))
+        })?;
+        Ok(Gpu(Arc::new(Inner {
+            info,
+            device,
+            context,
+            stream,
+            pool,
+            staging: Mutex::new(staging),
+            functions: Mutex::default(),
+            modules: Mutex::default(),
+            in_use: AtomicU64::new(0),
+            recent: Mutex::default(),
+            records: AtomicBool::new(false),
+        })))
     }
 }
+
+impl Inner {
+    /// Runs calls of the driver with this GPU's context. An error that comes out may be that of an earlier launch, so the last ones are
+    /// named.
+    fn with<R>(&self, op: &'static str, calls: impl FnOnce() -> Result<R, DriverError>) -> Result<R> {
+        // SAFETY: the context is retained for as long as `self` lives.
+        let done = unsafe { result::ctx::set_current(self.context) }.and_then(|()| calls());
+        done.map_err(|error| device_error(op, format!("{error}{}", self.recent_launches())))
+    }
+
+    fn recent_launches(&self) -> String {
+        let recent = lock(&self.recent);
+        match recent.is_empty() {
+            true => String::new(),
+            false => format!(" (the last launches were {})", recent.iter().cloned().collect::<Vec<_>>().join("; ")),
+        }
+    }
+
+    fn refuse_while_recording(&self, what: &str) -> Result<()> {
+        match self.records.load(Ordering::Relaxed) {
+            true => Err(device_error("record", format!("{what} while launches are recorded"))),
+            false => Ok(()),
+        }
+    }
+
+    /// A kernel, from its module, which is loaded at the first use of one of its kernels.
+    fn function(&self, kernel: &'static str) -> Result<Function, String> {
+        if let Some(function) = lock(&self.functions).get(kernel) {
+            return Ok(*function);
+        }
+        let file = binaries::file_of(kernel).ok_or("there is no such kernel")?;
+        let module = self.module(file)?;
+        let name = CString::new(kernel).expect("kernels have plain names");
+        // SAFETY: the module is loaded and stays so.
+        let function = unsafe { result::module::get_function(module.0, name) };
+        let function = Function(function.map_err(|e| format!("{file}: {e}"))?);
+        lock(&self.functions).insert(kernel, function);
+        Ok(function)
+    }
+
+    fn module(&self, file: &'static str) -> Result<Module, String> {
+        let mut modules = lock(&self.modules);
+        if let Some(module) = modules.get(file) {
+            return Ok(*module);
+        }
+        let (major, minor) = self.info.capability;
+        let image = binaries::image(file, 10 * major + minor).map_err(|e| e.to_string())?;
+        // SAFETY: the image is an ELF file or a text that ends with a zero, as nvrtc made it.
+        let module = unsafe { result::module::load_data(image.as_ptr().cast()) };
+        let module = Module(module.map_err(|e| format!("{file} cannot be loaded: {e}"))?);
+        modules.insert(file, module);
+        Ok(module)
+    }
+
+    fn launch(&self, launch: &Launch) -> Result<()> {
+        let shapes: Vec<String> = launch.shapes.iter().map(|shape| format!("{shape:?}")).collect();
+        let shapes = shapes.join(", ");
+        let error = |reason: String| Error::Kernel {
+            kernel: launch.kernel.to_string(),
+            grid: launch.grid,
+            block: launch.block,
+            shapes: shapes.clone(),
+            reason,
+        };
+        let function = self.function(launch.kernel).map_err(error)?;
+        let mut args: Vec<*mut c_void> = launch.args.iter().map(|arg| arg.bytes().as_ptr().cast_mut().cast()).collect();
+        let ([x, y, z], block) = (launch.grid, (launch.block, 1, 1));
+        // SAFETY: the arguments are those of the kernel (the emulator checks every launch of the tests), and are copied by the call.
+        let done = unsafe {
+            result::ctx::set_current(self.context)
+                .and_then(|()| result::launch_kernel(function.0, (x, y, z), block, 0, self.stream, &mut args))
+        };
+        done.map_err(|e| error(format!("{e}{}", self.recent_launches())))?;
+        let mut recent = lock(&self.recent);
+        if recent.len() == RECENT {
+            recent.pop_front();
+        }
+        recent.push_back(format!(
+            "`{}` (grid {:?}, block {}, shapes {shapes})",
+            launch.kernel, launch.grid, launch.block
+        ));
+        Ok(())
+    }
+
+    fn synchronize(&self) -> Result<(), DriverError> {
+        // SAFETY: the stream lives as long as `self`.
+        unsafe { result::stream::synchronize(self.stream) }
+    }
+
+    fn usage(&self) -> Result<MemoryUse> {
+        let (free, _) = self.with("memory", result::mem_get_info)?;
+        Ok(MemoryUse { in_use: self.in_use.load(Ordering::Relaxed), free: free as u64 })
+    }
+}
+
 impl Driver for Gpu {
     fn info(&self) -> &DeviceInfo {
-        todo!()
+        &self.0.info
     }
-    fn allocate(&self, _: usize) -> Result<DevicePtr> {
-        todo!()
+
+    fn allocate(&self, bytes: usize) -> Result<DevicePtr> {
+        let inner = &self.0;
+        inner.refuse_while_recording("memory is asked for")?;
+        // SAFETY: the stream lives as long as `inner`.
+        let take = || unsafe { result::malloc_async(inner.stream, bytes) };
+        let full = |e: &DriverError| e.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY;
+        let taken = inner.with("allocate", || match take() {
+            // What the pool keeps may be in pieces that are too small.
+            Err(e) if full(&e) => {
+                inner.synchronize()?;
+                // SAFETY: the pool is the device's.
+                unsafe { sys::cuMemPoolTrimTo(inner.pool, 0) }.result()?;
+                match take() {
+                    Err(e) if full(&e) => Ok(None),
+                    other => other.map(Some),
+                }
+            }
+            other => other.map(Some),
+        })?;
+        match taken {
+            Some(memory) => {
+                inner.in_use.fetch_add(bytes as u64, Ordering::Relaxed);
+                Ok(DevicePtr(memory))
+            }
+            None => {
+                let MemoryUse { in_use, free } = inner.usage()?;
+                Err(Error::out_of_memory(bytes as u64, in_use, free))
+            }
+        }
     }
-    fn free(&self, _: DevicePtr, _: usize) {}
+
+    fn free(&self, memory: DevicePtr, bytes: usize) {
+        self.0.in_use.fetch_sub(bytes as u64, Ordering::Relaxed);
+        // SAFETY: allocated on this stream. A device that failed cannot take it back, which its next call reports.
+        let _ = self.0.with("free", || unsafe { result::free_async(memory.0, self.0.stream) });
+    }
+
     fn memory_use(&self) -> Result<MemoryUse> {
-        todo!()
+        self.0.usage()
     }
-    fn upload(&self, _: DevicePtr, _: &[u8]) -> Result<()> {
-        todo!()
+
+    fn upload(&self, to: DevicePtr, from: &[u8]) -> Result<()> {
+        self.0.refuse_while_recording("an upload")?;
+        self.0.with("upload", || lock(&self.0.staging).upload(to, from))
     }
-    fn download(&self, _: DevicePtr, _: &mut [u8]) -> Result<()> {
-        todo!()
+
+    fn download(&self, from: DevicePtr, to: &mut [u8]) -> Result<()> {
+        self.0.refuse_while_recording("a download")?;
+        // SAFETY: the memory is alive, and `to` is until the copy is complete.
+        self.0.with("download", || {
+            unsafe { result::memcpy_dtoh_async(to, from.0, self.0.stream) }?;
+            self.0.synchronize()
+        })
     }
-    fn copy(&self, _: DevicePtr, _: DevicePtr, _: usize) -> Result<()> {
-        todo!()
+
+    fn copy(&self, from: DevicePtr, to: DevicePtr, bytes: usize) -> Result<()> {
+        // SAFETY: both are alive on this stream.
+        self.0.with("copy", || unsafe { result::memcpy_dtod_async(to.0, from.0, bytes, self.0.stream) })
     }
-    fn launch(&self, _: &Launch) -> Result<()> {
-        todo!()
+
+    fn launch(&self, launch: &Launch) -> Result<()> {
+        self.0.launch(launch)
     }
+
     fn synchronize(&self) -> Result<()> {
-        todo!()
+        self.0.with("synchronize", || self.0.synchronize())
     }
-    fn time(&self, _: &mut dyn FnMut() -> Result<()>) -> Result<f64> {
-        todo!()
+
+    fn time(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<f64> {
+        let stream = self.0.stream;
+        let mark = || {
+            let event = result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT)?;
+            // SAFETY: event and stream are alive.
+            unsafe { result::event::record(event, stream) }.map(|()| event)
+        };
+        let start = self.0.with("time", mark)?;
+        work()?;
+        let end = self.0.with("time", mark)?;
+        self.0.with("time", || unsafe {
+            // SAFETY: both events were recorded and not destroyed.
+            result::event::synchronize(end)?;
+            let seconds = f64::from(elapsed_ms(start, end)?) / 1e3;
+            result::event::destroy(start)?;
+            result::event::destroy(end)?;
+            Ok(seconds)
+        })
     }
-    fn record(&self, _: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Graph>> {
-        todo!()
+
+    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Graph>> {
+        let inner = &self.0;
+        if inner.records.swap(true, Ordering::Relaxed) {
+            return Err(device_error("record", "a recording within a recording"));
+        }
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
+        // SAFETY: the stream is alive, and its capture is ended below whatever happens in between.
+        let begun = inner.with("record", || unsafe { result::stream::begin_capture(inner.stream, mode) });
+        let done = begun.and_then(|()| work());
+        let ended = inner.with("record", || unsafe { result::stream::end_capture(inner.stream) });
+        inner.records.store(false, Ordering::Relaxed);
+        done?;
+        let graph = ended?;
+        let executable = inner.with("record", || unsafe {
+            // SAFETY: the graph was just captured; its executable form does not need it.
+            let executable = result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0))?;
+            result::graph::destroy(graph)?;
+            Ok(executable)
+        })?;
+        Ok(Box::new(Recording { gpu: self.clone(), executable }))
+    }
+}
+
+/// Milliseconds between two events.
+///
+/// Under a newer name since CUDA 12.8; every driver has it under this one.
+///
+/// # Safety
+/// Both events must have been recorded, and not destroyed.
+unsafe fn elapsed_ms(start: sys::CUevent, end: sys::CUevent) -> Result<f32, DriverError> {
+    type Elapsed = unsafe extern "C" fn(*mut f32, sys::CUevent, sys::CUevent) -> sys::CUresult;
+    let missing = |_| DriverError(sys::CUresult::CUDA_ERROR_NOT_FOUND);
+    let elapsed = sys::culib().get::<Elapsed>(b"cuEventElapsedTime\0").map_err(missing)?;
+    let mut ms = 0.0;
+    elapsed(&mut ms, start, end).result().map(|()| ms)
+}
+
+/// A recorded graph.
+struct Recording {
+    gpu: Gpu,
+    executable: sys::CUgraphExec,
+}
+
+// SAFETY: handles of the driver may be used from any thread.
+unsafe impl Send for Recording {}
+unsafe impl Sync for Recording {}
+
+impl Graph for Recording {
+    fn replay(&self) -> Result<()> {
+        let inner = &self.gpu.0;
+        // SAFETY: graph and stream are alive.
+        inner.with("replay", || unsafe { result::graph::launch(self.executable, inner.stream) })
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        // SAFETY: nobody else has it. A device that failed cannot destroy anything, which its next call reports.
+        let _ = self.gpu.0.with("replay", || unsafe { result::graph::exec_destroy(self.executable) });
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let modules: Vec<Module> = lock(&self.modules).drain().map(|(_, module)| module).collect();
+        // SAFETY: nobody uses them any more. Errors mean that the device is lost, and with it all of this.
+        unsafe {
+            let _ = result::ctx::set_current(self.context);
+            let _ = result::stream::synchronize(self.stream);
+            lock(&self.staging).release();
+            modules.into_iter().for_each(|module| {
+                let _ = result::module::unload(module.0);
+            });
+            let _ = result::stream::destroy(self.stream);
+            let _ = result::primary_ctx::release(self.device);
+        }
     }
 }

@@ -4,6 +4,8 @@
 //! for each kernel family turns a call of the [`Backend`] into launches.
 
 mod backend;
+#[cfg(feature = "cuda")]
+pub mod binaries;
 mod conv2d;
 mod device;
 pub mod driver;
@@ -20,10 +22,14 @@ mod losses;
 mod matmul;
 mod memory;
 mod norm;
+#[cfg(feature = "cuda")]
+pub mod nvrtc;
 mod optim;
 mod pool2d;
 mod relations;
 mod softmax;
+#[cfg(feature = "cuda")]
+mod staging;
 
 pub use device::CudaDevice;
 
