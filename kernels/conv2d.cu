@@ -93,27 +93,27 @@ __device__ __forceinline__ void grad_weight(const Conv& g, const float* x, Gradi
 }
 
 #define FOR_TILE(SUFFIX, TILE)                                                                                                \
-    extern "C" __global__ void __launch_bounds__(256)                                                                         \
+    extern "C" __global__ void __launch_bounds__(256, 1)                                                                      \
         conv2d_##SUFFIX(Conv g, const float* x, const float* weight, const float* bias, int clip, float* y) {                 \
         conv2d<TILE>(g, x, weight, bias, clip, y);                                                                            \
     }                                                                                                                         \
-    extern "C" __global__ void __launch_bounds__(256)                                                                         \
+    extern "C" __global__ void __launch_bounds__(256, 1)                                                                      \
         conv2d_relu_pool_##SUFFIX(Conv g, const float* x, const float* weight, const float* bias, float* y, u8* winners) {    \
         conv2d_relu_pool<TILE>(g, x, weight, bias, y, winners);                                                               \
     }                                                                                                                         \
-    extern "C" __global__ void __launch_bounds__(256)                                                                         \
+    extern "C" __global__ void __launch_bounds__(256, 1)                                                                      \
         conv2d_grad_input_##SUFFIX(Conv g, const float* dy, const float* weight, float* dx) {                                 \
         grad_input<TILE>(g, DenseGradient{dy}, weight, dx);                                                                   \
     }                                                                                                                         \
-    extern "C" __global__ void __launch_bounds__(256)                                                                         \
+    extern "C" __global__ void __launch_bounds__(256, 1)                                                                      \
         conv2d_pooled_grad_input_##SUFFIX(Conv g, const float* dy, const u8* winners, const float* weight, float* dx) {       \
         grad_input<TILE>(g, PooledGradient{dy, winners}, weight, dx);                                                         \
     }                                                                                                                         \
-    extern "C" __global__ void __launch_bounds__(256)                                                                         \
+    extern "C" __global__ void __launch_bounds__(256, 1)                                                                      \
         conv2d_grad_weight_##SUFFIX(Conv g, const float* x, const float* dy, int splits, int stretch, float* sums) {          \
         grad_weight<TILE>(g, x, DenseGradient{dy}, splits, stretch, sums);                                                    \
     }                                                                                                                         \
-    extern "C" __global__ void __launch_bounds__(256) conv2d_pooled_grad_weight_##SUFFIX(                                     \
+    extern "C" __global__ void __launch_bounds__(256, 1) conv2d_pooled_grad_weight_##SUFFIX(                                  \
         Conv g, const float* x, const float* dy, const u8* winners, int splits, int stretch, float* sums) {                   \
         grad_weight<TILE>(g, x, PooledGradient{dy, winners}, splits, stretch, sums);                                          \
     }

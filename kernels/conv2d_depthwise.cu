@@ -28,8 +28,12 @@ extern "C" __global__ void __launch_bounds__(256)
         const u32 plane = i / area, image = plane / u32(g.c_in);
         const int channel = int(plane % u32(g.c_in)), y = int(i % area) / g.w + g.pad_h, x = int(i % area) % g.w + g.pad_w;
         float sum = 0.0f;
+        // Unrolled, the divisions by the strides would take more registers than there are.
+#pragma unroll 1
         for (int out = channel * g.out_per_group(); out < (channel + 1) * g.out_per_group(); ++out)
+#pragma unroll 1
             for (int ky = 0; ky < g.kh; ++ky)
+#pragma unroll 1
                 for (int kx = 0; kx < g.kw; ++kx) {
                     const int from_y = y - ky * g.dilation_h, from_x = x - kx * g.dilation_w;
                     if (from_y < 0 || from_x < 0 || from_y % g.stride_h != 0 || from_x % g.stride_w != 0) continue;

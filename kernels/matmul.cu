@@ -31,7 +31,7 @@ __device__ __forceinline__ void matmul(MatmulSizes s, const float* a, const floa
 
 // Names say how a and b are read: n as they are, t transposed.
 #define MATMUL(NAME, TILE, TRANSPOSE_A, TRANSPOSE_B)                                                                          \
-    extern "C" __global__ void __launch_bounds__(256, 2)                                                                      \
+    extern "C" __global__ void __launch_bounds__(256, 1)                                                                      \
         NAME(MatmulSizes sizes, const float* a, const float* b, const float* bias, float* c) {                                \
         matmul<TILE, TRANSPOSE_A, TRANSPOSE_B>(sizes, a, b, bias, c);                                                         \
     }

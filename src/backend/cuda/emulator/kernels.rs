@@ -46,8 +46,16 @@ pub(super) fn kernel(name: &str) -> Option<Kernel> {
     KERNELS.get(name).copied()
 }
 
-/// The names of all kernels.
-#[cfg(test)]
-pub(super) fn names() -> Vec<&'static str> {
-    KERNELS.keys().copied().collect()
+#[cfg(all(test, feature = "cuda"))]
+mod tests {
+    use super::KERNELS;
+    use crate::backend::cuda::binaries::{file_of, sources};
+
+    #[test]
+    fn the_gpu_finds_every_kernel_that_the_emulator_has() {
+        let planted_bugs = sources().iter().all(|source| source.name != "broken.cu");
+        assert!(planted_bugs, "the emulator's broken kernels are not shipped");
+        let missing: Vec<&str> = KERNELS.keys().copied().filter(|kernel| file_of(kernel).is_none()).collect();
+        assert_eq!(missing.len(), 13, "only the planted bugs: {missing:?}");
+    }
 }
