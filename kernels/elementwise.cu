@@ -164,11 +164,12 @@ extern "C" __global__ void __launch_bounds__(256)
     }
 }
 
+// Not contracted to fused multiply-adds: every backend draws the same bits.
 extern "C" __global__ void __launch_bounds__(256) uniform(float* y, double low, double high, Rng rng, u32 n) {
     for (u32 block = grid_thread(); 4 * block < n; block += grid_threads()) {
         const Words words = philox(rng, block);
         for (u32 j = 0; j < 4 && 4 * block + j < n; ++j)
-            y[4 * block + j] = float(low + (high - low) * double(unit_float(words.of[j])));
+            y[4 * block + j] = float(__dadd_rn(low, __dmul_rn(high - low, double(unit_float(words.of[j])))));
     }
 }
 
@@ -179,7 +180,7 @@ extern "C" __global__ void __launch_bounds__(256) normal(float* y, double mean, 
         for (u32 j = 0; j < 4 && 4 * block + j < n; ++j) {
             const double radius = sqrt(-2.0 * log((double(words.of[j & 2]) + 0.5) / 4294967296.0));
             const double angle = 6.283185307179586 * (double(words.of[(j & 2) + 1]) / 4294967296.0);
-            y[4 * block + j] = float(mean + sd * radius * (j % 2 == 0 ? cos(angle) : sin(angle)));
+            y[4 * block + j] = float(__dadd_rn(mean, __dmul_rn(sd, __dmul_rn(radius, j % 2 == 0 ? cos(angle) : sin(angle)))));
         }
     }
 }

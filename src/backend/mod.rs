@@ -12,7 +12,7 @@ mod transfer;
 mod walk;
 
 use crate::error::Result;
-use crate::tensor::{DType, Device, Rng, Shape, Tensor};
+use crate::tensor::{pool, DType, Device, Rng, Shape, Tensor};
 use params::*;
 use std::time::Instant;
 
@@ -32,6 +32,13 @@ pub trait Backend: Send + Sync {
         let start = Instant::now();
         work()?;
         Ok(start.elapsed().as_secs_f64())
+    }
+    /// The most bytes beyond those in use now that this device's tensors take while `work` runs.
+    fn peak_memory(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<usize> {
+        pool::reset_peak();
+        let before = pool::stats().bytes_in_use;
+        work()?;
+        Ok(pool::stats().peak_bytes - before)
     }
     /// Empties the device's caches before a measurement; a processor's stay as programs leave them.
     fn empty_cache(&self) -> Result<()> {

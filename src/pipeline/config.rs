@@ -110,9 +110,9 @@ impl RunConfig {
             "digits" => RunConfig {
                 train_limit: 2000,
                 epochs: 60,
-                teacher_epochs: 6,
-                sweep_epochs: 30,
-                ablation_epochs: 30,
+                teacher_epochs: 5,
+                sweep_epochs: 20,
+                ablation_epochs: 20,
                 seeds: 3,
                 ..notebook
             },

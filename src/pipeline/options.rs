@@ -97,7 +97,7 @@ pub const OPTIONS: &[RunOption] = &[
     option(Models, "student-model", "NAME", Text, "the student's architecture [student_net]"),
     option(Models, "teacher", "FILE", Path, "use this trained teacher (.safetensors) instead of training one"),
     option(Training, "epochs", "N", Count, "passes over the training set for each student [10; digits 60]"),
-    option(Training, "teacher-epochs", "N", Count, "the same for the teacher [as --epochs; digits 6]"),
+    option(Training, "teacher-epochs", "N", Count, "the same for the teacher [as --epochs; digits 5]"),
     option(Training, "batch-size", "N", Count, "images a training step [128]"),
     option(Training, "eval-batch-size", "N", Count, "images an evaluation step [1000]"),
     option(Training, "optimizer", "NAME", Text, "sgd, adam, adamw or rmsprop [adam]"),
@@ -117,7 +117,7 @@ pub const OPTIONS: &[RunOption] = &[
     option(Distillation, "hard-weight", "W", Number, "weight of the cross-entropy with the labels [0.5]"),
     option(Distillation, "soft-weight", "W", Number, "weight of T²·KL from the teacher [0.5]"),
     option(Studies, "sweep-temperatures", "T,…", Numbers, "temperatures of the sweep [1,2,3,5,10]"),
-    option(Studies, "sweep-epochs", "N", Count, "epochs of each student of the sweep [5; digits 30]"),
+    option(Studies, "sweep-epochs", "N", Count, "epochs of each student of the sweep [5; digits 20]"),
     option(
         Studies,
         "ablation-weights",
@@ -125,7 +125,7 @@ pub const OPTIONS: &[RunOption] = &[
         Numbers,
         "soft weights to try besides 0, --soft-weight and 1; hard = 1 − soft [0.1,0.3,0.7,0.9]",
     ),
-    option(Studies, "ablation-epochs", "N", Count, "epochs of each student of the ablation [5; digits 30]"),
+    option(Studies, "ablation-epochs", "N", Count, "epochs of each student of the ablation [5; digits 20]"),
     option(Studies, "soft-temperatures", "T,…", Numbers, "temperatures at which soft targets are shown [1,3,10]"),
     option(
         Studies,

@@ -1,11 +1,11 @@
 //! What a model costs to run: latency, throughput, memory.
 
 use crate::autograd::no_grad;
+use crate::backend;
 use crate::error::Result;
 use crate::models::Model;
 use crate::nn::{Context, Module};
-use crate::tensor::{pool, DType, Device, Rng, Tensor};
-use std::time::Instant;
+use crate::tensor::{DType, Device, Rng, Tensor};
 
 /// The time of one forward pass, in milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -42,10 +42,8 @@ pub fn measure(model: &Model, device: Device) -> Result<Footprint> {
     let batch = latency(model, device, BATCH, 15)?;
     let parameter_bytes = model.state().values().map(|t| t.numel() * t.dtype().size()).sum();
     let images = images(model, device, BATCH)?;
-    pool::reset_peak();
-    let before = pool::stats().bytes_in_use;
-    drop(pass(model, &images)?);
-    let peak_activation_bytes = pool::stats().peak_bytes - before;
+    let backend = backend::of(device);
+    let peak_activation_bytes = backend.peak_memory(&mut || pass(model, &images).map(drop))?;
     let throughput = BATCH as f64 / (batch.median_ms / 1e3);
     Ok(Footprint { single, batch, throughput, parameter_bytes, peak_activation_bytes })
 }
@@ -57,9 +55,7 @@ fn latency(model: &Model, device: Device, batch: usize, passes: usize) -> Result
     }
     let mut ms = Vec::with_capacity(passes);
     for _ in 0..passes {
-        let start = Instant::now();
-        pass(model, &images)?;
-        ms.push(start.elapsed().as_secs_f64() * 1e3);
+        ms.push(1e3 * backend::of(device).time(&mut || pass(model, &images).map(drop))?);
     }
     ms.sort_by(f64::total_cmp);
     Ok(Latency { batch, median_ms: ms[passes / 2], p95_ms: ms[passes * 95 / 100] })

@@ -2,7 +2,9 @@
 
 use super::conv2d::OutputGradient;
 use super::device::CudaDevice;
-use super::{conv2d, elementwise, images, layout, limits, losses, matmul, norm, optim, pool2d, relations, softmax};
+use super::{
+    conv2d, elementwise, images, layout, limits, losses, matmul, memory, norm, optim, pool2d, relations, softmax,
+};
 use crate::backend::params::*;
 use crate::backend::{cpu::Cpu, Backend};
 use crate::error::{Error, Result};
@@ -33,6 +35,10 @@ impl Backend for CudaDevice {
 
     fn time(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<f64> {
         self.driver()?.time(work)
+    }
+
+    fn peak_memory(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<usize> {
+        memory::peak_of(work)
     }
 
     fn empty_cache(&self) -> Result<()> {

@@ -4,7 +4,20 @@ use super::driver::{DevicePtr, Driver};
 use crate::error::Result;
 use crate::tensor::{DeviceMemory, Storage, Tensor};
 use std::any::Any;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+
+/// Bytes in buffers, of all devices together: now, and at most since the peak was last reset.
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+/// The most bytes beyond those in use now that buffers take while `work` runs.
+pub fn peak_of(work: &mut dyn FnMut() -> Result<()>) -> Result<usize> {
+    let before = IN_USE.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    work()?;
+    Ok(PEAK.load(Ordering::Relaxed) - before)
+}
 
 /// A block of device memory, given back when dropped.
 pub struct Buffer {
@@ -17,7 +30,10 @@ impl Buffer {
     /// Memory for `bytes` bytes with unspecified contents.
     pub fn new(driver: &Arc<dyn Driver>, bytes: usize) -> Result<Buffer> {
         let bytes = bytes.max(1);
-        Ok(Buffer { driver: driver.clone(), start: driver.allocate(bytes)?, bytes })
+        let start = driver.allocate(bytes)?;
+        let in_use = IN_USE.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        PEAK.fetch_max(in_use, Ordering::Relaxed);
+        Ok(Buffer { driver: driver.clone(), start, bytes })
     }
 
     /// Where it starts.
@@ -43,6 +59,7 @@ impl DeviceMemory for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        IN_USE.fetch_sub(self.bytes, Ordering::Relaxed);
         self.driver.free(self.start, self.bytes);
     }
 }
