@@ -1,6 +1,7 @@
 // Optimisers over many parameters in one launch. The parameters of a small network are dozens of short arrays; one launch each would
 // cost more than the work. A launch takes up to 24 of them by value in its arguments; blockIdx.y picks the array, and the grid strides
-// over its elements. 16 to 28 bytes a parameter: limited by memory, or by the launch.
+// over its elements. Gradients are scaled on the way in, so that clipping by norm costs no pass of its own. 16 to 28 bytes a
+// parameter: limited by memory, or by the launch.
 #include "common.cuh"
 
 // A parameter, its gradient, and what the optimiser keeps for it (null where it keeps nothing).
@@ -24,11 +25,11 @@ struct Sgd {
     int nesterov, first_step;
 };
 
-extern "C" __global__ void __launch_bounds__(256) sgd(Slots slots, Sgd p) {
+extern "C" __global__ void __launch_bounds__(256) sgd(Slots slots, Sgd p, float grad_scale) {
     const Slot slot = slots.of[blockIdx.y];
     for (u32 i = grid_thread(); i < slot.n; i += grid_threads()) {
         const float value = slot.value[i];
-        float step = slot.grad[i] + p.weight_decay * value;
+        float step = grad_scale * slot.grad[i] + p.weight_decay * value;
         if (slot.first) {
             const float momentum = p.first_step ? step : p.momentum * slot.first[i] + step;
             slot.first[i] = momentum;
@@ -44,11 +45,11 @@ struct Adam {
 };
 
 // Kingma & Ba 2015; with decoupled weight decay (Loshchilov & Hutter 2019) where shrink = 1 − lr · decay is not 1.
-extern "C" __global__ void __launch_bounds__(256) adam(Slots slots, Adam p) {
+extern "C" __global__ void __launch_bounds__(256) adam(Slots slots, Adam p, float grad_scale) {
     const Slot slot = slots.of[blockIdx.y];
     for (u32 i = grid_thread(); i < slot.n; i += grid_threads()) {
         const float value = slot.value[i] * p.shrink;
-        const float grad = slot.grad[i] + p.weight_decay * value;
+        const float grad = grad_scale * slot.grad[i] + p.weight_decay * value;
         const float m = p.beta1 * slot.first[i] + p.rest1 * grad;
         const float v = p.beta2 * slot.second[i] + p.rest2 * grad * grad;
         slot.first[i] = m;
@@ -61,11 +62,11 @@ struct RmsProp {
     float lr, alpha, rest, eps, weight_decay, momentum;
 };
 
-extern "C" __global__ void __launch_bounds__(256) rmsprop(Slots slots, RmsProp p) {
+extern "C" __global__ void __launch_bounds__(256) rmsprop(Slots slots, RmsProp p, float grad_scale) {
     const Slot slot = slots.of[blockIdx.y];
     for (u32 i = grid_thread(); i < slot.n; i += grid_threads()) {
         const float value = slot.value[i];
-        const float grad = slot.grad[i] + p.weight_decay * value;
+        const float grad = grad_scale * slot.grad[i] + p.weight_decay * value;
         const float v = p.alpha * slot.second[i] + p.rest * grad * grad;
         slot.second[i] = v;
         float step = grad / (sqrtf(v) + p.eps);

@@ -39,6 +39,12 @@ fn options_out_of_range_are_usage_errors() {
 }
 
 #[test]
+fn an_instruction_set_that_does_not_exist_is_refused_before_any_work() {
+    let error = error_of(kdengine().arg("doctor").env("KDENGINE_ISA", "avx1024"), 2);
+    assert!(error.contains("avx1024") && error.contains("portable"), "{error}");
+}
+
+#[test]
 fn configuration_files_are_checked() {
     let folder = tempfile::tempdir().unwrap();
     let cases = [

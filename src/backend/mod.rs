@@ -185,8 +185,9 @@ pub trait Backend: Send + Sync {
 
     // Optimisers.
 
-    /// One step of an optimiser over all of its parameters, in place on each slot's value and moments.
-    fn optimize(&self, rule: Rule, slots: &mut [OptimizerSlot]) -> Result<()>;
+    /// One step of an optimiser over all of its parameters, in place on each slot's value and moments. The gradients count as
+    /// multiplied by `gradient_scale`: clipping by norm costs no pass of its own.
+    fn optimize(&self, rule: Rule, gradient_scale: f64, slots: &mut [OptimizerSlot]) -> Result<()>;
     /// `acc ← keep · acc + (1 − keep) · x`.
     fn lerp(&self, acc: &mut Tensor, x: &Tensor, keep: f64) -> Result<()>;
     /// Σ x² over all the tensors, accumulated in `f64` in a fixed order.

@@ -151,7 +151,7 @@ fn adam(device: Device) -> Case {
             for (value, gradient, m, v) in &mut state {
                 slots.push(slot((value, &*gradient, m, v)));
             }
-            crate::backend::of(device).optimize(Rule::Adam(rule), &mut slots)
+            crate::backend::of(device).optimize(Rule::Adam(rule), 1.0, &mut slots)
         }) as Work)
     };
     let n = PARAMETERS.iter().sum::<usize>() as f64;

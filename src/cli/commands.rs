@@ -1,8 +1,9 @@
 //! The subcommands: what each is called, what its help says, and where it is carried out.
 
 use super::{args, bench, check, data, doctor, models, output, runs};
+use crate::backend::cpu::kernels::isa;
 use crate::backend::open_device;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pipeline::Stages;
 use crate::tensor::Device;
 use clap::{value_parser, Arg, ArgAction, ArgMatches, Command};
@@ -92,6 +93,7 @@ pub fn dispatch(matches: &ArgMatches) -> Result<()> {
         (_, true) => 2,
         _ => 1,
     });
+    isa::from_environment().map_err(Error::Config)?;
     if let Some((_, _, stages)) = RUNS.iter().find(|(run, ..)| *run == name) {
         return runs::run(name, *stages, matches);
     }

@@ -14,13 +14,7 @@ const EPS: f64 = 1e-6;
 /// # Errors
 /// `max_norm` is not above 0.
 pub fn clip_grad_norm(parameters: &[(String, Parameter)], gradients: &mut Gradients, max_norm: f64) -> Result<f64> {
-    check_limit("clip_grad_norm", max_norm)?;
-    let all: Vec<&Tensor> = parameters.iter().filter_map(|(_, p)| gradients.get(&p.get())).collect();
-    let norm = match all.first() {
-        Some(gradient) => gradient.backend().sum_of_squares(&all)?.sqrt(),
-        None => 0.0,
-    };
-    let factor = max_norm / (norm + EPS);
+    let (norm, factor) = clip_factor(parameters, gradients, max_norm)?;
     if factor < 1.0 {
         for (_, parameter) in parameters {
             let variable = parameter.get();
@@ -31,6 +25,21 @@ pub fn clip_grad_norm(parameters: &[(String, Parameter)], gradients: &mut Gradie
         }
     }
     Ok(norm)
+}
+
+/// The norm of all gradients together, and what [`clip_grad_norm`] multiplies them by.
+pub(super) fn clip_factor(
+    parameters: &[(String, Parameter)],
+    gradients: &Gradients,
+    max_norm: f64,
+) -> Result<(f64, f64)> {
+    check_limit("clip_grad_norm", max_norm)?;
+    let all: Vec<&Tensor> = parameters.iter().filter_map(|(_, p)| gradients.get(&p.get())).collect();
+    let norm = match all.first() {
+        Some(gradient) => gradient.backend().sum_of_squares(&all)?.sqrt(),
+        None => 0.0,
+    };
+    Ok((norm, (max_norm / (norm + EPS)).min(1.0)))
 }
 
 /// Limits every element of every gradient to `±max_value`.

@@ -1,5 +1,6 @@
 //! Optimisers, with PyTorch's semantics and defaults.
 
+use super::clip::clip_factor;
 use crate::autograd::Gradients;
 use crate::backend::params::{Adam, OptimizerSlot, RmsProp, Rule, Sgd};
 use crate::error::{Error, Result};
@@ -103,6 +104,31 @@ impl Optimizer {
 
     /// Updates every parameter that has a gradient; one that goes by several names, once.
     pub fn step(&mut self, parameters: &[(String, Parameter)], gradients: &Gradients, lr: f64) -> Result<()> {
+        self.scaled_step(parameters, gradients, 1.0, lr)
+    }
+
+    /// [`step`](Optimizer::step) after [`clip_grad_norm`](super::clip_grad_norm), without writing the clipped gradients down.
+    ///
+    /// # Errors
+    /// `max_norm` is not above 0.
+    pub fn clipped_step(
+        &mut self,
+        parameters: &[(String, Parameter)],
+        gradients: &Gradients,
+        max_norm: f64,
+        lr: f64,
+    ) -> Result<()> {
+        let (_, factor) = clip_factor(parameters, gradients, max_norm)?;
+        self.scaled_step(parameters, gradients, factor, lr)
+    }
+
+    fn scaled_step(
+        &mut self,
+        parameters: &[(String, Parameter)],
+        gradients: &Gradients,
+        gradient_scale: f64,
+        lr: f64,
+    ) -> Result<()> {
         let mut due = BTreeMap::new();
         for (name, parameter) in parameters {
             let Some(gradient) = gradients.get(&parameter.get()) else { continue };
@@ -139,7 +165,7 @@ impl Optimizer {
                     second: slot.second.as_mut(),
                 })
                 .collect();
-            backend.optimize(rule, &mut slots)?;
+            backend.optimize(rule, gradient_scale, &mut slots)?;
         }
         Ok(())
     }

@@ -69,6 +69,11 @@ fn clipping_limits_the_norm_and_the_values() {
     clip_grad_value(&parameters, &mut gradients, 0.5).unwrap();
     assert_eq!(clipped(&gradients), [-0.5, 0.25, 0.5]);
     assert!(clip_grad_norm(&parameters, &mut gradients, 0.0).is_err());
+    let mut optimizer = Optimizer::new(OptimizerConfig::named("sgd", 0.0, 0.0).unwrap());
+    let gradients = with_gradient(&parameters, &[3.0, 0.0, 4.0]);
+    optimizer.clipped_step(&parameters, &gradients, 1.0, 1.0).unwrap();
+    let moved = values(&parameters);
+    assert!((moved[0] + 0.6).abs() < 1e-6 && (moved[2] + 0.8).abs() < 1e-6, "{moved:?}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::distill::{Loss, StepInputs};
 use crate::error::{Error, Result};
 use crate::models::{Model, Task};
 use crate::nn::{Context, Module, Parameter};
-use crate::optim::{clip_grad_norm, Optimizer};
+use crate::optim::Optimizer;
 use crate::tensor::io::load_safetensors;
 use crate::tensor::{Device, Rng, Tensor};
 use std::time::{Duration, Instant};
@@ -156,14 +156,14 @@ impl<'a> Training<'a> {
         if !value.is_finite() {
             return Err(self.diagnose(step, epoch, value, batch));
         }
-        let mut gradients = loss.total.backward()?;
-        if let Some(max_norm) = self.job.clip_norm {
-            clip_grad_norm(&self.parameters, &mut gradients, max_norm)?;
-        }
+        let gradients = loss.total.backward()?;
         let terms = loss.terms.iter().map(|(name, term)| Ok((name.to_string(), term.item()?)));
         let terms = terms.collect::<Result<_>>()?;
         drop(loss);
-        self.optimizer.step(&self.parameters, &gradients, lr)?;
+        match self.job.clip_norm {
+            Some(max_norm) => self.optimizer.clipped_step(&self.parameters, &gradients, max_norm, lr)?,
+            None => self.optimizer.step(&self.parameters, &gradients, lr)?,
+        }
         Ok(StepRecord { job: self.job.name.clone(), epoch, step: step + 1, lr, loss: value, terms })
     }
 

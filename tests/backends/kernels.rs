@@ -265,7 +265,7 @@ fn steps(backend: &dyn Backend, rules: &[Rule], [first, second]: [bool; 2], t: &
             let (first, second) = (first.then_some(m), second.then_some(v));
             slots.push(OptimizerSlot { value, gradient: &t[1], first, second });
         }
-        backend.optimize(*rule, &mut slots).unwrap();
+        backend.optimize(*rule, 0.7, &mut slots).unwrap();
     }
     [all.swap_remove(0), all.pop().unwrap()].concat()
 }

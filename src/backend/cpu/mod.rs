@@ -351,11 +351,11 @@ impl Backend for Cpu {
         Reference.attention_map_grad(x, dy, power)
     }
 
-    fn optimize(&self, rule: Rule, slots: &mut [OptimizerSlot]) -> Result<()> {
+    fn optimize(&self, rule: Rule, gradient_scale: f64, slots: &mut [OptimizerSlot]) -> Result<()> {
         for slot in slots {
             match slot.gradient.dtype() {
-                DType::F32 => optimise(rule, slot),
-                _ => Reference.optimize(rule, std::slice::from_mut(slot))?,
+                DType::F32 => optimise(rule, gradient_scale, slot),
+                _ => Reference.optimize(rule, gradient_scale, std::slice::from_mut(slot))?,
             }
         }
         Ok(())
@@ -377,8 +377,9 @@ impl Backend for Cpu {
 }
 
 /// One step on one `f32` parameter.
-fn optimise(rule: Rule, slot: &mut OptimizerSlot) {
-    let (value, gradient) = (written(slot.value), slot.gradient.slice());
+fn optimise(rule: Rule, gradient_scale: f64, slot: &mut OptimizerSlot) {
+    let value = written(slot.value);
+    let gradient = optim::Gradient { values: slot.gradient.slice(), scale: gradient_scale as f32 };
     let first = slot.first.as_deref_mut().map_or(&mut [][..], written);
     let second = slot.second.as_deref_mut().map_or(&mut [][..], written);
     match rule {

@@ -283,9 +283,9 @@ impl Backend for CudaDevice {
         relations::attention_map_grad(self, x, dy, power)
     }
 
-    fn optimize(&self, rule: Rule, slots: &mut [OptimizerSlot]) -> Result<()> {
+    fn optimize(&self, rule: Rule, gradient_scale: f64, slots: &mut [OptimizerSlot]) -> Result<()> {
         slots.iter().try_for_each(|slot| f32_only("optimizer", slot.gradient))?;
-        optim::optimize(self, rule, slots)
+        optim::optimize(self, rule, gradient_scale, slots)
     }
 
     fn lerp(&self, acc: &mut Tensor, x: &Tensor, keep: f64) -> Result<()> {

@@ -26,7 +26,11 @@ impl CudaDevice {
     /// # Errors
     /// There is no such device here.
     pub fn driver(&self) -> Result<&Arc<dyn Driver>> {
-        let driver = self.driver.get_or_init(|| open(self.device).map_err(|error| error.to_string()));
+        let reason = |error| match error {
+            Error::Device { reason, .. } => reason,
+            other => other.to_string(),
+        };
+        let driver = self.driver.get_or_init(|| open(self.device).map_err(reason));
         driver.as_ref().map_err(|reason| Error::Device { op: "device", reason: reason.clone() })
     }
 

@@ -79,7 +79,12 @@ fn rounded<const N: usize>(values: &[f64]) -> [f32; N] {
     std::array::from_fn(|i| values[i] as f32)
 }
 
-pub(super) fn optimize(device: &CudaDevice, rule: Rule, slots: &mut [OptimizerSlot]) -> Result<()> {
+pub(super) fn optimize(
+    device: &CudaDevice,
+    rule: Rule,
+    gradient_scale: f64,
+    slots: &mut [OptimizerSlot],
+) -> Result<()> {
     let (kernel, settings) = kernel(rule);
     for group in slots.chunks_mut(SLOTS) {
         let mut all = [Slot::default(); SLOTS];
@@ -89,7 +94,12 @@ pub(super) fn optimize(device: &CudaDevice, rule: Rule, slots: &mut [OptimizerSl
         let largest = group.iter().map(|slot| slot.gradient.numel()).max().unwrap_or(0);
         let config = launch::elements(largest).with_y(group.len());
         let gradients: Vec<&Tensor> = group.iter().map(|slot| slot.gradient).collect();
-        device.launch(kernel, config, vec![Arg::from(all), settings.clone()], &gradients)?;
+        device.launch(
+            kernel,
+            config,
+            vec![Arg::from(all), settings.clone(), Arg::from(gradient_scale as f32)],
+            &gradients,
+        )?;
     }
     Ok(())
 }

@@ -283,9 +283,9 @@ impl Backend for Reference {
         Ok(with_real!(x, T => relations::attention_map_grad::<T>(x, dy, power)))
     }
 
-    fn optimize(&self, rule: Rule, slots: &mut [OptimizerSlot]) -> Result<()> {
+    fn optimize(&self, rule: Rule, gradient_scale: f64, slots: &mut [OptimizerSlot]) -> Result<()> {
         for slot in slots {
-            with_real!(slot.gradient, T => optim::step::<T>(rule, slot));
+            with_real!(slot.gradient, T => optim::step::<T>(rule, gradient_scale, slot));
         }
         Ok(())
     }

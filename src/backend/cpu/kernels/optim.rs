@@ -5,6 +5,15 @@ use super::isa::{self, Kernel};
 use super::parallel::{for_each_chunk, Disjoint};
 use super::simd::Simd;
 
+/// What one step reads of a parameter.
+#[derive(Clone, Copy)]
+pub struct Gradient<'a> {
+    /// One element for each of the parameter.
+    pub values: &'a [f32],
+    /// Multiplied in on the way.
+    pub scale: f32,
+}
+
 /// Stochastic gradient descent (`torch.optim.SGD`, no dampening).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sgd {
@@ -59,7 +68,7 @@ impl Sgd {
     ///
     /// # Panics
     /// When lengths differ.
-    pub fn update(&self, parameter: &mut [f32], grad: &[f32], velocity: &mut [f32]) {
+    pub fn update(&self, parameter: &mut [f32], grad: Gradient, velocity: &mut [f32]) {
         let Sgd { learning_rate, momentum, weight_decay, nesterov } = *self;
         if momentum == 0.0 {
             return chunks([parameter], grad, |[p], g| *p -= learning_rate * (g + weight_decay * *p));
@@ -77,7 +86,7 @@ impl Adam {
     ///
     /// # Panics
     /// When lengths differ.
-    pub fn update(&self, parameter: &mut [f32], grad: &[f32], first: &mut [f32], second: &mut [f32]) {
+    pub fn update(&self, parameter: &mut [f32], grad: Gradient, first: &mut [f32], second: &mut [f32]) {
         let Adam { learning_rate, beta1, beta2, epsilon, weight_decay, decoupled, step } = *self;
         let power = |beta: f32| f64::from(beta).powf(f64::from(step));
         let step_size = (f64::from(learning_rate) / (1.0 - power(beta1))) as f32;
@@ -97,7 +106,7 @@ impl RmsProp {
     ///
     /// # Panics
     /// When lengths differ.
-    pub fn update(&self, parameter: &mut [f32], grad: &[f32], square: &mut [f32], velocity: &mut [f32]) {
+    pub fn update(&self, parameter: &mut [f32], grad: Gradient, square: &mut [f32], velocity: &mut [f32]) {
         let RmsProp { learning_rate, alpha, epsilon, momentum, weight_decay } = *self;
         if momentum == 0.0 {
             return chunks([parameter, square], grad, |[p, s], g| {
@@ -120,27 +129,28 @@ impl RmsProp {
 /// # Panics
 /// When lengths differ.
 pub fn ema(average: &mut [f32], x: &[f32], decay: f32) {
-    chunks([average], x, |[average], x| *average += (1.0 - decay) * (x - *average));
+    chunks([average], Gradient { values: x, scale: 1.0 }, |[average], x| *average += (1.0 - decay) * (x - *average));
 }
 
 /// Calls `update` on corresponding elements of `N` written slices and one read slice.
-fn chunks<const N: usize>(written: [&mut [f32]; N], read: &[f32], update: impl Fn([&mut f32; N], f32) + Sync) {
+fn chunks<const N: usize>(written: [&mut [f32]; N], read: Gradient, update: impl Fn([&mut f32; N], f32) + Sync) {
     assert!(
-        written.iter().all(|slice| slice.len() == read.len()),
+        written.iter().all(|slice| slice.len() == read.values.len()),
         "optimiser: parameter, gradient, state of one length"
     );
     let isa = isa::active();
     let written = written.map(Disjoint::new);
-    for_each_chunk(read.len(), |range| {
+    for_each_chunk(read.values.len(), |range| {
         // SAFETY: each task has its own range.
         let written = written.each_ref().map(|slice| unsafe { slice.range(range.clone()) });
-        isa.run(Update { written, read: &read[range], update: &update });
+        isa.run(Update { written, read: &read.values[range], scale: read.scale, update: &update });
     });
 }
 
 struct Update<'a, const N: usize, F> {
     written: [&'a mut [f32]; N],
     read: &'a [f32],
+    scale: f32,
     update: &'a F,
 }
 
@@ -152,7 +162,7 @@ impl<const N: usize, F: Fn([&mut f32; N], f32)> Kernel for Update<'_, N, F> {
         let starts = self.written.map(<[f32]>::as_mut_ptr);
         for (i, &read) in self.read.iter().enumerate() {
             // Every slice is as long as `read`, and they do not overlap.
-            (self.update)(starts.map(|start| &mut *start.add(i)), read);
+            (self.update)(starts.map(|start| &mut *start.add(i)), self.scale * read);
         }
     }
 }
