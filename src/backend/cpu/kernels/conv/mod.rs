@@ -2,13 +2,15 @@
 //!
 //! | file | what |
 //! | --- | --- |
+//! | `blocked` | planes with the channels last |
 //! | `correlation` | one padded image against packed filters: the plan shared by forward and input gradient |
 //! | `forward`, `pooled` | the dense forward pass, alone or with bias + ReLU + 2×2 max-pool |
-//! | `winograd` | the same for 3×3 filters of stride 1, with fewer multiplications |
+//! | `winograd` | the same, and the gradients, for 3×3 filters of stride 1, with fewer multiplications |
 //! | `grad_input`, `grad_weight` | the dense gradients |
 //! | `sparse*` | the gradients through a pool, where at most one output in four has one |
 //! | `depthwise` | groups of a few channels |
 
+mod blocked;
 mod correlation;
 mod depthwise;
 mod forward;

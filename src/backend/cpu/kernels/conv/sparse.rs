@@ -6,10 +6,8 @@
 
 use std::ops::Range;
 
-use super::super::isa::Isa;
 use super::super::scratch::{take, Scratch};
 use super::super::simd::Simd;
-use super::super::transpose::transpose;
 use super::pooled::CLIPPED;
 use super::Conv2d;
 
@@ -27,72 +25,6 @@ pub(super) fn vectors<S: Simd>(channels: usize) -> usize {
         2
     } else {
         1
-    }
-}
-
-/// Padded planes of several images with the channels last, a block of them at a time: `[block][image][pixel][lanes]`.
-#[derive(Clone, Copy)]
-pub(super) struct Blocked {
-    pub channels: usize,
-    pub lanes: usize,
-    pub padded: [usize; 2],
-    pub images: usize,
-}
-
-impl Blocked {
-    pub fn blocks(&self) -> usize {
-        self.channels.div_ceil(self.lanes)
-    }
-
-    /// Elements of one image in one block.
-    pub fn image_len(&self) -> usize {
-        self.padded[0] * self.padded[1] * self.lanes
-    }
-
-    pub fn block_len(&self) -> usize {
-        self.images * self.image_len()
-    }
-
-    pub fn channels_of(&self, block: usize) -> Range<usize> {
-        block * self.lanes..self.channels.min((block + 1) * self.lanes)
-    }
-
-    /// Distance of vertically and of horizontally adjacent taps.
-    pub fn tap_step(&self, conv: &Conv2d) -> [usize; 2] {
-        [conv.dilation[0] * self.padded[1] * self.lanes, conv.dilation[1] * self.lanes]
-    }
-
-    /// Copies image `x`, `[c, h, w]`, into place `image` of a buffer whose padding is zero.
-    pub fn fill(&self, isa: Isa, conv: &Conv2d, x: &[f32], image: usize, blocked: &mut [f32]) {
-        let area = conv.h * conv.w;
-        for block in 0..self.blocks() {
-            let channels = self.channels_of(block);
-            let to = &mut blocked[block * self.block_len() + image * self.image_len()..][..self.image_len()];
-            for row in 0..conv.h {
-                let from = &x[channels.start * area + row * conv.w..];
-                let to = &mut to[self.row(conv, row)..];
-                transpose(isa, [channels.len(), conv.w], (from, area), (to, self.lanes));
-            }
-        }
-    }
-
-    /// Copies one image back, without its padding.
-    pub fn extract(&self, isa: Isa, conv: &Conv2d, blocked: &[f32], x: &mut [f32]) {
-        let area = conv.h * conv.w;
-        for block in 0..self.blocks() {
-            let channels = self.channels_of(block);
-            let from = &blocked[block * self.block_len()..][..self.image_len()];
-            for row in 0..conv.h {
-                let from = &from[self.row(conv, row)..];
-                let to = &mut x[channels.start * area + row * conv.w..];
-                transpose(isa, [conv.w, channels.len()], (from, self.lanes), (to, area));
-            }
-        }
-    }
-
-    /// Offset of the first stored pixel of a row.
-    fn row(&self, conv: &Conv2d, row: usize) -> usize {
-        ((row + conv.padding[0]) * self.padded[1] + conv.padding[1]) * self.lanes
     }
 }
 

@@ -9,8 +9,9 @@ use super::super::isa::{Isa, Kernel};
 use super::super::parallel::{elements_ns, flops_ns, for_each, Disjoint};
 use super::super::scratch::{take, zeroed, Scratch};
 use super::super::simd::Simd;
+use super::blocked::{Blocked, Placement};
 use super::pooled::CLIPPED;
-use super::sparse::{vectors, Blocked, TAPS};
+use super::sparse::{vectors, TAPS};
 use super::Conv2d;
 
 pub(super) fn grad_input(isa: Isa, conv: &Conv2d, dy: &[f32], winner: &[u8], weights: &[f32], dx: &mut [f32]) {
@@ -21,11 +22,11 @@ pub(super) fn grad_input(isa: Isa, conv: &Conv2d, dy: &[f32], winner: &[u8], wei
     let dx = Disjoint::new(dx);
     for_each(conv.n, flops_ns(conv.flops() / 4), |image| {
         let buckets = Buckets::sort(conv, dy, winner, image);
-        let mut blocked = zeroed(layout.blocks() * layout.block_len());
+        let mut blocked = zeroed(layout.len());
         isa.run(Scatter { conv, layout, buckets: &buckets, filters: &filters, blocked: &mut blocked });
         // SAFETY: each task has its own image.
         let dx = unsafe { dx.range(image * image_len..(image + 1) * image_len) };
-        layout.extract(isa, conv, &blocked, dx);
+        layout.extract(isa, Placement::input(conv), &blocked, dx);
     });
 }
 
@@ -124,7 +125,7 @@ impl Kernel for Scatter<'_> {
         let Conv2d { c_out, stride, .. } = *self.conv;
         let (rows, columns) = (self.conv.out_h() / 2, self.conv.out_w() / 2);
         let lanes = self.layout.lanes;
-        let tap_step = self.layout.tap_step(self.conv);
+        let tap_step = self.layout.tap_step(self.conv.dilation);
         for block in 0..self.layout.blocks() {
             let planes = self.blocked.as_mut_ptr().add(block * self.layout.block_len());
             let filters = self.filters.as_ptr().add(block * c_out * TAPS * lanes);

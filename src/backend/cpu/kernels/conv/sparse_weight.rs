@@ -13,9 +13,10 @@ use super::super::parallel::{elements_ns, flops_ns, for_each, Disjoint};
 use super::super::scratch::{take, zeroed};
 use super::super::simd::Simd;
 use super::super::vector;
+use super::blocked::{Blocked, Placement};
 use super::correlation::Correlation;
 use super::grad_weight::CHUNKS;
-use super::sparse::{Addressing, Blocked, Winners, TAPS};
+use super::sparse::{Addressing, Winners, TAPS};
 use super::sparse_input::Lanes;
 use super::Conv2d;
 
@@ -114,11 +115,11 @@ impl Chunk<'_> {
             output_step: [conv.stride[0] * padded[1] * lanes, conv.stride[1] * lanes],
             image_step: layout.image_len(),
         };
-        let mut blocked = zeroed(layout.blocks() * layout.block_len());
+        let mut blocked = zeroed(layout.len());
         for first in images.clone().step_by(together) {
             let now = first..images.end.min(first + together);
             for image in now.clone() {
-                layout.fill(self.isa, conv, self.image(image), image - first, &mut blocked);
+                layout.fill(self.isa, Placement::input(conv), self.image(image), image - first, &mut blocked);
             }
             let winners = Winners::list(conv, self.dy, self.winner, now, address);
             self.add_bias(&winners);
@@ -160,7 +161,7 @@ impl Kernel for GatherPlanes<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let tap_step = self.layout.tap_step(self.conv);
+        let tap_step = self.layout.tap_step(self.conv.dilation);
         let filter_len = TAPS * self.layout.lanes;
         for block in 0..self.layout.blocks() {
             let planes = self.blocked.as_ptr().add(block * self.layout.block_len());

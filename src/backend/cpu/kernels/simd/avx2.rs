@@ -73,12 +73,6 @@ impl Simd for Avx2 {
         _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
     }
     #[inline(always)]
-    unsafe fn deinterleave(a: __m256, b: __m256) -> [__m256; 2] {
-        // Within halves first; then the middle two of the four pairs change places.
-        let order = |v| _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(_mm256_castps_pd(v)));
-        [order(_mm256_shuffle_ps::<0b10_00_10_00>(a, b)), order(_mm256_shuffle_ps::<0b11_01_11_01>(a, b))]
-    }
-    #[inline(always)]
     unsafe fn transpose(square: &mut [__m256; MAX_LANES]) {
         // Columns of four rows, in halves of the register …
         for four in square[..8].chunks_exact_mut(4) {

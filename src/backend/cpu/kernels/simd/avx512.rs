@@ -72,12 +72,6 @@ impl Simd for Avx512 {
         _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
     }
     #[inline(always)]
-    unsafe fn deinterleave(a: __m512, b: __m512) -> [__m512; 2] {
-        let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-        let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
-        [_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b)]
-    }
-    #[inline(always)]
     unsafe fn transpose(square: &mut [__m512; MAX_LANES]) {
         // Columns of four rows, in quarters of the register …
         for four in square.chunks_exact_mut(4) {

@@ -56,8 +56,6 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// `2^a` for integers `-126 <= a <= 127`.
     unsafe fn exp2_of_integer(a: Self::V) -> Self::V;
 
-    /// The even and the odd elements of `a` followed by `b`.
-    unsafe fn deinterleave(a: Self::V, b: Self::V) -> [Self::V; 2];
     /// Transposes the square of the first `LANES` vectors.
     unsafe fn transpose(square: &mut [Self::V; MAX_LANES]);
 

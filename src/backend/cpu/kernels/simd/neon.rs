@@ -70,10 +70,6 @@ impl Simd for Neon {
         vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(vcvtq_s32_f32(a), vdupq_n_s32(127))))
     }
     #[inline(always)]
-    unsafe fn deinterleave(a: float32x4_t, b: float32x4_t) -> [float32x4_t; 2] {
-        [vuzp1q_f32(a, b), vuzp2q_f32(a, b)]
-    }
-    #[inline(always)]
     unsafe fn transpose(square: &mut [float32x4_t; MAX_LANES]) {
         let pairs = |a: float32x4_t, b: float32x4_t| {
             let (even, odd) = (vtrn1q_f32(a, b), vtrn2q_f32(a, b));

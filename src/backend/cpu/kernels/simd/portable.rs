@@ -76,11 +76,6 @@ impl Simd for Portable {
         a.map(|a| f32::from_bits(((a as i32 + 127) as u32) << 23))
     }
     #[inline(always)]
-    unsafe fn deinterleave(a: [f32; N], b: [f32; N]) -> [[f32; N]; 2] {
-        let at = |i: usize| if i < N { a[i] } else { b[i - N] };
-        [std::array::from_fn(|i| at(2 * i)), std::array::from_fn(|i| at(2 * i + 1))]
-    }
-    #[inline(always)]
     unsafe fn transpose(square: &mut [[f32; N]; MAX_LANES]) {
         let rows = *square;
         for (c, column) in square[..N].iter_mut().enumerate() {
