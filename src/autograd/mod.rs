@@ -28,7 +28,7 @@ pub(crate) fn record(
     backward: impl FnOnce(&Tensor, &[bool]) -> Result<InputGradients> + Send + 'static,
 ) -> Result<Tensor> {
     observe::notify(op, cost, &output, inputs);
-    if is_recording() && inputs.iter().any(|x| x.is_tracked()) {
+    if will_record(inputs) {
         output.history = History::Op(Arc::new(Node {
             id: next_id(),
             op,
@@ -37,6 +37,11 @@ pub(crate) fn record(
         }));
     }
     Ok(output)
+}
+
+/// Whether an op with these inputs is recorded: if not, what only its backward pass needs can be left out.
+pub(crate) fn will_record(inputs: &[&Tensor]) -> bool {
+    is_recording() && inputs.iter().any(|x| x.is_tracked())
 }
 
 #[cfg(test)]

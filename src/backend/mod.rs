@@ -103,6 +103,10 @@ pub trait Backend: Send + Sync {
     /// output (as `U8`) which element of its window won, 0 to 3 in row-major order (ties: the first), or 4 where ReLU clipped
     /// the whole window.
     fn conv2d_relu_pool(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor)>;
+    /// As `conv2d_relu_pool` without the winners: for inference.
+    fn conv2d_relu_pool_only(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        Ok(self.conv2d_relu_pool(g, x, w, bias)?.0)
+    }
     /// The gradient of the input of `conv2d_relu_pool`, from its winners. At most one pixel in four of the convolution's output
     /// has a gradient, which a backend may use.
     fn conv2d_pooled_grad_input(&self, g: &Conv2dGeometry, dy: &Tensor, winner: &Tensor, w: &Tensor) -> Result<Tensor>;

@@ -2,7 +2,7 @@
 
 use super::case::{sample_extent, sample_normal, Case, OpSpec};
 use super::check;
-use crate::autograd::{record, Cost};
+use crate::autograd::{record, will_record, Cost};
 use crate::backend::params::{Conv2dGeometry, Unary};
 use crate::error::{Error, Result};
 use crate::tensor::history::InputGradients;
@@ -86,9 +86,17 @@ impl Tensor {
             return Err(Error::Shape { op, arg: "self", expected: "at least 2×2 pixels to pool".to_string(), found });
         }
         let (x, w) = (self.detach(), weight.detach());
-        let (y, winner) = x.backend().conv2d_relu_pool(&g, &x, &w, &bias.detach())?;
-        let cost = Cost::new(g.flops(), &[&x, &w, &y, &winner]);
-        record(op, cost, y, &[self, weight, bias], move |dy, needed| {
+        let (inputs, backend) = ([self, weight, bias], x.backend());
+        let (y, winner) = match will_record(&inputs) {
+            true => {
+                let (y, winner) = backend.conv2d_relu_pool(&g, &x, &w, &bias.detach())?;
+                (y, Some(winner))
+            }
+            false => (backend.conv2d_relu_pool_only(&g, &x, &w, &bias.detach())?, None),
+        };
+        let cost = Cost::new(g.flops(), &[&x, &w, &y]);
+        record(op, cost, y, &inputs, move |dy, needed| {
+            let winner = winner.expect("the winners of an op that is recorded");
             let backend = dy.backend();
             let grad_input = || backend.conv2d_pooled_grad_input(&g, dy, &winner, &w);
             gradients(needed, grad_input, || backend.conv2d_pooled_grad_weight(&g, &x, dy, &winner))

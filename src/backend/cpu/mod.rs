@@ -168,7 +168,15 @@ impl Backend for Cpu {
         reference_unless_f32!(x, conv2d_relu_pool(g, x, w, bias));
         let shape = Shape::from([g.n, g.c_out, g.out_h() / 2, g.out_w() / 2]);
         Ok(build_pair(shape, |y, winner: &mut [u8]| {
-            conv::forward_relu_pool(&conv(g), x.slice(), w.slice(), Some(bias.slice()), y, winner);
+            conv::forward_relu_pool(&conv(g), x.slice(), w.slice(), Some(bias.slice()), y, Some(winner));
+        }))
+    }
+
+    fn conv2d_relu_pool_only(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        reference_unless_f32!(x, conv2d_relu_pool_only(g, x, w, bias));
+        let shape = Shape::from([g.n, g.c_out, g.out_h() / 2, g.out_w() / 2]);
+        Ok(build(shape, |y| {
+            conv::forward_relu_pool(&conv(g), x.slice(), w.slice(), Some(bias.slice()), y, None);
         }))
     }
 

@@ -13,6 +13,28 @@ pub(crate) fn relu(x: f32) -> f32 {
     }
 }
 
+/// The winner of a window that ReLU clipped.
+pub(crate) const CLIPPED: u8 = 4;
+
+/// ReLU of the largest of four pixels, and if `WINNERS`, which one it was (0–3, the first of equals) or [`CLIPPED`].
+///
+/// # Safety
+/// The machine must have the instruction set of `S`.
+#[inline(always)]
+pub(crate) unsafe fn best_of_window<S: Simd, const WINNERS: bool>(pixels: [S::V; 4]) -> (S::V, S::V) {
+    let (mut best, mut place) = (pixels[0], S::zero());
+    for (i, &pixel) in pixels.iter().enumerate().skip(1) {
+        if WINNERS {
+            place = S::if_greater(pixel, best, S::splat(i as f32), place);
+        }
+        best = S::max(pixel, best);
+    }
+    if WINNERS {
+        place = S::if_greater(best, S::zero(), place, S::splat(f32::from(CLIPPED)));
+    }
+    (S::max(S::zero(), best), place)
+}
+
 /// `Σ a[i]·b[i]`, in four vectors of partial sums.
 pub(crate) fn dot(isa: Isa, a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());

@@ -34,12 +34,20 @@ pub(super) fn forward(
 }
 
 pub(super) fn grad_input(isa: Isa, conv: &Conv2d, plan: &Correlation, dy: &[f32], weights: &[f32], dx: &mut [f32]) {
+    rows(isa, plan, dy, dx, |plane, i| turned(conv, plan, weights, plane, i));
+}
+
+/// The `channels · taps` elements of the filter with which output plane `plane` of the adjoint correlation is computed.
+pub(super) fn turned_filter(conv: &Conv2d, plan: &Correlation, weights: &[f32], plane: usize, filter: &mut [f32]) {
+    filter.iter_mut().enumerate().for_each(|(i, to)| *to = turned(conv, plan, weights, plane, i));
+}
+
+/// Element `i` of that filter.
+fn turned(conv: &Conv2d, plan: &Correlation, weights: &[f32], plane: usize, i: usize) -> f32 {
     let taps = conv.taps();
-    rows(isa, plan, dy, dx, |plane, i| {
-        let (group, input) = (plane / plan.outputs, plane % plan.outputs);
-        let (output, tap) = (group * plan.channels + i / taps, taps - 1 - i % taps);
-        weights[(output * plan.outputs + input) * taps + tap]
-    });
+    let (group, input) = (plane / plan.outputs, plane % plan.outputs);
+    let (output, tap) = (group * plan.channels + i / taps, taps - 1 - i % taps);
+    weights[(output * plan.outputs + input) * taps + tap]
 }
 
 /// Correlates every group; `weight(plane, i)` is element `i` of the filter of output plane `plane`.

@@ -10,7 +10,7 @@ use super::super::tile::{multiply, Picked};
 use super::super::transpose::transpose;
 use super::super::vector;
 use super::correlation::{Correlation, Filters};
-use super::{depthwise, winograd, Conv2d};
+use super::{depthwise, planes, winograd, Conv2d};
 
 /// Images × groups from which a task takes all filters of one image; with fewer, each block of filters is a task.
 const MANY_STACKS: usize = 16;
@@ -31,10 +31,16 @@ pub fn forward(conv: &Conv2d, x: &[f32], weights: &[f32], bias: Option<&[f32]>, 
         return;
     }
     let isa = isa::active();
+    let plan = Correlation::forward(conv);
+    if planes::suits(&plan) {
+        let depth = plan.depth();
+        let filter =
+            |plane: usize, taps: &mut [f32]| taps.copy_from_slice(&weights[plane * depth..(plane + 1) * depth]);
+        return planes::correlate(isa, &plan, x, filter, (bias, relu), y);
+    }
     if depthwise::suits(conv) {
         return depthwise::forward(isa, conv, x, weights, bias, relu, y);
     }
-    let plan = Correlation::forward(conv);
     let filters = Filters::forward(isa, &plan, weights);
     let planes = Planes { plan: &plan, bias, relu, y: Disjoint::new(y) };
     correlate(isa, &plan, x, &filters, &planes);

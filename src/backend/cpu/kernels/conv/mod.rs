@@ -8,7 +8,8 @@
 //! | `winograd` | the same, and the gradients, for 3×3 filters of stride 1, with fewer multiplications |
 //! | `grad_input`, `grad_weight` | the dense gradients |
 //! | `sparse*` | the gradients through a pool, where at most one output in four has one |
-//! | `depthwise` | groups of a few channels |
+//! | `planes` | 3×3 filters with few channels on one side: images, depthwise |
+//! | `depthwise` | groups of a few channels, any filter |
 
 mod blocked;
 mod correlation;
@@ -16,6 +17,7 @@ mod depthwise;
 mod forward;
 mod grad_input;
 mod grad_weight;
+mod planes;
 mod pooled;
 mod sparse;
 mod sparse_input;

@@ -9,14 +9,12 @@ use super::super::parallel::{elements_ns, for_each, Disjoint};
 use super::super::scratch::take;
 use super::super::simd::Simd;
 use super::super::transpose::transpose;
+use super::super::vector::{self, CLIPPED};
 use super::correlation::{Correlation, Filters};
 use super::forward::{correlate, Sink, Strip};
-use super::{grad_input, grad_weight, sparse, sparse_input, sparse_weight, Conv2d};
+use super::{grad_input, grad_weight, planes, sparse, sparse_input, sparse_weight, Conv2d};
 
-/// The winner of a window that ReLU clipped.
-pub(super) const CLIPPED: u8 = 4;
-
-/// `y = max_pool(relu(conv(x, weights) + bias))`, with `y` and `winner` `[n, c_out, out_h / 2, out_w / 2]`.
+/// `y = max_pool(relu(conv(x, weights) + bias))`, with `y` and, if wanted, `winner` `[n, c_out, out_h / 2, out_w / 2]`.
 ///
 /// # Panics
 /// When a slice does not have the length the geometry implies.
@@ -26,20 +24,24 @@ pub fn forward_relu_pool(
     weights: &[f32],
     bias: Option<&[f32]>,
     y: &mut [f32],
-    winner: &mut [u8],
+    winner: Option<&mut [u8]>,
 ) {
     conv.check();
     assert_eq!(x.len(), conv.x_len(), "conv2d forward_relu_pool: x of {conv:?}");
     assert_eq!(weights.len(), conv.w_len(), "conv2d forward_relu_pool: weights of {conv:?}");
-    assert_eq!([y.len(), winner.len()], [conv.pooled_len(); 2], "conv2d forward_relu_pool: y, winner of {conv:?}");
+    let winners = winner.as_ref().map_or(y.len(), |winner| winner.len());
+    assert_eq!([y.len(), winners], [conv.pooled_len(); 2], "conv2d forward_relu_pool: y, winner of {conv:?}");
     assert!(bias.is_none_or(|bias| bias.len() == conv.c_out), "conv2d forward_relu_pool: bias of {conv:?}");
     if y.is_empty() {
         return;
     }
     let isa = isa::active();
     let plan = Correlation::forward(conv);
+    if conv.groups == 1 && conv.c_in <= planes::FEW_CHANNELS && planes::suits(&plan) {
+        return planes::forward_relu_pool(isa, conv, x, weights, bias, y, winner);
+    }
     let filters = Filters::forward(isa, &plan, weights);
-    let pool = Pool { plan: &plan, bias, y: Disjoint::new(y), winner: Disjoint::new(winner) };
+    let pool = Pool { plan: &plan, bias, y: Disjoint::new(y), winner: winner.map(Disjoint::new) };
     correlate(isa, &plan, x, &filters, &pool);
 }
 
@@ -110,7 +112,7 @@ struct Pool<'a> {
     plan: &'a Correlation,
     bias: Option<&'a [f32]>,
     y: Disjoint<'a, f32>,
-    winner: Disjoint<'a, u8>,
+    winner: Option<Disjoint<'a, u8>>,
 }
 
 impl Sink for Pool<'_> {
@@ -125,7 +127,7 @@ impl Sink for Pool<'_> {
         let first = (strip.image * self.plan.groups * self.plan.outputs + strip.plane) * area;
         let planes = first..first + strip.planes * area;
         // SAFETY: each task writes its own planes.
-        let (y, winner) = unsafe { (self.y.range(planes.clone()), self.winner.range(planes)) };
+        let y = unsafe { self.y.range(planes.clone()) };
         let from_row = strip.row / 2 * width;
 
         let mut bias = take::<f32>(lanes);
@@ -134,11 +136,17 @@ impl Sink for Pool<'_> {
             bias[..strip.planes].copy_from_slice(&all[strip.plane..][..strip.planes]);
         }
         let mut best = take::<f32>(windows * lanes);
+        let Some(winner) = &self.winner else {
+            isa.run(PoolStrip::<false> { tile, lanes, width, bias: &bias, best: &mut best, place: &mut [] });
+            return transpose(isa, [windows, strip.planes], (&best, lanes), (&mut y[from_row..], area));
+        };
         let mut place = take::<f32>(windows * lanes);
-        isa.run(PoolStrip { tile, lanes, width, bias: &bias, best: &mut best, place: &mut place });
+        isa.run(PoolStrip::<true> { tile, lanes, width, bias: &bias, best: &mut best, place: &mut place });
         transpose(isa, [windows, strip.planes], (&best, lanes), (&mut y[from_row..], area));
         let mut places = take::<f32>(strip.planes * windows);
         transpose(isa, [windows, strip.planes], (&place, lanes), (&mut places, windows));
+        // SAFETY: as above.
+        let winner = unsafe { winner.range(planes) };
         isa.vectorise(|| {
             for (winner, places) in winner.chunks_exact_mut(area).zip(places.chunks_exact(windows)) {
                 winner[from_row..].iter_mut().zip(places).for_each(|(winner, &place)| *winner = place as u8);
@@ -147,8 +155,8 @@ impl Sink for Pool<'_> {
     }
 }
 
-/// Pools `tile`, `[2·rows, 2·width, lanes]`, into the best values and their places, `[rows, width, lanes]`.
-struct PoolStrip<'a> {
+/// Pools `tile`, `[2·rows, 2·width, lanes]`, into the best values and, if `WINNERS`, their places, `[rows, width, lanes]`.
+struct PoolStrip<'a, const WINNERS: bool> {
     tile: &'a [f32],
     lanes: usize,
     width: usize,
@@ -157,7 +165,7 @@ struct PoolStrip<'a> {
     place: &'a mut [f32],
 }
 
-impl Kernel for PoolStrip<'_> {
+impl<const WINNERS: bool> Kernel for PoolStrip<'_, WINNERS> {
     type Output = ();
 
     #[inline(always)]
@@ -169,16 +177,12 @@ impl Kernel for PoolStrip<'_> {
                 [corner, corner.add(lanes), corner.add(2 * width * lanes), corner.add((2 * width + 1) * lanes)];
             for lane in (0..lanes).step_by(S::LANES) {
                 let bias = S::load(self.bias.as_ptr().add(lane));
-                let mut best = S::add(S::load(pixels[0].add(lane)), bias);
-                let mut place = S::zero();
-                for (i, pixel) in pixels.iter().enumerate().skip(1) {
-                    let value = S::add(S::load(pixel.add(lane)), bias);
-                    place = S::if_greater(value, best, S::splat(i as f32), place);
-                    best = S::max(value, best);
+                let pixels = std::array::from_fn(|i| S::add(S::load(pixels[i].add(lane)), bias));
+                let (best, place) = vector::best_of_window::<S, WINNERS>(pixels);
+                S::store(self.best.as_mut_ptr().add(window * lanes + lane), best);
+                if WINNERS {
+                    S::store(self.place.as_mut_ptr().add(window * lanes + lane), place);
                 }
-                place = S::if_greater(best, S::zero(), place, S::splat(f32::from(CLIPPED)));
-                S::store(self.best.as_mut_ptr().add(window * lanes + lane), S::max(S::zero(), best));
-                S::store(self.place.as_mut_ptr().add(window * lanes + lane), place);
             }
         }
     }

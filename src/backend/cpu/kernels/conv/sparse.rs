@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::super::scratch::{take, Scratch};
 use super::super::simd::Simd;
-use super::pooled::CLIPPED;
+use super::super::vector::CLIPPED;
 use super::Conv2d;
 
 /// Taps of the filters these kernels are written for.

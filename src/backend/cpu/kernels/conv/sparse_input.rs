@@ -9,8 +9,8 @@ use super::super::isa::{Isa, Kernel};
 use super::super::parallel::{elements_ns, flops_ns, for_each, Disjoint};
 use super::super::scratch::{take, zeroed, Scratch};
 use super::super::simd::Simd;
+use super::super::vector::CLIPPED;
 use super::blocked::{Blocked, Placement};
-use super::pooled::CLIPPED;
 use super::sparse::{vectors, TAPS};
 use super::Conv2d;
 

@@ -39,6 +39,10 @@ impl Simd for Avx512 {
         _mm512_mask_storeu_ps(p, first(n), v)
     }
     #[inline(always)]
+    unsafe fn store_first_bytes(p: *mut u8, v: __m512, n: usize) {
+        _mm512_mask_cvtepi32_storeu_epi8(p.cast(), first(n), _mm512_cvtps_epi32(v));
+    }
+    #[inline(always)]
     unsafe fn add(a: __m512, b: __m512) -> __m512 {
         _mm512_add_ps(a, b)
     }

@@ -42,6 +42,15 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn load_first(p: *const f32, n: usize, fill: f32) -> Self::V;
     /// Stores the first `n <= LANES` lanes.
     unsafe fn store_first(p: *mut f32, v: Self::V, n: usize);
+    /// Stores the first `n <= LANES` lanes, whole numbers from 0 to 255, as bytes.
+    #[inline(always)]
+    unsafe fn store_first_bytes(p: *mut u8, v: Self::V, n: usize) {
+        let mut lanes = [0.0; MAX_LANES];
+        Self::store(lanes.as_mut_ptr(), v);
+        for (i, &lane) in lanes[..n].iter().enumerate() {
+            *p.add(i) = lane as u8;
+        }
+    }
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
