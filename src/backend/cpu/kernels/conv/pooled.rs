@@ -37,7 +37,7 @@ pub fn forward_relu_pool(
     }
     let isa = isa::active();
     let plan = Correlation::forward(conv);
-    if conv.groups == 1 && conv.c_in <= planes::FEW_CHANNELS && planes::suits(&plan) {
+    if planes::suits_pooled(conv) {
         return planes::forward_relu_pool(isa, conv, x, weights, bias, y, winner);
     }
     let filters = Filters::forward(isa, &plan, weights);
@@ -72,6 +72,9 @@ pub fn pooled_grad_weight(conv: &Conv2d, x: &[f32], dy: &[f32], winner: &[u8], d
     assert_eq!([dy.len(), winner.len()], [conv.pooled_len(); 2], "conv2d pooled_grad_weight: dy, winner of {conv:?}");
     assert_eq!(dw.len(), conv.w_len(), "conv2d pooled_grad_weight: dw of {conv:?}");
     assert!(db.as_ref().is_none_or(|db| db.len() == conv.c_out), "conv2d pooled_grad_weight: db of {conv:?}");
+    if planes::suits_pooled(conv) {
+        return planes::pooled_grad_weight(isa::active(), conv, x, dy, winner, dw, db);
+    }
     if sparse::suits(conv) && conv.n > 0 {
         return sparse_weight::grad_weight(isa::active(), conv, x, dy, winner, dw, db);
     }

@@ -39,6 +39,11 @@ impl Simd for Avx512 {
         _mm512_mask_storeu_ps(p, first(n), v)
     }
     #[inline(always)]
+    unsafe fn load_first_bytes(p: *const u8, n: usize, fill: u8) -> __m512 {
+        let bytes = _mm_mask_loadu_epi8(_mm_set1_epi8(fill as i8), first(n), p.cast());
+        _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))
+    }
+    #[inline(always)]
     unsafe fn store_first_bytes(p: *mut u8, v: __m512, n: usize) {
         _mm512_mask_cvtepi32_storeu_epi8(p.cast(), first(n), _mm512_cvtps_epi32(v));
     }
@@ -65,6 +70,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn if_greater(a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
         _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), no, yes)
+    }
+    #[inline(always)]
+    unsafe fn if_equal(a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
+        _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b), no, yes)
     }
     #[inline(always)]
     unsafe fn round(a: __m512) -> __m512 {

@@ -42,6 +42,15 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn load_first(p: *const f32, n: usize, fill: f32) -> Self::V;
     /// Stores the first `n <= LANES` lanes.
     unsafe fn store_first(p: *mut f32, v: Self::V, n: usize);
+    /// Loads the first `n <= LANES` bytes as numbers, and `fill` in the other lanes.
+    #[inline(always)]
+    unsafe fn load_first_bytes(p: *const u8, n: usize, fill: u8) -> Self::V {
+        let mut lanes = [f32::from(fill); MAX_LANES];
+        for (i, lane) in lanes[..n].iter_mut().enumerate() {
+            *lane = f32::from(*p.add(i));
+        }
+        Self::load(lanes.as_ptr())
+    }
     /// Stores the first `n <= LANES` lanes, whole numbers from 0 to 255, as bytes.
     #[inline(always)]
     unsafe fn store_first_bytes(p: *mut u8, v: Self::V, n: usize) {
@@ -60,6 +69,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// `yes` where `a > b`, else `no`.
     unsafe fn if_greater(a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
+    /// `yes` where `a == b`, else `no`.
+    unsafe fn if_equal(a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
     /// The nearest integer, ties to even.
     unsafe fn round(a: Self::V) -> Self::V;
     /// `2^a` for integers `-126 <= a <= 127`.

@@ -62,6 +62,10 @@ impl Simd for Neon {
         vbslq_f32(vcgtq_f32(a, b), yes, no)
     }
     #[inline(always)]
+    unsafe fn if_equal(a: float32x4_t, b: float32x4_t, yes: float32x4_t, no: float32x4_t) -> float32x4_t {
+        vbslq_f32(vceqq_f32(a, b), yes, no)
+    }
+    #[inline(always)]
     unsafe fn round(a: float32x4_t) -> float32x4_t {
         vrndnq_f32(a)
     }

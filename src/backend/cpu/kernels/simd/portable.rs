@@ -66,6 +66,10 @@ impl Simd for Portable {
         std::array::from_fn(|i| if a[i] > b[i] { yes[i] } else { no[i] })
     }
     #[inline(always)]
+    unsafe fn if_equal(a: [f32; N], b: [f32; N], yes: [f32; N], no: [f32; N]) -> [f32; N] {
+        std::array::from_fn(|i| if a[i] == b[i] { yes[i] } else { no[i] })
+    }
+    #[inline(always)]
     unsafe fn round(a: [f32; N]) -> [f32; N] {
         // Adding 1.5·2²³ leaves no bits for a fraction; exact for |a| < 2²².
         const SHIFT: f32 = 12_582_912.0;

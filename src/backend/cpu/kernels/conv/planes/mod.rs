@@ -3,6 +3,10 @@
 //! Where a vector of channels would be mostly empty, vectors hold neighbouring pixels of a row instead, as images are stored: nothing
 //! is transposed. Four rows of an output plane are summed in registers, so that a row of the input serves up to three of them.
 
+mod pooled;
+
+pub(super) use pooled::{forward_relu_pool, pooled_grad_weight};
+
 use super::super::elementwise::add_parts;
 use super::super::isa::{Isa, Kernel};
 use super::super::parallel::{flops_ns, for_each, Disjoint};
@@ -15,7 +19,7 @@ use super::Conv2d;
 
 const TAPS: usize = 9;
 /// Channels on one side, per group, up to which vectors of pixels are fuller than vectors of channels.
-pub(super) const FEW_CHANNELS: usize = 4;
+const FEW_CHANNELS: usize = 4;
 /// Output rows summed at once.
 const ROWS: usize = 4;
 /// Output channels whose weight gradients are summed at once.
@@ -25,6 +29,11 @@ const OUTPUTS: usize = 2;
 pub(super) fn suits(plan: &Correlation) -> bool {
     let plain = plan.kernel == [3, 3] && [plan.stride, plan.dilation, plan.spread] == [[1, 1]; 3];
     plain && plan.channels.min(plan.outputs) <= FEW_CHANNELS
+}
+
+/// Whether a convolution with a pool after it is one of images with few channels.
+pub(super) fn suits_pooled(conv: &Conv2d) -> bool {
+    conv.n > 0 && conv.groups == 1 && conv.c_in <= FEW_CHANNELS && suits(&Correlation::forward(conv))
 }
 
 /// Correlates every plane; `filter(plane, taps)` writes the `9·channels` filter elements of output plane `plane`.
@@ -192,105 +201,6 @@ impl AddProducts<'_> {
         for (i, sums) in sums.iter().enumerate() {
             for (tap, &sum) in sums.iter().enumerate() {
                 S::store(self.sums.as_mut_ptr().add(sums_of(i) + tap * S::LANES), sum);
-            }
-        }
-    }
-}
-
-/// Convolution, bias, ReLU and 2×2 max-pool of images with few channels. `winner`, if wanted, as in `pooled`.
-///
-/// Vectors hold windows: the padded rows are split into even and odd columns, so the four pixels of a window are four sums in
-/// the same lane.
-pub(super) fn forward_relu_pool(
-    isa: Isa,
-    conv: &Conv2d,
-    x: &[f32],
-    weights: &[f32],
-    bias: Option<&[f32]>,
-    y: &mut [f32],
-    winner: Option<&mut [u8]>,
-) {
-    let plan = Correlation::forward(conv);
-    let [tall, wide] = plan.padded;
-    let half = wide.div_ceil(2) + MAX_LANES;
-    let image_len = conv.pooled_len() / conv.n;
-    let y = Disjoint::new(y);
-    let winner = winner.map(Disjoint::new);
-    for_each(conv.n, flops_ns(2 * plan.flops()), |image| {
-        let mut padded = zeroed(plan.padded_len());
-        plan.place(&x[plan.planes(image, 0)], &mut padded);
-        let mut phases = zeroed(conv.c_in * tall * 2 * half);
-        for (row, phases) in padded.chunks_exact(wide).zip(phases.chunks_exact_mut(2 * half)) {
-            let (even, odd) = phases.split_at_mut(half);
-            even.iter_mut().zip(row.iter().step_by(2)).for_each(|(to, &from)| *to = from);
-            odd.iter_mut().zip(row.iter().skip(1).step_by(2)).for_each(|(to, &from)| *to = from);
-        }
-        let range = image * image_len..(image + 1) * image_len;
-        // SAFETY: each task has its own image.
-        let y = unsafe { y.range(range.clone()) };
-        match &winner {
-            None => isa.run(PoolWindows::<false> { conv, phases: &phases, half, weights, bias, y, winner: &mut [] }),
-            Some(winner) => {
-                // SAFETY: as above.
-                let winner = unsafe { winner.range(range) };
-                isa.run(PoolWindows::<true> { conv, phases: &phases, half, weights, bias, y, winner });
-            }
-        }
-    });
-}
-
-/// One image; `phases` are its padded rows as `[channel][row][even, odd][half]`.
-struct PoolWindows<'a, const WINNERS: bool> {
-    conv: &'a Conv2d,
-    phases: &'a [f32],
-    half: usize,
-    weights: &'a [f32],
-    bias: Option<&'a [f32]>,
-    y: &'a mut [f32],
-    winner: &'a mut [u8],
-}
-
-impl<const WINNERS: bool> Kernel for PoolWindows<'_, WINNERS> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let Conv2d { c_in, c_out, .. } = *self.conv;
-        let (rows, columns) = (self.conv.out_h() / 2, self.conv.out_w() / 2);
-        let tall = self.conv.padded()[0];
-        for output in 0..c_out {
-            let bias = S::splat(self.bias.map_or(0.0, |bias| bias[output]));
-            let taps = self.weights.as_ptr().add(output * c_in * TAPS);
-            for row in 0..rows {
-                for x in (0..columns).step_by(S::LANES) {
-                    let mut sums = [bias; 4];
-                    for channel in 0..c_in {
-                        let from = self.phases.as_ptr().add((channel * tall + 2 * row) * 2 * self.half + x);
-                        add_window_products::<S>(from, self.half, taps.add(channel * TAPS), &mut sums);
-                    }
-                    let (best, place) = vector::best_of_window::<S, WINNERS>(sums);
-                    let (at, count) = ((output * rows + row) * columns + x, S::LANES.min(columns - x));
-                    S::store_first(self.y.as_mut_ptr().add(at), best, count);
-                    if WINNERS {
-                        S::store_first_bytes(self.winner.as_mut_ptr().add(at), place, count);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Adds one channel's products to the four sums of a vector of windows, of which `from` is the first even column.
-#[inline(always)]
-unsafe fn add_window_products<S: Simd>(from: *const f32, half: usize, taps: *const f32, sums: &mut [S::V; 4]) {
-    for i in 0..4 {
-        for j in 0..4 {
-            let pixels = S::load(from.add((2 * i + j % 2) * half + j / 2));
-            for (down, right) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-                if (down..down + 3).contains(&i) && (right..right + 3).contains(&j) {
-                    let tap = S::splat(*taps.add(3 * (i - down) + j - right));
-                    sums[2 * down + right] = S::fma(tap, pixels, sums[2 * down + right]);
-                }
             }
         }
     }
