@@ -4,8 +4,7 @@
 //! depends on its neighbours, so the result has the same bits for any number of threads.
 
 use std::marker::PhantomData;
-
-use rayon::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Below this much estimated work, waking other threads costs more than it saves.
 const WORTH_SHARING_NS: usize = 20_000;
@@ -25,11 +24,22 @@ pub(crate) fn elements_ns(elements: usize) -> usize {
 
 /// Runs `task(0) … task(tasks - 1)`, in parallel if `estimated_ns` of work in all is worth it.
 pub(crate) fn for_each(tasks: usize, estimated_ns: usize, task: impl Fn(usize) + Sync) {
-    if tasks <= 1 || estimated_ns < WORTH_SHARING_NS || rayon::current_num_threads() == 1 {
-        (0..tasks).for_each(task);
-    } else {
-        (0..tasks).into_par_iter().with_max_len(1).for_each(&task);
+    let threads = rayon::current_num_threads().min(tasks);
+    if threads <= 1 || estimated_ns < WORTH_SHARING_NS {
+        return (0..tasks).for_each(task);
     }
+    // The calling thread takes tasks too, so that it neither sleeps nor has to be woken: a step is dozens of such calls.
+    let next = AtomicUsize::new(0);
+    let work = || loop {
+        match next.fetch_add(1, Ordering::Relaxed) {
+            i if i < tasks => task(i),
+            _ => break,
+        }
+    };
+    rayon::in_place_scope(|scope| {
+        (1..threads).for_each(|_| scope.spawn(|_| work()));
+        work();
+    });
 }
 
 /// Ranges of at most [`CHUNK`] covering `0..len`, run as tasks of an elementwise kernel.
