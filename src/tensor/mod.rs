@@ -1,5 +1,6 @@
 //! Tensors: contiguous, row-major, cheap to clone, immutable unless uniquely owned.
 
+mod derived;
 mod device;
 mod dtype;
 pub(crate) mod history;
@@ -9,6 +10,7 @@ pub mod random;
 mod shape;
 mod storage;
 
+pub use derived::{Derived, DerivedKey};
 pub use device::Device;
 pub(crate) use dtype::with_element;
 pub use dtype::{DType, Element, Real};

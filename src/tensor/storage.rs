@@ -1,5 +1,6 @@
 //! The memory behind a tensor.
 
+use super::derived::Derived;
 use super::dtype::{DType, Element};
 use super::pool::HostBuffer;
 use crate::error::Result;
@@ -16,6 +17,7 @@ pub struct Storage {
     memory: Memory,
     dtype: DType,
     len: usize,
+    derived: Derived,
 }
 
 enum Memory {
@@ -26,7 +28,7 @@ enum Memory {
 impl Storage {
     /// Room on the host for `len` elements with unspecified contents.
     pub fn uninitialised(dtype: DType, len: usize) -> Storage {
-        Storage { memory: Memory::Host(HostBuffer::new(len * dtype.size())), dtype, len }
+        Storage { memory: Memory::Host(HostBuffer::new(len * dtype.size())), dtype, len, derived: Derived::default() }
     }
 
     /// Memory of another device that holds `len` elements. `index_range` is the smallest and largest of `I32` elements, where it is
@@ -37,7 +39,7 @@ impl Storage {
         len: usize,
         index_range: Option<(i32, i32)>,
     ) -> Storage {
-        Storage { memory: Memory::Device { memory, index_range }, dtype, len }
+        Storage { memory: Memory::Device { memory, index_range }, dtype, len, derived: Derived::default() }
     }
 
     /// The element type.
@@ -71,6 +73,11 @@ impl Storage {
         }
     }
 
+    /// What was derived from these elements; forgotten when they are written.
+    pub fn derived(&self) -> &Derived {
+        &self.derived
+    }
+
     /// The raw bytes of host memory, in the machine's byte order. Only host backends and files come here, with tensors on the host.
     pub fn bytes(&self) -> &[u8] {
         match &self.memory {
@@ -83,6 +90,7 @@ impl Storage {
 
     /// The raw bytes of host memory, to write.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.derived.clear();
         match &mut self.memory {
             Memory::Host(buffer) => buffer.as_mut_bytes(),
             Memory::Device { .. } => {

@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::tensor::{with_element, DType, Device, Rng, Shape, Tensor};
 use kernels::conv::{self, Conv2d};
 use kernels::gemm::{gemm, gemm_batched, Bias, Gemm};
+use kernels::weights::Weights;
 use kernels::{loss, optim, pool, softmax};
 
 /// The CPU backend.
@@ -135,14 +136,14 @@ impl Backend for Cpu {
         let bias = bias.map_or(Bias::None, |bias| Bias::PerColumn(bias.slice()));
         let one =
             Gemm { m, n, k, trans_a: p.transpose_a, trans_b: p.transpose_b, bias, relu: p.relu, ..Gemm::default() };
-        let (a, b) = (a.slice(), b.slice());
+        let (a, b, weights) = (a.slice(), b.slice(), Weights::of(b));
         Ok(build(shape, |c| match (batch, b_is_shared) {
-            (1, _) => gemm(&one, a, b, c),
+            (1, _) => gemm(&one, a, weights, c),
             // A shared matrix sees the batch as more rows, where these lie one after another.
-            (_, true) if !p.transpose_a => gemm(&Gemm { m: batch * m, ..one }, a, b, c),
+            (_, true) if !p.transpose_a => gemm(&Gemm { m: batch * m, ..one }, a, weights, c),
             (_, true) => {
                 let items = a.chunks_exact((m * k).max(1)).zip(c.chunks_exact_mut((m * n).max(1)));
-                items.for_each(|(a, c)| gemm(&one, a, b, c));
+                items.for_each(|(a, c)| gemm(&one, a, weights, c));
             }
             (_, false) => gemm_batched(&one, batch, a, b, c),
         }))
@@ -151,7 +152,7 @@ impl Backend for Cpu {
     fn conv2d(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, relu: bool) -> Result<Tensor> {
         reference_unless_f32!(x, conv2d(g, x, w, bias, relu));
         let shape = Shape::from([g.n, g.c_out, g.out_h(), g.out_w()]);
-        Ok(build(shape, |y| conv::forward(&conv(g), x.slice(), w.slice(), bias.map(Tensor::slice), relu, y)))
+        Ok(build(shape, |y| conv::forward(&conv(g), x.slice(), Weights::of(w), bias.map(Tensor::slice), relu, y)))
     }
 
     fn conv2d_grad_input(&self, g: &Conv2dGeometry, dy: &Tensor, w: &Tensor) -> Result<Tensor> {
@@ -168,7 +169,7 @@ impl Backend for Cpu {
         reference_unless_f32!(x, conv2d_relu_pool(g, x, w, bias));
         let shape = Shape::from([g.n, g.c_out, g.out_h() / 2, g.out_w() / 2]);
         Ok(build_pair(shape, |y, winner: &mut [u8]| {
-            conv::forward_relu_pool(&conv(g), x.slice(), w.slice(), Some(bias.slice()), y, Some(winner));
+            conv::forward_relu_pool(&conv(g), x.slice(), Weights::of(w), Some(bias.slice()), y, Some(winner));
         }))
     }
 
@@ -176,7 +177,7 @@ impl Backend for Cpu {
         reference_unless_f32!(x, conv2d_relu_pool_only(g, x, w, bias));
         let shape = Shape::from([g.n, g.c_out, g.out_h() / 2, g.out_w() / 2]);
         Ok(build(shape, |y| {
-            conv::forward_relu_pool(&conv(g), x.slice(), w.slice(), Some(bias.slice()), y, None);
+            conv::forward_relu_pool(&conv(g), x.slice(), Weights::of(w), Some(bias.slice()), y, None);
         }))
     }
 

@@ -10,6 +10,7 @@ use super::scratch::take;
 use super::tile::{multiply, panel_lanes, Picked};
 use super::transpose::transpose;
 use super::vector;
+use super::weights::{Kind, Weights};
 
 /// Rows of `C` in one task.
 const BAND: usize = 56;
@@ -53,10 +54,11 @@ pub struct Gemm<'a> {
 ///
 /// # Panics
 /// When a slice does not have the length its shape implies.
-pub fn gemm(shape: &Gemm, a: &[f32], b: &[f32], c: &mut [f32]) {
+pub fn gemm<'a>(shape: &Gemm, a: &[f32], b: impl Into<Weights<'a>>, c: &mut [f32]) {
     let &Gemm { m, n, k, bias, .. } = shape;
+    let b = b.into();
     assert_eq!(a.len(), m * k, "gemm: a must hold m·k = {m}·{k} elements");
-    assert_eq!(b.len(), k * n, "gemm: b must hold k·n = {k}·{n} elements");
+    assert_eq!(b.values.len(), k * n, "gemm: b must hold k·n = {k}·{n} elements");
     assert_eq!(c.len(), m * n, "gemm: c must hold m·n = {m}·{n} elements");
     match bias {
         Bias::None => {}
@@ -65,7 +67,7 @@ pub fn gemm(shape: &Gemm, a: &[f32], b: &[f32], c: &mut [f32]) {
     }
     match m {
         0 => {}
-        1 => matrix_vector(isa::active(), shape, a, b, c),
+        1 => matrix_vector(isa::active(), shape, a, b.values, c),
         _ => tiled(isa::active(), shape, a, b, c),
     }
 }
@@ -88,13 +90,16 @@ pub fn gemm_batched(shape: &Gemm, batch: usize, a: &[f32], b: &[f32], c: &mut [f
     });
 }
 
-fn tiled(isa: Isa, shape: &Gemm, a: &[f32], b: &[f32], c: &mut [f32]) {
+fn tiled(isa: Isa, shape: &Gemm, a: &[f32], b: Weights, c: &mut [f32]) {
     let &Gemm { m, n, k, .. } = shape;
     let work = flops_ns(2 * m * n * k);
     let lanes = panel_lanes(isa, n);
     let panels = n.div_ceil(lanes);
-    let mut packed = take::<f32>(panels * k * lanes);
-    pack(isa, shape, b, lanes, &mut packed, work);
+    let packed = b.derive(Kind::Panels, isa, [n, k, shape.trans_b.into(), 0, 0, 0], || {
+        let mut packed = take::<f32>(panels * k * lanes);
+        pack(isa, shape, b.values, lanes, &mut packed, work);
+        packed
+    });
 
     let (row_stride, step) = if shape.trans_a { (1, m) } else { (k, 1) };
     let mut columns = take::<usize>(m);

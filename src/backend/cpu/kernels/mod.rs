@@ -22,3 +22,4 @@ pub mod softmax;
 mod tile;
 mod transpose;
 pub(super) mod vector;
+pub mod weights;

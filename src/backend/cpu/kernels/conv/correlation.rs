@@ -10,7 +10,7 @@ use super::super::parallel::{elements_ns, for_each, Disjoint};
 use super::super::scratch::{take, Scratch};
 use super::super::tile::panel_lanes;
 use super::super::transpose::transpose;
-use super::Conv2d;
+use super::{winograd, Conv2d};
 
 /// A correlation of `images × groups` independent stacks of planes.
 pub(super) struct Correlation {
@@ -155,13 +155,16 @@ impl Correlation {
     }
 }
 
-/// Filters packed into panels `[group][block][depth][lanes]`, zero beyond the last output.
+/// Filters packed into panels `[group][block][depth][lanes]`, zero beyond the last output; `depth` counts filter elements, or
+/// components × channels once they are transformed for minimal filtering.
 pub(super) struct Filters {
     pub lanes: usize,
     /// Panels per group.
     pub blocks: usize,
-    depth: usize,
-    packed: Scratch<f32>,
+    pub depth: usize,
+    /// Minimal filtering of this size, if the filters are transformed for it.
+    pub size: Option<winograd::Size>,
+    pub packed: Scratch<f32>,
 }
 
 impl Filters {
@@ -208,7 +211,7 @@ impl Filters {
             }
             fill(group, outputs, lanes, panel);
         });
-        Filters { lanes, blocks, depth, packed }
+        Filters { lanes, blocks, depth, size: None, packed }
     }
 
     pub fn panel(&self, group: usize, block: usize) -> &[f32] {

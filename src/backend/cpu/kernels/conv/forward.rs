@@ -9,8 +9,10 @@ use super::super::scratch::{take, zeroed};
 use super::super::tile::{multiply, Picked};
 use super::super::transpose::transpose;
 use super::super::vector;
+use super::super::weights::{Kind, Weights};
 use super::correlation::{Correlation, Filters};
 use super::{depthwise, planes, winograd, Conv2d};
+use std::sync::Arc;
 
 /// Images × groups from which a task takes all filters of one image; with fewer, each block of filters is a task.
 const MANY_STACKS: usize = 16;
@@ -21,10 +23,18 @@ const STRIP: usize = 112;
 ///
 /// # Panics
 /// When a slice does not have the length the geometry implies.
-pub fn forward(conv: &Conv2d, x: &[f32], weights: &[f32], bias: Option<&[f32]>, relu: bool, y: &mut [f32]) {
+pub fn forward<'a>(
+    conv: &Conv2d,
+    x: &[f32],
+    weights: impl Into<Weights<'a>>,
+    bias: Option<&[f32]>,
+    relu: bool,
+    y: &mut [f32],
+) {
+    let weights = weights.into();
     conv.check();
     assert_eq!(x.len(), conv.x_len(), "conv2d forward: x of {conv:?}");
-    assert_eq!(weights.len(), conv.w_len(), "conv2d forward: weights of {conv:?}");
+    assert_eq!(weights.values.len(), conv.w_len(), "conv2d forward: weights of {conv:?}");
     assert_eq!(y.len(), conv.y_len(), "conv2d forward: y of {conv:?}");
     assert!(bias.is_none_or(|bias| bias.len() == conv.c_out), "conv2d forward: bias of {conv:?}");
     if y.is_empty() {
@@ -35,15 +45,25 @@ pub fn forward(conv: &Conv2d, x: &[f32], weights: &[f32], bias: Option<&[f32]>, 
     if planes::suits(&plan) {
         let depth = plan.depth();
         let filter =
-            |plane: usize, taps: &mut [f32]| taps.copy_from_slice(&weights[plane * depth..(plane + 1) * depth]);
+            |plane: usize, taps: &mut [f32]| taps.copy_from_slice(&weights.values[plane * depth..(plane + 1) * depth]);
         return planes::correlate(isa, &plan, x, filter, (bias, relu), y);
     }
     if depthwise::suits(conv) {
-        return depthwise::forward(isa, conv, x, weights, bias, relu, y);
+        return depthwise::forward(isa, conv, x, weights.values, bias, relu, y);
     }
-    let filters = Filters::forward(isa, &plan, weights);
     let planes = Planes { plan: &plan, bias, relu, y: Disjoint::new(y) };
-    correlate(isa, &plan, x, &filters, &planes);
+    correlate(isa, &plan, x, &filters(isa, &plan, weights, planes.wanted().0), &planes);
+}
+
+/// The filters of the forward pass, transformed where that pays for `wanted` rows and columns; found again if the weights have not
+/// changed.
+pub(super) fn filters(isa: Isa, plan: &Correlation, weights: Weights, wanted: [usize; 2]) -> Arc<Filters> {
+    let size = winograd::size(plan, wanted);
+    let [height, width] = plan.kernel;
+    let key = [plan.groups, plan.channels, plan.outputs, height, width, size.map_or(0, |size| size as usize)];
+    weights.derive(Kind::Filters, isa, key, || {
+        winograd::transform(isa, plan, size, Filters::forward(isa, plan, weights.values))
+    })
 }
 
 /// Where strips of results go. `tile` is `[rows·columns, lanes]`; its first lane is output plane `plane` of `image`.
@@ -68,8 +88,8 @@ pub(super) struct Strip {
 
 /// Correlates every stack of planes of `x` with `filters` and hands the results to `sink`.
 pub(super) fn correlate(isa: Isa, plan: &Correlation, x: &[f32], filters: &Filters, sink: &impl Sink) {
-    if winograd::suits(plan) {
-        return winograd::correlate(isa, plan, x, filters, sink);
+    if let Some(size) = filters.size {
+        return winograd::correlate(isa, plan, size, x, filters, sink);
     }
     let ([rows, columns], together) = sink.wanted();
     let strip_rows = (STRIP / columns.max(1)).next_multiple_of(together).clamp(together, rows.max(together));

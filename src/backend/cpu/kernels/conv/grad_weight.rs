@@ -41,8 +41,8 @@ pub fn grad_weight(conv: &Conv2d, x: &[f32], dy: &[f32], dw: &mut [f32], db: Opt
         planes::grad_weight(isa, conv, x, dy, dw);
     } else if depthwise::suits(conv) {
         depthwise::grad_weight(isa, conv, x, dy, dw);
-    } else if winograd::suits(&Correlation::forward(conv)) {
-        winograd::grad_weight(isa, conv, x, dy, dw);
+    } else if let Some(size) = winograd::size(&Correlation::forward(conv), [conv.out_h(), conv.out_w()]) {
+        winograd::grad_weight(isa, conv, size, x, dy, dw);
     } else {
         dense(isa, conv, x, dy, dw);
     }

@@ -10,25 +10,27 @@ use super::super::scratch::take;
 use super::super::simd::Simd;
 use super::super::transpose::transpose;
 use super::super::vector::{self, CLIPPED};
-use super::correlation::{Correlation, Filters};
-use super::forward::{correlate, Sink, Strip};
+use super::super::weights::Weights;
+use super::correlation::Correlation;
+use super::forward::{correlate, filters, Sink, Strip};
 use super::{grad_input, grad_weight, planes, sparse, sparse_input, sparse_weight, Conv2d};
 
 /// `y = max_pool(relu(conv(x, weights) + bias))`, with `y` and, if wanted, `winner` `[n, c_out, out_h / 2, out_w / 2]`.
 ///
 /// # Panics
 /// When a slice does not have the length the geometry implies.
-pub fn forward_relu_pool(
+pub fn forward_relu_pool<'a>(
     conv: &Conv2d,
     x: &[f32],
-    weights: &[f32],
+    weights: impl Into<Weights<'a>>,
     bias: Option<&[f32]>,
     y: &mut [f32],
     winner: Option<&mut [u8]>,
 ) {
+    let weights = weights.into();
     conv.check();
     assert_eq!(x.len(), conv.x_len(), "conv2d forward_relu_pool: x of {conv:?}");
-    assert_eq!(weights.len(), conv.w_len(), "conv2d forward_relu_pool: weights of {conv:?}");
+    assert_eq!(weights.values.len(), conv.w_len(), "conv2d forward_relu_pool: weights of {conv:?}");
     let winners = winner.as_ref().map_or(y.len(), |winner| winner.len());
     assert_eq!([y.len(), winners], [conv.pooled_len(); 2], "conv2d forward_relu_pool: y, winner of {conv:?}");
     assert!(bias.is_none_or(|bias| bias.len() == conv.c_out), "conv2d forward_relu_pool: bias of {conv:?}");
@@ -38,11 +40,10 @@ pub fn forward_relu_pool(
     let isa = isa::active();
     let plan = Correlation::forward(conv);
     if planes::suits_pooled(conv) {
-        return planes::forward_relu_pool(isa, conv, x, weights, bias, y, winner);
+        return planes::forward_relu_pool(isa, conv, x, weights.values, bias, y, winner);
     }
-    let filters = Filters::forward(isa, &plan, weights);
     let pool = Pool { plan: &plan, bias, y: Disjoint::new(y), winner: winner.map(Disjoint::new) };
-    correlate(isa, &plan, x, &filters, &pool);
+    correlate(isa, &plan, x, &filters(isa, &plan, weights, pool.wanted().0), &pool);
 }
 
 /// `dx` from the gradient of the pooled output.

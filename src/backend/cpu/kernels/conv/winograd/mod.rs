@@ -3,7 +3,7 @@
 //! Each m×m square of outputs needs an (m+2)×(m+2) square of inputs. Both it and the filter are transformed to as many components
 //! (`minimal`), whose products are summed over channels as (m+2)² matrix products, and the sums are transformed back:
 //! (m+2)² multiplications a channel instead of 9·m², a quarter for m = 4. What lies beyond the image is computed and dropped, so m
-//! is chosen for the size of the image ([`Size::cheapest`]).
+//! is chosen for the size of the image ([`size`]).
 //!
 //! The transforms add and scale by small constants, which costs digits. Measured on normal inputs with 40 channels, the largest
 //! error against sums in f64, relative to the largest output: 4e-7 for m = 2, 3e-6 for m = 3, 7e-6 for m = 4 (a test holds them
@@ -19,7 +19,7 @@ pub(super) use weights::grad_weight;
 
 use super::super::isa::{Isa, Kernel};
 use super::super::parallel::{elements_ns, flops_ns, for_each, Disjoint};
-use super::super::scratch::{take, zeroed, Scratch};
+use super::super::scratch::{take, zeroed};
 use super::super::simd::Simd;
 use super::super::tile::{multiply, Picked};
 use super::blocked::{Blocked, Placement};
@@ -31,16 +31,20 @@ const TAPS: usize = 9;
 /// Channels and outputs from which the products outweigh the transforms.
 const MANY_CHANNELS: usize = 16;
 /// Squares from which the transform of the filters is repaid.
-const MANY_SQUARES: usize = 100;
+const MANY_SQUARES: usize = 8;
+/// What reading a component costs, in multiplications a square.
+const READING: usize = 8;
+/// Passes × groups from which each is a task; with fewer, the blocks of filters of one pass are.
+const MANY_TASKS: usize = 8;
 /// Transformed inputs of one pass, in elements: they stay in L2 with a block of filters.
 const PASS_LEN: usize = 120 << 10;
 
 /// The m of F(m×m, 3×3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Size {
-    Two,
-    Three,
-    Four,
+pub(super) enum Size {
+    Two = 2,
+    Three = 3,
+    Four = 4,
 }
 
 /// Runs `$body` with `$f` as the transforms of a size.
@@ -64,26 +68,31 @@ macro_rules! with_minimal {
 }
 use with_minimal;
 
-impl Size {
-    /// The size with the fewest multiplications for outputs of this height and width; the smallest, if several, for it is the most
-    /// exact and has the fewest filter components.
-    fn cheapest(out: [usize; 2]) -> Size {
-        let products = |m: usize| out.iter().map(|size| size.div_ceil(m) * (m + 2)).product::<usize>();
-        [(Size::Two, 2), (Size::Three, 3), (Size::Four, 4)].into_iter().min_by_key(|&(_, m)| products(m)).unwrap().0
+/// The size for a correlation's `wanted` rows and columns, if it has the shape for minimal filtering and enough work to repay the
+/// transforms: the one with the fewest multiplications; the smallest, if several, for it is the most exact. With few squares,
+/// reading the filters' components counts more than multiplying.
+pub(super) fn size(plan: &Correlation, wanted: [usize; 2]) -> Option<Size> {
+    let plain = plan.kernel == [3, 3] && [plan.stride, plan.dilation, plan.spread] == [[1, 1]; 3];
+    if !plain || plan.channels.min(plan.outputs) < MANY_CHANNELS {
+        return None;
+    }
+    let squares = |size: Size| plan.images * wanted.iter().map(|out| out.div_ceil(size as usize)).product::<usize>();
+    let cost = |size: &Size| (*size as usize + 2).pow(2) * (squares(*size) + READING);
+    let size = [Size::Two, Size::Three, Size::Four].into_iter().min_by_key(cost)?;
+    (squares(size) >= MANY_SQUARES).then_some(size)
+}
+
+/// Packed filters, transformed for minimal filtering of a size, if one is given.
+pub(super) fn transform(isa: Isa, plan: &Correlation, size: Option<Size>, filters: Filters) -> Filters {
+    match size {
+        None => filters,
+        Some(size) => with_minimal!(size, f => transform_filters(f, isa, plan, size, &filters)),
     }
 }
 
-/// Whether a correlation has the shape for it, and enough work to repay the transforms.
-pub(super) fn suits(plan: &Correlation) -> bool {
-    let plain = plan.kernel == [3, 3] && [plan.stride, plan.dilation, plan.spread] == [[1, 1]; 3];
-    let squares = plan.images * (plan.out[0] * plan.out[1]).div_ceil(4);
-    plain && plan.channels.min(plan.outputs) >= MANY_CHANNELS && squares >= MANY_SQUARES
-}
-
 /// Correlates like `forward::correlate`, to which it is equal but for rounding.
-pub(super) fn correlate(isa: Isa, plan: &Correlation, x: &[f32], filters: &Filters, sink: &impl Sink) {
-    let ([rows, columns], _) = sink.wanted();
-    with_minimal!(Size::cheapest([rows, columns]), f => correlate_by(f, isa, plan, x, filters, sink))
+pub(super) fn correlate(isa: Isa, plan: &Correlation, size: Size, x: &[f32], filters: &Filters, sink: &impl Sink) {
+    with_minimal!(size, f => correlate_by(f, isa, plan, x, filters, sink))
 }
 
 fn correlate_by<F: Minimal>(f: F, isa: Isa, plan: &Correlation, x: &[f32], filters: &Filters, sink: &impl Sink) {
@@ -93,72 +102,80 @@ fn correlate_by<F: Minimal>(f: F, isa: Isa, plan: &Correlation, x: &[f32], filte
     let (channels, lanes) = (plan.channels, filters.lanes);
     let depth = channels.next_multiple_of(isa.lanes());
     let together = (PASS_LEN / (components * depth * squares)).clamp(1, plan.images);
-    let component_filters = transform_filters(f, isa, plan, filters);
-    let panel_len = channels * lanes;
     let passes = plan.images.div_ceil(together);
+    let placement = Placement { source: plan.source, offset: plan.offset };
+    let mut steps = take::<usize>(channels);
+    steps.iter_mut().enumerate().for_each(|(channel, step)| *step = channel);
+    let mut square_starts = take::<usize>(together * squares);
+    square_starts.iter_mut().enumerate().for_each(|(i, at)| *at = i * depth);
 
-    for_each(plan.groups * passes, flops_ns(plan.flops() / 2), |task| {
-        let (pass, group) = (task / plan.groups, task % plan.groups);
-        let images = pass * together..plan.images.min((pass + 1) * together);
+    let images_of = |task: usize| {
+        let pass = task / plan.groups;
+        pass * together..plan.images.min((pass + 1) * together)
+    };
+    let transform_inputs = |task: usize| {
+        let (images, group) = (images_of(task), task % plan.groups);
         let total = images.len() * squares;
         let mut inputs = take::<f32>(components * total * depth);
-        let placement = Placement { source: plan.source, offset: plan.offset };
         let squares_of = Squares { grid, lanes: isa.lanes(), total, depth };
         let layout = squares_of.layout::<F>(channels, plan.padded);
         let mut blocked = zeroed(layout.len());
-        for (i, image) in images.clone().enumerate() {
+        for (i, image) in images.enumerate() {
             layout.fill(isa, placement, &x[plan.planes(image, group)], 0, &mut blocked);
-            isa.run(TransformInput {
-                f,
-                layout,
-                blocked: &blocked,
-                squares: squares_of,
-                first: i * squares,
-                to: &mut inputs,
-            });
+            let first = i * squares;
+            isa.run(TransformInput { f, layout, blocked: &blocked, squares: squares_of, first, to: &mut inputs });
         }
-        let mut square_starts = take::<usize>(total);
-        square_starts.iter_mut().enumerate().for_each(|(i, at)| *at = i * depth);
-        let mut steps = take::<usize>(channels);
-        steps.iter_mut().enumerate().for_each(|(channel, step)| *step = channel);
-
+        inputs
+    };
+    let multiply_block = |task: usize, inputs: &[f32], block: usize| {
+        let (images, group) = (images_of(task), task % plan.groups);
+        let total = images.len() * squares;
         let mut products = take::<f32>(components * total * lanes);
-        let mut tile = take::<f32>(rows * columns * lanes);
-        for block in 0..filters.blocks {
-            let panels = &component_filters[(group * filters.blocks + block) * components * panel_len..];
-            for component in 0..components {
-                let x = &inputs[component * total * depth..][..total * depth];
-                let picked = Picked { x, columns: &square_starts, steps: &steps };
-                let panel = &panels[component * panel_len..][..panel_len];
-                let out = &mut products[component * total * lanes..][..total * lanes];
-                // SAFETY: the columns are rows of `depth` channels, the steps run along them.
-                unsafe { multiply(isa, picked, panel, lanes, out) };
-            }
-            for (i, image) in images.clone().enumerate() {
-                let products = &products[i * squares * lanes..];
-                let to = &mut tile;
-                isa.run(TransformOutput { f, products, component_len: total * lanes, lanes, grid, rows, columns, to });
-                let plane = group * plan.outputs + block * lanes;
-                let planes = lanes.min(plan.outputs - block * lanes);
-                sink.store(isa, Strip { image, plane, planes, lanes, row: 0, rows }, &tile);
-            }
+        let panels = filters.panel(group, block).chunks_exact(channels * lanes);
+        let outs = products.chunks_exact_mut(total * lanes);
+        for ((x, panel), out) in inputs.chunks_exact(total * depth).zip(panels).zip(outs) {
+            let picked = Picked { x, columns: &square_starts[..total], steps: &steps };
+            // SAFETY: the columns are rows of `depth` channels, the steps run along them.
+            unsafe { multiply(isa, picked, panel, lanes, out) };
         }
-    });
+        let mut tile = take::<f32>(rows * columns * lanes);
+        for (i, image) in images.enumerate() {
+            let products = &products[i * squares * lanes..];
+            let to = &mut tile;
+            isa.run(TransformOutput { f, products, component_len: total * lanes, lanes, grid, rows, columns, to });
+            let plane = group * plan.outputs + block * lanes;
+            let planes = lanes.min(plan.outputs - block * lanes);
+            sink.store(isa, Strip { image, plane, planes, lanes, row: 0, rows }, &tile);
+        }
+    };
+    let (tasks, work) = (plan.groups * passes, flops_ns(plan.flops() / 2));
+    if tasks >= MANY_TASKS {
+        for_each(tasks, work, |task| {
+            let inputs = transform_inputs(task);
+            (0..filters.blocks).for_each(|block| multiply_block(task, &inputs, block));
+        });
+    } else {
+        for task in 0..tasks {
+            let inputs = transform_inputs(task);
+            for_each(filters.blocks, work / tasks, |block| multiply_block(task, &inputs, block));
+        }
+    }
 }
 
 /// `U = G g Gᵀ` of every filter, as panels `[group][block][component][channel][lanes]`.
-fn transform_filters<F: Minimal>(f: F, isa: Isa, plan: &Correlation, filters: &Filters) -> Scratch<f32> {
-    let panel_len = F::SIDE * F::SIDE * plan.channels * filters.lanes;
-    let mut out = take::<f32>(plan.groups * filters.blocks * panel_len);
-    let work = elements_ns(4 * out.len());
-    let panels = Disjoint::new(&mut out);
-    for_each(plan.groups * filters.blocks, work, |task| {
+fn transform_filters<F: Minimal>(f: F, isa: Isa, plan: &Correlation, size: Size, filters: &Filters) -> Filters {
+    let &Filters { lanes, blocks, .. } = filters;
+    let depth = F::SIDE * F::SIDE * plan.channels;
+    let panel_len = depth * lanes;
+    let mut packed = take::<f32>(plan.groups * blocks * panel_len);
+    let work = elements_ns(4 * packed.len());
+    let panels = Disjoint::new(&mut packed);
+    for_each(plan.groups * blocks, work, |task| {
         // SAFETY: each task has its own panels.
         let out = unsafe { panels.range(task * panel_len..(task + 1) * panel_len) };
-        let panel = filters.panel(task / filters.blocks, task % filters.blocks);
-        isa.run(TransformFilters { f, panel, lanes: filters.lanes, out });
+        isa.run(TransformFilters { f, panel: filters.panel(task / blocks, task % blocks), lanes, out });
     });
-    out
+    Filters { lanes, blocks, depth, size: Some(size), packed }
 }
 
 struct TransformFilters<'a, F> {

@@ -21,9 +21,8 @@ const SQUARES: usize = 64;
 /// Channels in one pass of the micro-kernel.
 const COLUMNS: usize = 112;
 
-/// `dw` from `x` and `dy`, for a geometry that `suits`.
-pub(in super::super) fn grad_weight(isa: Isa, conv: &Conv2d, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    let size = Size::cheapest([conv.out_h(), conv.out_w()]);
+/// `dw` from `x` and `dy`, by minimal filtering of a size that [`super::size`] found.
+pub(in super::super) fn grad_weight(isa: Isa, conv: &Conv2d, size: Size, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     with_minimal!(size, f => grad_weight_by(f, isa, conv, x, dy, dw))
 }
 
