@@ -5,9 +5,10 @@
 
 use std::ops::Range;
 
-use super::super::isa::Isa;
+use super::super::isa::{Isa, Kernel};
 use super::super::parallel::{elements_ns, for_each, Disjoint};
 use super::super::scratch::{take, Scratch};
+use super::super::simd::Simd;
 use super::super::tile::panel_lanes;
 use super::super::transpose::transpose;
 use super::{winograd, Conv2d};
@@ -124,31 +125,58 @@ impl Correlation {
     }
 
     /// Places stored planes in zeroed padded ones. Call it on a zeroed buffer, or on one that it has filled before.
-    pub fn place(&self, stored: &[f32], padded: &mut [f32]) {
-        let [height, width] = self.source;
-        let [tall, wide] = self.padded;
-        let inside = |axis: usize, i: usize| {
-            let at = self.offset[axis] + (i * self.spread[axis]) as isize;
-            usize::try_from(at).ok().filter(|&at| at < self.padded[axis])
-        };
-        // The stored columns that land inside, and where the first of them does.
-        let Some(first) = (0..width).find(|&x| inside(1, x).is_some()) else {
-            return;
-        };
-        let last = (first..width).take_while(|&x| inside(1, x).is_some()).last().unwrap_or(first);
-        let left = inside(1, first).unwrap_or(0);
-        if height * width == 0 {
-            return;
+    pub fn place(&self, isa: Isa, stored: &[f32], padded: &mut [f32]) {
+        let (rows, columns) = (self.inside(0), self.inside(1));
+        if !rows.is_empty() && !columns.is_empty() {
+            isa.run(Place { plan: self, rows, columns, stored, padded });
         }
-        for (stored, padded) in stored.chunks_exact(height * width).zip(padded.chunks_exact_mut(tall * wide)) {
-            for (y, row) in stored.chunks_exact(width).enumerate() {
-                let Some(top) = inside(0, y) else { continue };
-                let row = &row[first..=last];
-                let to = &mut padded[top * wide + left..(top + 1) * wide];
-                if self.spread[1] == 1 {
-                    to[..row.len()].copy_from_slice(row);
-                } else {
-                    to.iter_mut().step_by(self.spread[1]).zip(row).for_each(|(to, &from)| *to = from);
+    }
+
+    /// Where a stored row or column lies in the padded plane.
+    fn position(&self, axis: usize, i: usize) -> isize {
+        self.offset[axis] + (i * self.spread[axis]) as isize
+    }
+
+    /// The stored rows or columns that land inside the padded plane.
+    fn inside(&self, axis: usize) -> Range<usize> {
+        let size = self.source[axis];
+        let end = self.padded[axis] as isize;
+        let first = (0..size).find(|&i| self.position(axis, i) >= 0).unwrap_or(size);
+        first..(first..size).find(|&i| self.position(axis, i) >= end).unwrap_or(size)
+    }
+}
+
+/// Copies the stored rows and columns that land inside.
+struct Place<'a> {
+    plan: &'a Correlation,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    stored: &'a [f32],
+    padded: &'a mut [f32],
+}
+
+impl Kernel for Place<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let plan = self.plan;
+        let ([height, width], [tall, wide]) = (plan.source, plan.padded);
+        let left = plan.position(1, self.columns.start) as usize;
+        let planes = self.stored.chunks_exact(height * width).zip(self.padded.chunks_exact_mut(tall * wide));
+        for (stored, padded) in planes {
+            for y in self.rows.clone() {
+                let row = &stored[y * width..][self.columns.clone()];
+                let to = &mut padded[plan.position(0, y) as usize * wide + left..];
+                if plan.spread[1] > 1 {
+                    to.iter_mut().step_by(plan.spread[1]).zip(row).for_each(|(to, &from)| *to = from);
+                    continue;
+                }
+                // Rows of small images are shorter than a call to copy them takes.
+                let to = &mut to[..row.len()];
+                for x in (0..row.len()).step_by(S::LANES) {
+                    let count = S::LANES.min(row.len() - x);
+                    S::store_first(to.as_mut_ptr().add(x), S::load_first(row.as_ptr().add(x), count, 0.0), count);
                 }
             }
         }

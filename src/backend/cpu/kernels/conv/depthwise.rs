@@ -59,7 +59,7 @@ fn rows(isa: Isa, plan: &Correlation, x: &[f32], y: &mut [f32], weight: impl Fn(
     for_each(plan.images * plan.groups, flops_ns(4 * plan.flops()), |stack| {
         let (image, group) = (stack / plan.groups, stack % plan.groups);
         let mut padded = zeroed(plan.padded_len());
-        plan.place(&x[plan.planes(image, group)], &mut padded);
+        plan.place(isa, &x[plan.planes(image, group)], &mut padded);
         // SAFETY: each task has its own group of one image.
         let y = unsafe { y.range(stack * group_len..(stack + 1) * group_len) };
         y.fill(0.0);
@@ -93,7 +93,7 @@ pub(super) fn grad_weight(isa: Isa, conv: &Conv2d, x: &[f32], dy: &[f32], dw: &m
         let mut padded = zeroed(plan.padded_len());
         let mut under = take::<f32>(area);
         for image in 0..plan.images {
-            plan.place(&x[plan.planes(image, group)], &mut padded);
+            plan.place(isa, &x[plan.planes(image, group)], &mut padded);
             for (i, &step) in steps.iter().enumerate() {
                 under.iter_mut().zip(pixels.iter()).for_each(|(to, &pixel)| *to = padded[pixel + step]);
                 for output in 0..plan.outputs {

@@ -102,7 +102,7 @@ pub(super) fn correlate(isa: Isa, plan: &Correlation, x: &[f32], filters: &Filte
         let (stack, part) = (task / parts, task % parts);
         let (image, group) = (stack / plan.groups, stack % plan.groups);
         let mut padded = zeroed(plan.padded_len());
-        plan.place(&x[plan.planes(image, group)], &mut padded);
+        plan.place(isa, &x[plan.planes(image, group)], &mut padded);
         let mut tile = take::<f32>(pixels.len() * lanes);
         for block in filters.blocks * part / parts..filters.blocks * (part + 1) / parts {
             for row in (0..rows).step_by(strip_rows) {

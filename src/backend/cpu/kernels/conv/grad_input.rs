@@ -4,7 +4,7 @@ use super::super::isa;
 use super::super::parallel::Disjoint;
 use super::correlation::{Correlation, Filters};
 use super::forward::{correlate, Planes};
-use super::{depthwise, planes, winograd, Conv2d};
+use super::{depthwise, planes, strided, winograd, Conv2d};
 
 /// `dx`, `[n, c_in, h, w]`, from `dy`, `[n, c_out, out_h, out_w]`, and the weights.
 ///
@@ -26,6 +26,9 @@ pub fn grad_input(conv: &Conv2d, dy: &[f32], weights: &[f32], dx: &mut [f32]) {
     }
     if depthwise::suits(conv) {
         return depthwise::grad_input(isa, conv, &plan, dy, weights, dx);
+    }
+    if strided::suits(conv) {
+        return strided::grad_input(isa, conv, dy, weights, dx);
     }
     let size = winograd::size(&plan, plan.out);
     let filters = winograd::transform(isa, &plan, size, Filters::adjoint(isa, &plan, weights));

@@ -86,7 +86,7 @@ fn dense(isa: Isa, conv: &Conv2d, x: &[f32], dy: &[f32], dw: &mut [f32]) {
         for first in images.clone().step_by(together) {
             let count = together.min(images.end - first);
             for (i, padded) in padded.chunks_exact_mut(plan.padded_len()).take(count).enumerate() {
-                plan.place(&x[plan.planes(first + i, group)], padded);
+                plan.place(isa, &x[plan.planes(first + i, group)], padded);
             }
             for block in blocks * split / splits..blocks * (split + 1) / splits {
                 let planes = lanes.min(plan.outputs - block * lanes);

@@ -7,6 +7,7 @@
 //! | `forward`, `pooled` | the dense forward pass, alone or with bias + ReLU + 2×2 max-pool |
 //! | `winograd` | the same, and the gradients, for 3×3 filters of stride 1, with fewer multiplications |
 //! | `grad_input`, `grad_weight` | the dense gradients |
+//! | `strided` | the gradient of the input of a convolution with a stride |
 //! | `sparse*` | the gradients through a pool, where at most one output in four has one |
 //! | `planes` | 3×3 filters with few channels on one side: images, depthwise |
 //! | `depthwise` | groups of a few channels, any filter |
@@ -22,6 +23,7 @@ mod pooled;
 mod sparse;
 mod sparse_input;
 mod sparse_weight;
+mod strided;
 mod winograd;
 
 pub use forward::forward;

@@ -14,7 +14,7 @@ use super::super::super::vector::{self, CLIPPED};
 use super::super::correlation::Correlation;
 use super::super::grad_weight::CHUNKS;
 use super::super::Conv2d;
-use super::TAPS;
+use super::{split_columns, TAPS};
 
 /// Pixels of a window.
 const PIXELS: usize = 4;
@@ -33,13 +33,11 @@ impl Phases {
         Phases { padded: zeroed(plan.padded_len()), values, half }
     }
 
-    fn fill(&mut self, plan: &Correlation, image: &[f32]) {
-        plan.place(image, &mut self.padded);
+    fn fill(&mut self, isa: Isa, plan: &Correlation, image: &[f32]) {
+        plan.place(isa, image, &mut self.padded);
         let rows = self.padded.chunks_exact(plan.padded[1]);
         for (row, phases) in rows.zip(self.values.chunks_exact_mut(2 * self.half)) {
-            let (even, odd) = phases.split_at_mut(self.half);
-            even.iter_mut().zip(row.iter().step_by(2)).for_each(|(to, &from)| *to = from);
-            odd.iter_mut().zip(row.iter().skip(1).step_by(2)).for_each(|(to, &from)| *to = from);
+            split_columns(row, phases);
         }
     }
 
@@ -87,7 +85,7 @@ pub(in super::super) fn forward_relu_pool(
     let winner = winner.map(Disjoint::new);
     for_each(conv.n, flops_ns(2 * plan.flops()), |image| {
         let mut phases = Phases::new(&plan);
-        phases.fill(&plan, &x[plan.planes(image, 0)]);
+        phases.fill(isa, &plan, &x[plan.planes(image, 0)]);
         let (plan, phases) = (&plan, &phases);
         let range = image * image_len..(image + 1) * image_len;
         // SAFETY: each task has its own image.
@@ -167,7 +165,7 @@ pub(in super::super) fn pooled_grad_weight(
         let part = unsafe { sums.range(chunk * part_len..(chunk + 1) * part_len) };
         let (sums, bias_sums) = part.split_at_mut(weights_len);
         let images = conv.n * chunk / chunks..conv.n * (chunk + 1) / chunks;
-        isa.run(AddWindowProducts { plan: &plan, images, x, dy, winner, sums, bias_sums });
+        isa.run(AddWindowProducts { isa, plan: &plan, images, x, dy, winner, sums, bias_sums });
     });
     add_parts(isa, &mut parts, part_len);
     let total = |sums: &[f32]| vector::sum(isa, sums);
@@ -180,6 +178,7 @@ pub(in super::super) fn pooled_grad_weight(
 
 /// Adds `Σ dy·x` of some images to `sums` and `Σ dy` to `bias_sums`, lane by lane.
 struct AddWindowProducts<'a> {
+    isa: Isa,
     plan: &'a Correlation,
     images: Range<usize>,
     x: &'a [f32],
@@ -196,7 +195,7 @@ impl Kernel for AddWindowProducts<'_> {
     unsafe fn run<S: Simd>(mut self) {
         let mut phases = Phases::new(self.plan);
         for image in self.images.clone() {
-            phases.fill(self.plan, &self.x[self.plan.planes(image, 0)]);
+            phases.fill(self.isa, self.plan, &self.x[self.plan.planes(image, 0)]);
             for output in 0..self.plan.outputs {
                 for channel in 0..self.plan.channels {
                     self.add::<S>(&phases, image, output, channel);

@@ -39,6 +39,10 @@ const MANY_TASKS: usize = 8;
 /// Transformed inputs of one pass, in elements: they stay in L2 with a block of filters.
 const PASS_LEN: usize = 120 << 10;
 
+/// Filter components, in elements, that do not stay in L2: then each is read for at least `WIDE_SQUARES` squares.
+const WIDE_LEN: usize = 512 << 10;
+const WIDE_SQUARES: usize = 64;
+
 /// The m of F(m×m, 3×3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Size {
@@ -101,7 +105,9 @@ fn correlate_by<F: Minimal>(f: F, isa: Isa, plan: &Correlation, x: &[f32], filte
     let (squares, components) = (grid[0] * grid[1], F::SIDE * F::SIDE);
     let (channels, lanes) = (plan.channels, filters.lanes);
     let depth = channels.next_multiple_of(isa.lanes());
-    let together = (PASS_LEN / (components * depth * squares)).clamp(1, plan.images);
+    let fitting = PASS_LEN / (components * depth);
+    let wide = components * channels * plan.outputs > WIDE_LEN;
+    let together = (if wide { fitting.max(WIDE_SQUARES) } else { fitting } / squares).clamp(1, plan.images);
     let passes = plan.images.div_ceil(together);
     let placement = Placement { source: plan.source, offset: plan.offset };
     let mut steps = take::<usize>(channels);
