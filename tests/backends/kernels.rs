@@ -27,6 +27,14 @@ fn index(n: usize, below: usize, seed: u64) -> Tensor {
     Tensor::from_slice(&values, [n], Device::Reference).unwrap()
 }
 
+/// Class labels, of which one in eight or so is to be ignored.
+fn labels(n: usize, classes: usize, seed: u64) -> Tensor {
+    let mut random = Rng::new(seed, 78).sequence();
+    let mut label = || if random.bernoulli(0.125) { IGNORE_INDEX } else { random.below(classes as u32) as i32 };
+    let values: Vec<i32> = (0..n).map(|_| label()).collect();
+    Tensor::from_slice(&values, [n], Device::Reference).unwrap()
+}
+
 const UNARY: [Unary; 12] = [
     Unary::Relu,
     Unary::Sigmoid,
@@ -157,7 +165,7 @@ pub fn rows(check: Check, n: usize, width: usize, temperature: f64, seed: u64) {
             vec![backend.softmax_grad(&y, &t[1], temperature, log).unwrap(), y]
         });
     }
-    let labels = index(n, width, seed);
+    let labels = labels(n, width, seed);
     let p = CrossEntropy { label_smoothing: 0.1 };
     check("cross_entropy", &[logits(), labels.clone()], &|backend, t| {
         let (loss, grad) = backend.cross_entropy(p, &t[0], &t[1]).unwrap();

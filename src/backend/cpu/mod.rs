@@ -260,7 +260,7 @@ impl Backend for Cpu {
     fn cross_entropy(&self, p: CrossEntropy, logits: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor)> {
         reference_unless_f32!(logits, cross_entropy(p, logits, labels));
         let smoothing = p.label_smoothing as f32;
-        let kernel = loss::CrossEntropy { classes: row_len(logits), smoothing, weights: None };
+        let kernel = loss::CrossEntropy { classes: row_len(logits), smoothing };
         let mut mean = 0.0;
         let mut losses = build(*labels.shape(), |_| ());
         let grad = build(*logits.shape(), |grad| {
@@ -270,27 +270,25 @@ impl Backend for Cpu {
     }
 
     fn distillation(&self, p: Distillation, inputs: DistillationInputs) -> Result<DistillationOutput> {
-        if inputs.student.dtype() == DType::BF16 {
-            return reference::in_f32(self, p, inputs);
+        let DistillationInputs { student, teacher, labels, sample_weights } = inputs;
+        match student.dtype() {
+            DType::F32 => {}
+            DType::BF16 => return reference::in_f32(self, p, inputs),
+            _ => return Reference.distillation(p, inputs),
         }
-        // The loss of nearly every run has a kernel of its own; its relatives are computed by the reference.
-        let DistillationInputs { student, teacher, labels: Some(labels), sample_weights: None } = inputs else {
-            return Reference.distillation(p, inputs);
-        };
-        if p.divergence != Divergence::ForwardKl || student.dtype() != DType::F32 {
-            return Reference.distillation(p, inputs);
-        }
-        let kernel = loss::Distillation {
-            classes: row_len(student),
-            temperature: p.temperature as f32,
-            hard_weight: p.hard_weight as f32,
-            soft_weight: p.soft_weight as f32,
+        let Distillation { divergence, temperature, hard_weight, soft_weight } = p;
+        let kernel =
+            loss::Distillation { classes: row_len(student), divergence, temperature, hard_weight, soft_weight };
+        let inputs = loss::Inputs {
+            student: student.slice(),
+            teacher: teacher.slice(),
+            labels: labels.map(Tensor::slice),
+            weights: sample_weights.map(Tensor::slice),
         };
         let mut terms = None;
-        let [mut hard, mut soft] = [(); 2].map(|()| build(*labels.shape(), |_| ()));
+        let [mut hard, mut soft] = [(); 2].map(|()| build(Shape::from([student.shape()[0]]), |_| ()));
         let grad = build(*student.shape(), |grad| {
-            let rows = [written(&mut hard), written(&mut soft)];
-            terms = Some(kernel.run(student.slice(), teacher.slice(), labels.slice(), rows, grad));
+            terms = Some(kernel.run(inputs, [written(&mut hard), written(&mut soft)], grad));
         });
         let loss::Terms { hard, soft, total } = terms.expect("the kernel has run");
         let scalar = |term: f64| Tensor::scalar(term as f32, Device::Cpu);

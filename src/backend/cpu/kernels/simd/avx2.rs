@@ -2,10 +2,16 @@
 
 use std::arch::x86_64::*;
 
-use super::{Simd, MAX_LANES};
+use super::{Simd, MAX_LANES, SQRT_HALF_BITS};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2;
+
+/// `2^n` for integers `-126 <= n <= 127`.
+#[inline(always)]
+unsafe fn power_of_two(n: __m256i) -> __m256 {
+    _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(n, _mm256_set1_epi32(127))))
+}
 
 #[inline(always)]
 unsafe fn first(n: usize) -> __m256i {
@@ -52,12 +58,20 @@ impl Simd for Avx2 {
         _mm256_mul_ps(a, b)
     }
     #[inline(always)]
+    unsafe fn div(a: __m256, b: __m256) -> __m256 {
+        _mm256_div_ps(a, b)
+    }
+    #[inline(always)]
     unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
         _mm256_fmadd_ps(a, b, c)
     }
     #[inline(always)]
     unsafe fn max(a: __m256, b: __m256) -> __m256 {
         _mm256_max_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn min(a: __m256, b: __m256) -> __m256 {
+        _mm256_min_ps(a, b)
     }
     #[inline(always)]
     unsafe fn if_greater(a: __m256, b: __m256, yes: __m256, no: __m256) -> __m256 {
@@ -72,9 +86,18 @@ impl Simd for Avx2 {
         _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)
     }
     #[inline(always)]
-    unsafe fn exp2_of_integer(a: __m256) -> __m256 {
-        let biased = _mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127));
-        _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+    unsafe fn scale_by_power_of_two(a: __m256, n: __m256) -> __m256 {
+        // In two steps, each a normal number.
+        let n = _mm256_cvtps_epi32(n);
+        let half = _mm256_srai_epi32::<1>(n);
+        _mm256_mul_ps(_mm256_mul_ps(a, power_of_two(half)), power_of_two(_mm256_sub_epi32(n, half)))
+    }
+    #[inline(always)]
+    unsafe fn split_exponent(a: __m256) -> [__m256; 2] {
+        let bits = _mm256_castps_si256(a);
+        let n = _mm256_srai_epi32::<23>(_mm256_sub_epi32(bits, _mm256_set1_epi32(SQRT_HALF_BITS)));
+        let m = _mm256_sub_epi32(bits, _mm256_slli_epi32::<23>(n));
+        [_mm256_castsi256_ps(m), _mm256_cvtepi32_ps(n)]
     }
     #[inline(always)]
     unsafe fn transpose(square: &mut [__m256; MAX_LANES]) {

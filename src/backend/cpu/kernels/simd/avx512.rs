@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Simd, MAX_LANES};
+use super::{Simd, MAX_LANES, SQRT_HALF_BITS};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512;
@@ -60,12 +60,20 @@ impl Simd for Avx512 {
         _mm512_mul_ps(a, b)
     }
     #[inline(always)]
+    unsafe fn div(a: __m512, b: __m512) -> __m512 {
+        _mm512_div_ps(a, b)
+    }
+    #[inline(always)]
     unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
         _mm512_fmadd_ps(a, b, c)
     }
     #[inline(always)]
     unsafe fn max(a: __m512, b: __m512) -> __m512 {
         _mm512_max_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn min(a: __m512, b: __m512) -> __m512 {
+        _mm512_min_ps(a, b)
     }
     #[inline(always)]
     unsafe fn if_greater(a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
@@ -80,9 +88,15 @@ impl Simd for Avx512 {
         _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)
     }
     #[inline(always)]
-    unsafe fn exp2_of_integer(a: __m512) -> __m512 {
-        let biased = _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127));
-        _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
+    unsafe fn scale_by_power_of_two(a: __m512, n: __m512) -> __m512 {
+        _mm512_scalef_ps(a, n)
+    }
+    #[inline(always)]
+    unsafe fn split_exponent(a: __m512) -> [__m512; 2] {
+        let bits = _mm512_castps_si512(a);
+        let n = _mm512_srai_epi32::<23>(_mm512_sub_epi32(bits, _mm512_set1_epi32(SQRT_HALF_BITS)));
+        let m = _mm512_sub_epi32(bits, _mm512_slli_epi32::<23>(n));
+        [_mm512_castsi512_ps(m), _mm512_cvtepi32_ps(n)]
     }
     #[inline(always)]
     unsafe fn transpose(square: &mut [__m512; MAX_LANES]) {

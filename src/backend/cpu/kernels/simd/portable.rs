@@ -1,6 +1,6 @@
 //! Plain Rust on arrays of eight: runs anywhere, and the compiler vectorises it with what the target guarantees.
 
-use super::{Simd, MAX_LANES};
+use super::{Simd, MAX_LANES, SQRT_HALF_BITS};
 
 const N: usize = 8;
 
@@ -10,6 +10,18 @@ pub(crate) struct Portable;
 #[inline(always)]
 fn zip(a: [f32; N], b: [f32; N], f: impl Fn(f32, f32) -> f32) -> [f32; N] {
     std::array::from_fn(|i| f(a[i], b[i]))
+}
+
+/// `2^n` for integers `-126 <= n <= 127`.
+#[inline(always)]
+fn power_of_two(n: i32) -> f32 {
+    f32::from_bits(((n + 127) as u32) << 23)
+}
+
+/// The exponent of `split_exponent`.
+#[inline(always)]
+fn exponent(a: f32) -> i32 {
+    (a.to_bits() as i32).wrapping_sub(SQRT_HALF_BITS) >> 23
 }
 
 impl Simd for Portable {
@@ -54,8 +66,16 @@ impl Simd for Portable {
     }
     /// Rounds twice: without the instruction, a fused multiply-add is a slow library call.
     #[inline(always)]
+    unsafe fn div(a: [f32; N], b: [f32; N]) -> [f32; N] {
+        zip(a, b, |a, b| a / b)
+    }
+    #[inline(always)]
     unsafe fn fma(a: [f32; N], b: [f32; N], c: [f32; N]) -> [f32; N] {
         std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+    #[inline(always)]
+    unsafe fn min(a: [f32; N], b: [f32; N]) -> [f32; N] {
+        zip(a, b, |a, b| if a < b { a } else { b })
     }
     #[inline(always)]
     unsafe fn max(a: [f32; N], b: [f32; N]) -> [f32; N] {
@@ -76,8 +96,17 @@ impl Simd for Portable {
         a.map(|a| (a + SHIFT) - SHIFT)
     }
     #[inline(always)]
-    unsafe fn exp2_of_integer(a: [f32; N]) -> [f32; N] {
-        a.map(|a| f32::from_bits(((a as i32 + 127) as u32) << 23))
+    unsafe fn scale_by_power_of_two(a: [f32; N], n: [f32; N]) -> [f32; N] {
+        // In two steps, each a normal number.
+        zip(a, n, |a, n| {
+            let n = n as i32;
+            a * power_of_two(n >> 1) * power_of_two(n - (n >> 1))
+        })
+    }
+    #[inline(always)]
+    unsafe fn split_exponent(a: [f32; N]) -> [[f32; N]; 2] {
+        let m = a.map(|a| f32::from_bits((a.to_bits() as i32).wrapping_sub(exponent(a) << 23) as u32));
+        [m, a.map(|a| exponent(a) as f32)]
     }
     #[inline(always)]
     unsafe fn transpose(square: &mut [[f32; N]; MAX_LANES]) {
