@@ -127,6 +127,13 @@ fn elementwise(device: Device) -> Vec<Case> {
     vec![
         map(device, "relu", LARGE, 1.0, |x| x.relu()),
         map(device, "gelu", LARGE, 10.0, |x| x.gelu()),
+        map(device, "gelu_tanh", LARGE, 10.0, |x| x.gelu_tanh()),
+        map(device, "silu", LARGE, 10.0, |x| x.silu()),
+        map(device, "sigmoid", LARGE, 10.0, |x| x.sigmoid()),
+        map(device, "tanh", LARGE, 10.0, |x| x.tanh()),
+        map(device, "exp", LARGE, 10.0, |x| x.exp()),
+        map(device, "log", LARGE, 10.0, |x| x.log()),
+        map(device, "hardswish", LARGE, 5.0, |x| x.hardswish()),
         map(device, "dropout", LARGE, 3.0, move |x| x.dropout(p, Rng::new(1, 2))),
         map(device, "permute_nchw_nhwc", LARGE, 0.0, |x| x.permute(&[0, 2, 3, 1])),
         map(device, "max_pool2d", LARGE, 1.0, |x| x.max_pool2d(2, 2, 0)),

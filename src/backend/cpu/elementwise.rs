@@ -1,5 +1,6 @@
-//! Elementwise kernels: chunks of fixed size in parallel, loops that the compiler vectorises.
+//! Elementwise kernels: chunks of fixed size in parallel, loops that the compiler vectorises unless `activation` does.
 
+use super::kernels::activation::{self, Differentiable, Function};
 use super::kernels::isa;
 use super::kernels::parallel::{for_each_chunk, Disjoint};
 use crate::backend::params::{drops, normal_block, uniform_block, Binary, Unary};
@@ -8,30 +9,60 @@ use crate::backend::walk::{Run, Walk};
 use crate::tensor::{Device, Rng, Shape, Tensor};
 use std::ops::Range;
 
-/// Runs `$body` with the constant `$F` bound to each function in turn, so that every one gets its own loop.
+/// Runs `$body` with the constant `$F` bound to each of these functions in turn, so that every one gets its own loop; others have
+/// arms of their own.
 macro_rules! with_function {
-    ($f:expr, $kind:ident [$($name:ident)*], $F:ident => $body:expr) => {
+    ($f:expr, $kind:ident [$($name:ident)*], $F:ident => $body:expr $(, $other:pat => $arm:expr)*) => {
         match $f {
             $($kind::$name => {
                 const $F: $kind = $kind::$name;
                 $body
             })*
+            $($other => $arm,)*
         }
     };
 }
 
-macro_rules! with_unary {
-    ($f:expr, $F:ident => $body:expr) => {
-        with_function!(
-            $f,
-            Unary [Relu Sigmoid Tanh Gelu GeluTanh Silu Hardswish Exp Log Sqrt Square Abs],
-            $F => $body
-        )
-    };
+pub(super) fn unary(f: Unary, x: &Tensor) -> Tensor {
+    with_function!(
+        f,
+        Unary [Relu Hardswish Sqrt Square Abs],
+        F => map(x, |x| scalar::unary(F, x)),
+        Unary::Sigmoid => apply::<activation::Sigmoid>(x),
+        Unary::Tanh => apply::<activation::Tanh>(x),
+        Unary::Gelu => apply::<activation::Gelu>(x),
+        Unary::GeluTanh => apply::<activation::GeluTanh>(x),
+        Unary::Silu => apply::<activation::Silu>(x),
+        Unary::Exp => apply::<activation::Exp>(x),
+        Unary::Log => apply::<activation::Log>(x)
+    )
 }
 
-pub(super) fn unary(f: Unary, x: &Tensor) -> Tensor {
-    with_unary!(f, F => map(x, |x| scalar::unary(F, x)))
+fn apply<F: Function>(x: &Tensor) -> Tensor {
+    Tensor::build(*x.shape(), Device::Cpu, |y| activation::apply::<F>(x.slice(), y))
+}
+
+pub(super) fn unary_grad(f: Unary, x: &Tensor, y: &Tensor, dy: &Tensor) -> Tensor {
+    with_function!(
+        f,
+        Unary [Relu Sigmoid Tanh Hardswish Exp Log Sqrt Square Abs],
+        F => map_grad([x, y, dy], |x, y, dy| scalar::derivative(F, x, y) * dy),
+        Unary::Gelu => apply_derivative::<activation::Gelu>(x, dy),
+        Unary::GeluTanh => apply_derivative::<activation::GeluTanh>(x, dy),
+        Unary::Silu => apply_derivative::<activation::Silu>(x, dy)
+    )
+}
+
+fn apply_derivative<F: Differentiable>(x: &Tensor, dy: &Tensor) -> Tensor {
+    Tensor::build(*x.shape(), Device::Cpu, |dx| activation::apply_derivative::<F>(x.slice(), dy.slice(), dx))
+}
+
+fn map_grad(tensors: [&Tensor; 3], f: impl Fn(f32, f32, f32) -> f32 + Sync) -> Tensor {
+    let [x, y, dy] = tensors.map(Tensor::slice::<f32>);
+    fill(tensors[0].shape(), |range, dx| {
+        let inputs = x[range.clone()].iter().zip(&y[range.clone()]).zip(&dy[range]);
+        dx.iter_mut().zip(inputs).for_each(|(dx, ((&x, &y), &dy))| *dx = f(x, y, dy));
+    })
 }
 
 pub(super) fn affine(x: &Tensor, scale: f64, shift: f64) -> Tensor {
@@ -56,14 +87,6 @@ fn fill(shape: &Shape, part: impl Fn(Range<usize>, &mut [f32]) + Sync) -> Tensor
             isa.vectorise(|| part(range, out));
         });
     })
-}
-
-pub(super) fn unary_grad(f: Unary, x: &Tensor, y: &Tensor, dy: &Tensor) -> Tensor {
-    let (xs, ys, dys) = (x.slice::<f32>(), y.slice::<f32>(), dy.slice::<f32>());
-    with_unary!(f, F => fill(x.shape(), |range, out| {
-        let inputs = xs[range.clone()].iter().zip(&ys[range.clone()]).zip(&dys[range]);
-        out.iter_mut().zip(inputs).for_each(|(dx, ((&x, &y), &dy))| *dx = scalar::derivative(F, x, y) * dy);
-    }))
 }
 
 pub(super) fn binary(f: Binary, a: &Tensor, b: &Tensor) -> Tensor {

@@ -7,6 +7,7 @@
 // Loops over registers are written with their indices, like the formulas they compute.
 #![allow(clippy::needless_range_loop)]
 
+pub(super) mod activation;
 pub mod conv;
 pub mod elementwise;
 pub mod gemm;

@@ -144,5 +144,14 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     }
 }
 
+/// |x|; NaN for NaN.
+///
+/// # Safety
+/// The machine must have the instruction set of `S`.
+#[inline(always)]
+pub(crate) unsafe fn absolute<S: Simd>(x: S::V) -> S::V {
+    S::max(x, S::sub(S::zero(), x))
+}
+
 #[cfg(test)]
 mod tests;
