@@ -3,7 +3,8 @@
 use super::kernels::activation::{self, Differentiable, Function};
 use super::kernels::isa;
 use super::kernels::parallel::{for_each_chunk, Disjoint};
-use crate::backend::params::{drops, normal_block, uniform_block, Binary, Unary};
+use super::kernels::philox;
+use crate::backend::params::{drop_limit, normal_of, uniform_of, Binary, Unary};
 use crate::backend::scalar;
 use crate::backend::walk::{Run, Walk};
 use crate::tensor::{Device, Rng, Shape, Tensor};
@@ -121,31 +122,42 @@ pub(super) fn binary(f: Binary, a: &Tensor, b: &Tensor) -> Tensor {
 pub(super) fn dropout(x: &Tensor, p: f64, rng: Rng) -> Tensor {
     let values = x.slice::<f32>();
     let scale = (1.0 / (1.0 - p)) as f32;
-    by_block(x.shape(), |block, y| {
-        let first = block as usize * 4;
-        for ((y, &x), bits) in y.iter_mut().zip(&values[first..]).zip(rng.block(block)) {
-            *y = if drops(bits, p) { 0.0 } else { x * scale };
-        }
+    let limit = drop_limit(p);
+    by_bits(x.shape(), rng, |first, bits, y| {
+        let inputs = values[first..first + y.len()].iter().zip(bits);
+        y.iter_mut().zip(inputs).for_each(|(y, (&x, &bits))| {
+            // Written as a mask: a branch that goes either way by chance is expensive.
+            let mask = if bits >> 8 < limit { 0 } else { u32::MAX };
+            *y = f32::from_bits((x * scale).to_bits() & mask);
+        });
     })
 }
 
 pub(super) fn uniform(shape: &Shape, low: f64, high: f64, rng: Rng) -> Tensor {
-    by_block(shape, |block, y| round_to(y, uniform_block(rng, block, low, high)))
+    by_bits(shape, rng, |_, bits, y| {
+        y.iter_mut().zip(bits).for_each(|(y, &bits)| *y = uniform_of(bits, low, high) as f32);
+    })
 }
 
 pub(super) fn normal(shape: &Shape, mean: f64, sd: f64, rng: Rng) -> Tensor {
-    by_block(shape, |block, y| round_to(y, normal_block(rng, block, mean, sd)))
+    by_bits(shape, rng, |_, bits, y| {
+        let fours = bits.as_chunks::<4>().0.iter().map(|&bits| normal_of(bits, mean, sd));
+        y.iter_mut().zip(fours.flatten()).for_each(|(y, value)| *y = value as f32);
+    })
 }
 
-fn round_to(y: &mut [f32], values: [f64; 4]) {
-    y.iter_mut().zip(values).for_each(|(y, value)| *y = value as f32);
-}
+/// Random numbers that are made at a time.
+const NUMBERS: usize = 256;
 
-/// A tensor whose elements are written four at a time, one block of the random number generator each.
-fn by_block(shape: &Shape, write: impl Fn(u64, &mut [f32]) + Sync) -> Tensor {
+/// A tensor whose elements are written from as many random numbers, `write(first, numbers, elements)`.
+fn by_bits(shape: &Shape, rng: Rng, write: impl Fn(usize, &[u32; NUMBERS], &mut [f32]) + Sync) -> Tensor {
+    let isa = isa::active();
     fill(shape, |range, out| {
+        let mut numbers = [0; NUMBERS];
         // Chunks begin at multiples of four.
-        let first = range.start as u64 / 4;
-        out.chunks_mut(4).zip(first..).for_each(|(out, block)| write(block, out));
+        for (out, first) in out.chunks_mut(NUMBERS).zip(range.step_by(NUMBERS)) {
+            philox::fill(isa, rng, first as u64 / 4, &mut numbers);
+            write(first, &numbers, out);
+        }
     })
 }

@@ -16,6 +16,7 @@ pub mod loss;
 pub mod optim;
 pub(super) mod parallel;
 pub mod peak;
+pub(super) mod philox;
 pub mod pool;
 mod scratch;
 mod simd;

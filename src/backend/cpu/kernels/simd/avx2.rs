@@ -20,6 +20,7 @@ unsafe fn first(n: usize) -> __m256i {
 
 impl Simd for Avx2 {
     type V = __m256;
+    type Bits = __m256i;
     const LANES: usize = 8;
     const ROWS: usize = 6;
     const MANY_REGISTERS: bool = false;
@@ -98,6 +99,38 @@ impl Simd for Avx2 {
         let n = _mm256_srai_epi32::<23>(_mm256_sub_epi32(bits, _mm256_set1_epi32(SQRT_HALF_BITS)));
         let m = _mm256_sub_epi32(bits, _mm256_slli_epi32::<23>(n));
         [_mm256_castsi256_ps(m), _mm256_cvtepi32_ps(n)]
+    }
+    #[inline(always)]
+    unsafe fn splat_bits(x: u32) -> __m256i {
+        _mm256_set1_epi32(x as i32)
+    }
+    #[inline(always)]
+    unsafe fn load_bits(p: *const u32) -> __m256i {
+        _mm256_loadu_si256(p.cast())
+    }
+    #[inline(always)]
+    unsafe fn store_bits(p: *mut u32, v: __m256i) {
+        _mm256_storeu_si256(p.cast(), v)
+    }
+    #[inline(always)]
+    unsafe fn xor(a: __m256i, b: __m256i) -> __m256i {
+        _mm256_xor_si256(a, b)
+    }
+    #[inline(always)]
+    unsafe fn mul_wide(a: __m256i, b: u32) -> [__m256i; 2] {
+        const ODD: i32 = 0b10_10_10_10;
+        let b = _mm256_set1_epi32(b as i32);
+        let (even, odd) = (_mm256_mul_epu32(a, b), _mm256_mul_epu32(_mm256_srli_epi64::<32>(a), b));
+        [
+            _mm256_blend_epi32::<ODD>(even, _mm256_slli_epi64::<32>(odd)),
+            _mm256_blend_epi32::<ODD>(_mm256_srli_epi64::<32>(even), odd),
+        ]
+    }
+    #[inline(always)]
+    unsafe fn interleave(a: __m256i, b: __m256i) -> [__m256i; 2] {
+        // Within halves first.
+        let (low, high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+        [_mm256_permute2x128_si256::<0x20>(low, high), _mm256_permute2x128_si256::<0x31>(low, high)]
     }
     #[inline(always)]
     unsafe fn transpose(square: &mut [__m256; MAX_LANES]) {

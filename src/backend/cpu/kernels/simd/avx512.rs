@@ -14,6 +14,7 @@ fn first(n: usize) -> __mmask16 {
 
 impl Simd for Avx512 {
     type V = __m512;
+    type Bits = __m512i;
     const LANES: usize = 16;
     const ROWS: usize = 14;
     const MANY_REGISTERS: bool = true;
@@ -97,6 +98,38 @@ impl Simd for Avx512 {
         let n = _mm512_srai_epi32::<23>(_mm512_sub_epi32(bits, _mm512_set1_epi32(SQRT_HALF_BITS)));
         let m = _mm512_sub_epi32(bits, _mm512_slli_epi32::<23>(n));
         [_mm512_castsi512_ps(m), _mm512_cvtepi32_ps(n)]
+    }
+    #[inline(always)]
+    unsafe fn splat_bits(x: u32) -> __m512i {
+        _mm512_set1_epi32(x as i32)
+    }
+    #[inline(always)]
+    unsafe fn load_bits(p: *const u32) -> __m512i {
+        _mm512_loadu_si512(p.cast())
+    }
+    #[inline(always)]
+    unsafe fn store_bits(p: *mut u32, v: __m512i) {
+        _mm512_storeu_si512(p.cast(), v)
+    }
+    #[inline(always)]
+    unsafe fn xor(a: __m512i, b: __m512i) -> __m512i {
+        _mm512_xor_si512(a, b)
+    }
+    #[inline(always)]
+    unsafe fn mul_wide(a: __m512i, b: u32) -> [__m512i; 2] {
+        const ODD: __mmask16 = 0xAAAA;
+        let b = _mm512_set1_epi32(b as i32);
+        let (even, odd) = (_mm512_mul_epu32(a, b), _mm512_mul_epu32(_mm512_srli_epi64::<32>(a), b));
+        [
+            _mm512_mask_blend_epi32(ODD, even, _mm512_slli_epi64::<32>(odd)),
+            _mm512_mask_blend_epi32(ODD, _mm512_srli_epi64::<32>(even), odd),
+        ]
+    }
+    #[inline(always)]
+    unsafe fn interleave(a: __m512i, b: __m512i) -> [__m512i; 2] {
+        let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+        let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+        [_mm512_permutex2var_epi32(a, low, b), _mm512_permutex2var_epi32(a, high, b)]
     }
     #[inline(always)]
     unsafe fn transpose(square: &mut [__m512; MAX_LANES]) {

@@ -45,13 +45,15 @@ macro_rules! for_each_vector {
 }
 pub(crate) use for_each_vector;
 
-/// f32 vector arithmetic of one instruction set.
+/// f32 vector arithmetic of one instruction set, and what random bits need of 32-bit integers.
 ///
 /// # Safety
 /// Every function needs the instruction set it belongs to; pointers must be valid for the lanes they touch.
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// One vector register.
     type V: Copy;
+    /// The same register as 32-bit integers.
+    type Bits: Copy;
     /// Lanes in a register.
     const LANES: usize;
     /// Rows of the register tile: `ROWS × 2` accumulators, two operands and a broadcast fit the register file.
@@ -104,6 +106,15 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn scale_by_power_of_two(a: Self::V, n: Self::V) -> Self::V;
     /// `m` in `[√½, √2)` and the integer `n` with `a = m·2^n`, for normal `a > 0`.
     unsafe fn split_exponent(a: Self::V) -> [Self::V; 2];
+
+    unsafe fn splat_bits(x: u32) -> Self::Bits;
+    unsafe fn load_bits(p: *const u32) -> Self::Bits;
+    unsafe fn store_bits(p: *mut u32, v: Self::Bits);
+    unsafe fn xor(a: Self::Bits, b: Self::Bits) -> Self::Bits;
+    /// The low and the high halves of the products `a·b`.
+    unsafe fn mul_wide(a: Self::Bits, b: u32) -> [Self::Bits; 2];
+    /// The elements of `a` and `b` in turn: `a[0], b[0], a[1], …`, in two vectors.
+    unsafe fn interleave(a: Self::Bits, b: Self::Bits) -> [Self::Bits; 2];
 
     /// Transposes the square of the first `LANES` vectors.
     unsafe fn transpose(square: &mut [Self::V; MAX_LANES]);

@@ -15,6 +15,7 @@ unsafe fn power_of_two(n: int32x4_t) -> float32x4_t {
 
 impl Simd for Neon {
     type V = float32x4_t;
+    type Bits = uint32x4_t;
     const LANES: usize = 4;
     const ROWS: usize = 14;
     const MANY_REGISTERS: bool = true;
@@ -96,6 +97,33 @@ impl Simd for Neon {
         let n = vshrq_n_s32::<23>(vsubq_s32(bits, vdupq_n_s32(SQRT_HALF_BITS)));
         let m = vsubq_s32(bits, vshlq_n_s32::<23>(n));
         [vreinterpretq_f32_s32(m), vcvtq_f32_s32(n)]
+    }
+    #[inline(always)]
+    unsafe fn splat_bits(x: u32) -> uint32x4_t {
+        vdupq_n_u32(x)
+    }
+    #[inline(always)]
+    unsafe fn load_bits(p: *const u32) -> uint32x4_t {
+        vld1q_u32(p)
+    }
+    #[inline(always)]
+    unsafe fn store_bits(p: *mut u32, v: uint32x4_t) {
+        vst1q_u32(p, v)
+    }
+    #[inline(always)]
+    unsafe fn xor(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t {
+        veorq_u32(a, b)
+    }
+    #[inline(always)]
+    unsafe fn mul_wide(a: uint32x4_t, b: u32) -> [uint32x4_t; 2] {
+        let b = vdup_n_u32(b);
+        let (first, last) = (vmull_u32(vget_low_u32(a), b), vmull_u32(vget_high_u32(a), b));
+        let (first, last) = (vreinterpretq_u32_u64(first), vreinterpretq_u32_u64(last));
+        [vuzp1q_u32(first, last), vuzp2q_u32(first, last)]
+    }
+    #[inline(always)]
+    unsafe fn interleave(a: uint32x4_t, b: uint32x4_t) -> [uint32x4_t; 2] {
+        [vzip1q_u32(a, b), vzip2q_u32(a, b)]
     }
     #[inline(always)]
     unsafe fn transpose(square: &mut [float32x4_t; MAX_LANES]) {

@@ -26,6 +26,7 @@ fn exponent(a: f32) -> i32 {
 
 impl Simd for Portable {
     type V = [f32; N];
+    type Bits = [u32; N];
     const LANES: usize = N;
     const ROWS: usize = 3;
     const MANY_REGISTERS: bool = false;
@@ -107,6 +108,32 @@ impl Simd for Portable {
     unsafe fn split_exponent(a: [f32; N]) -> [[f32; N]; 2] {
         let m = a.map(|a| f32::from_bits((a.to_bits() as i32).wrapping_sub(exponent(a) << 23) as u32));
         [m, a.map(|a| exponent(a) as f32)]
+    }
+    #[inline(always)]
+    unsafe fn splat_bits(x: u32) -> [u32; N] {
+        [x; N]
+    }
+    #[inline(always)]
+    unsafe fn load_bits(p: *const u32) -> [u32; N] {
+        p.cast::<[u32; N]>().read_unaligned()
+    }
+    #[inline(always)]
+    unsafe fn store_bits(p: *mut u32, v: [u32; N]) {
+        p.cast::<[u32; N]>().write_unaligned(v)
+    }
+    #[inline(always)]
+    unsafe fn xor(a: [u32; N], b: [u32; N]) -> [u32; N] {
+        std::array::from_fn(|i| a[i] ^ b[i])
+    }
+    #[inline(always)]
+    unsafe fn mul_wide(a: [u32; N], b: u32) -> [[u32; N]; 2] {
+        let product = |a: u32| u64::from(a) * u64::from(b);
+        [a.map(|a| product(a) as u32), a.map(|a| (product(a) >> 32) as u32)]
+    }
+    #[inline(always)]
+    unsafe fn interleave(a: [u32; N], b: [u32; N]) -> [[u32; N]; 2] {
+        let at = |i: usize| if i.is_multiple_of(2) { a[i / 2] } else { b[i / 2] };
+        [std::array::from_fn(at), std::array::from_fn(|i| at(N + i))]
     }
     #[inline(always)]
     unsafe fn transpose(square: &mut [[f32; N]; MAX_LANES]) {
