@@ -16,7 +16,7 @@ use crate::tensor::{with_element, DType, Device, Rng, Shape, Tensor};
 use kernels::conv::{self, Conv2d};
 use kernels::gemm::{gemm, gemm_batched, Bias, Gemm};
 use kernels::weights::Weights;
-use kernels::{loss, optim, pool, softmax};
+use kernels::{loss, optim, pool, relations, softmax};
 
 /// The CPU backend.
 pub struct Cpu;
@@ -228,7 +228,12 @@ impl Backend for Cpu {
     fn adaptive_avg_pool2d(&self, x: &Tensor, out: [usize; 2]) -> Result<Tensor> {
         match out {
             [1, 1] => self.affine(&self.sum(x, &[2, 3])?, 1.0 / (x.shape()[2] * x.shape()[3]) as f64, 0.0),
-            _ => Reference.adaptive_avg_pool2d(x, out),
+            _ => {
+                reference_unless_f32!(x, adaptive_avg_pool2d(x, out));
+                let [n, c, h, w] = *x.shape().first_chunk().expect("images");
+                let bins = pool::Bins::adaptive(n * c, [h, w], out);
+                Ok(build(Shape::from([n, c, out[0], out[1]]), |y| bins.forward(x.slice(), y)))
+            }
         }
     }
 
@@ -237,6 +242,10 @@ impl Backend for Cpu {
             [n, c, 1, 1] => {
                 let share = self.affine(dy, 1.0 / (input[0] * input[1]) as f64, 0.0)?;
                 self.expand(&share, &Shape::from([n, c, input[0], input[1]]))
+            }
+            [n, c, out_h, out_w] if dy.dtype() == DType::F32 => {
+                let bins = pool::Bins::adaptive(n * c, input, [out_h, out_w]);
+                Ok(build(Shape::from([n, c, input[0], input[1]]), |dx| bins.backward(dy.slice(), dx)))
             }
             _ => Reference.adaptive_avg_pool2d_grad(dy, input),
         }
@@ -330,7 +339,9 @@ impl Backend for Cpu {
     }
 
     fn argmax(&self, x: &Tensor) -> Result<Tensor> {
-        Reference.argmax(x)
+        reference_unless_f32!(x, argmax(x));
+        let shape = x.shape().reduced(&[x.shape().rank() - 1], false);
+        Ok(Tensor::build(shape, Device::Cpu, |index| softmax::argmax(x.slice(), row_len(x), index)))
     }
 
     fn gather_images(&self, images: &Tensor, index: &Tensor, plans: Option<&Tensor>) -> Result<Tensor> {
@@ -343,19 +354,30 @@ impl Backend for Cpu {
     }
 
     fn pairwise_distances(&self, x: &Tensor) -> Result<Tensor> {
-        Reference.pairwise_distances(x)
+        reference_unless_f32!(x, pairwise_distances(x));
+        let [n, features] = *x.shape().first_chunk().expect("a matrix");
+        Ok(build(Shape::from([n, n]), |distances| relations::pairwise_distances(x.slice(), features, distances)))
     }
 
     fn pairwise_distances_grad(&self, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
-        Reference.pairwise_distances_grad(x, dy)
+        reference_unless_f32!(x, pairwise_distances_grad(x, dy));
+        Ok(build(*x.shape(), |dx| relations::pairwise_distances_backward(x.slice(), x.shape()[1], dy.slice(), dx)))
     }
 
     fn attention_map(&self, x: &Tensor, power: f64) -> Result<Tensor> {
-        Reference.attention_map(x, power)
+        reference_unless_f32!(x, attention_map(x, power));
+        let [n, channels] = *x.shape().first_chunk().expect("images");
+        let area = x.shape()[2..].iter().product();
+        let map = Shape::from([n, area]);
+        Ok(build(map, |map| relations::attention_map(x.slice(), [channels, area], power as f32, map)))
     }
 
     fn attention_map_grad(&self, x: &Tensor, dy: &Tensor, power: f64) -> Result<Tensor> {
-        Reference.attention_map_grad(x, dy, power)
+        reference_unless_f32!(x, attention_map_grad(x, dy, power));
+        let extents = [x.shape()[1], x.shape()[2..].iter().product()];
+        Ok(build(*x.shape(), |dx| {
+            relations::attention_map_backward(x.slice(), extents, power as f32, dy.slice(), dx);
+        }))
     }
 
     fn optimize(&self, rule: Rule, gradient_scale: f64, slots: &mut [OptimizerSlot]) -> Result<()> {

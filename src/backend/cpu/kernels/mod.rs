@@ -18,6 +18,7 @@ pub(super) mod parallel;
 pub mod peak;
 pub(super) mod philox;
 pub mod pool;
+pub mod relations;
 mod scratch;
 mod simd;
 pub mod softmax;

@@ -83,7 +83,42 @@ struct Normaliser {
     log_sum: f32,
 }
 
-/// The largest element of a row, in four vectors of partial maxima.
+/// The index of the largest element of each row, the first of equals. A NaN is never larger, but nothing is larger than a NaN in
+/// front.
+///
+/// # Panics
+/// When there is not one index per row.
+pub fn argmax(x: &[f32], columns: usize, index: &mut [i32]) {
+    assert_eq!(x.len(), index.len() * columns, "argmax: one index for each row of {columns}");
+    let isa = isa::active();
+    let (rows, span) = (index.len(), rows_per_task(columns));
+    let index = Disjoint::new(index);
+    for_each(rows.div_ceil(span), 2 * elements_ns(x.len()), |task| {
+        let range = task * span..rows.min((task + 1) * span);
+        let rows = x[range.start * columns..range.end * columns].chunks_exact(columns);
+        // SAFETY: each task has its own rows.
+        let index = unsafe { index.range(range) };
+        index.iter_mut().zip(rows).for_each(|(index, row)| *index = isa.run(Argmax(row)) as i32);
+    });
+}
+
+struct Argmax<'a>(&'a [f32]);
+
+impl Kernel for Argmax<'_> {
+    type Output = usize;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> usize {
+        let row = self.0;
+        if row.first().is_none_or(|x| x.is_nan()) {
+            return 0;
+        }
+        let max = largest::<S>(row);
+        row.iter().position(|&x| x == max).unwrap_or(0)
+    }
+}
+
+/// The largest element of a row but for NaN, in four vectors of partial maxima.
 #[inline(always)]
 pub(crate) unsafe fn largest<S: Simd>(x: &[f32]) -> f32 {
     const CHAINS: usize = 4;
@@ -91,12 +126,12 @@ pub(crate) unsafe fn largest<S: Simd>(x: &[f32]) -> f32 {
     let mut max = [lowest; CHAINS];
     for i in (0..whole).step_by(CHAINS * S::LANES) {
         for (chain, max) in max.iter_mut().enumerate() {
-            *max = S::max(*max, S::load(x.as_ptr().add(i + chain * S::LANES)));
+            *max = S::max(S::load(x.as_ptr().add(i + chain * S::LANES)), *max);
         }
     }
     let rest = &x[whole..];
     for_each_vector!(S, rest.len(), |i, n| {
-        max[0] = S::max(max[0], S::load_first(rest.as_ptr().add(i), n, f32::NEG_INFINITY));
+        max[0] = S::max(S::load_first(rest.as_ptr().add(i), n, f32::NEG_INFINITY), max[0]);
     });
     S::largest(S::max(S::max(max[0], max[1]), S::max(max[2], max[3])))
 }

@@ -133,6 +133,12 @@ impl Simd for Avx2 {
         [_mm256_permute2x128_si256::<0x20>(low, high), _mm256_permute2x128_si256::<0x31>(low, high)]
     }
     #[inline(always)]
+    unsafe fn even(a: __m256, b: __m256) -> __m256 {
+        // Within halves first; then the middle two of the four pairs change places.
+        let pairs = _mm256_castps_pd(_mm256_shuffle_ps::<0b10_00_10_00>(a, b));
+        _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(pairs))
+    }
+    #[inline(always)]
     unsafe fn transpose(square: &mut [__m256; MAX_LANES]) {
         // Columns of four rows, in halves of the register …
         for four in square[..8].chunks_exact_mut(4) {

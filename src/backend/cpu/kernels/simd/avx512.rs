@@ -132,6 +132,11 @@ impl Simd for Avx512 {
         [_mm512_permutex2var_epi32(a, low, b), _mm512_permutex2var_epi32(a, high, b)]
     }
     #[inline(always)]
+    unsafe fn even(a: __m512, b: __m512) -> __m512 {
+        let order = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        _mm512_permutex2var_ps(a, order, b)
+    }
+    #[inline(always)]
     unsafe fn transpose(square: &mut [__m512; MAX_LANES]) {
         // Columns of four rows, in quarters of the register …
         for four in square.chunks_exact_mut(4) {

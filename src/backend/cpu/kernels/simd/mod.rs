@@ -116,6 +116,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// The elements of `a` and `b` in turn: `a[0], b[0], a[1], …`, in two vectors.
     unsafe fn interleave(a: Self::Bits, b: Self::Bits) -> [Self::Bits; 2];
 
+    /// The even elements of `a` followed by `b`.
+    unsafe fn even(a: Self::V, b: Self::V) -> Self::V;
     /// Transposes the square of the first `LANES` vectors.
     unsafe fn transpose(square: &mut [Self::V; MAX_LANES]);
 

@@ -126,6 +126,10 @@ impl Simd for Neon {
         [vzip1q_u32(a, b), vzip2q_u32(a, b)]
     }
     #[inline(always)]
+    unsafe fn even(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        vuzp1q_f32(a, b)
+    }
+    #[inline(always)]
     unsafe fn transpose(square: &mut [float32x4_t; MAX_LANES]) {
         let pairs = |a: float32x4_t, b: float32x4_t| {
             let (even, odd) = (vtrn1q_f32(a, b), vtrn2q_f32(a, b));

@@ -136,6 +136,10 @@ impl Simd for Portable {
         [std::array::from_fn(at), std::array::from_fn(|i| at(N + i))]
     }
     #[inline(always)]
+    unsafe fn even(a: [f32; N], b: [f32; N]) -> [f32; N] {
+        std::array::from_fn(|i| if i < N / 2 { a[2 * i] } else { b[2 * i - N] })
+    }
+    #[inline(always)]
     unsafe fn transpose(square: &mut [[f32; N]; MAX_LANES]) {
         let rows = *square;
         for (c, column) in square[..N].iter_mut().enumerate() {
