@@ -12,10 +12,12 @@ const SAMPLES: usize = 5;
 type LossOf = fn(&Tensor, &Tensor, &Tensor, f64) -> Tensor;
 
 /// Losses of student logits, teacher logits, labels and a temperature.
-const LOSSES: [(&str, LossOf); 5] = [
+const LOSSES: [(&str, LossOf); 7] = [
     ("cross_entropy", |s, _, y, _| s.cross_entropy(y, 0.0).unwrap()),
     ("cross_entropy with smoothing", |s, _, y, _| s.cross_entropy(y, 0.1).unwrap()),
     ("hinton_kd", |s, t, y, temperature| s.hinton_kd(t, y, weights(temperature)).unwrap().total),
+    ("reverse_kl", |s, t, _, temperature| s.reverse_kl(t, temperature).unwrap()),
+    ("jsd_generalized", |s, t, _, temperature| s.jsd_generalized(t, temperature, 0.4).unwrap()),
     ("kl of softmax", |s, t, _, temperature| {
         s.log_softmax(temperature).unwrap().kl_div_batchmean(&t.softmax(temperature).unwrap()).unwrap()
     }),

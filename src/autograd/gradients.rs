@@ -1,6 +1,6 @@
 //! The backward pass.
 
-use super::no_grad;
+use super::{no_grad, segment_ends, Phase};
 use crate::error::{Error, Result};
 use crate::tensor::history::Node;
 use crate::tensor::{History, Tensor};
@@ -90,6 +90,7 @@ impl Sweep {
             return Err(Error::argument("backward", reason));
         };
         let needed: Vec<bool> = node.inputs.iter().map(|h| !matches!(h, History::Constant)).collect();
+        let shape = *gradient.shape();
         let input_gradients = backward(&gradient, &needed)?;
         debug_assert_eq!(input_gradients.len(), needed.len(), "{} returned a gradient too many or too few", node.op);
         for (history, gradient) in node.inputs.iter().zip(input_gradients) {
@@ -97,6 +98,8 @@ impl Sweep {
                 self.deliver(history, gradient)?;
             }
         }
+        drop(gradient);
+        segment_ends(Phase::Backward, node.op, shape);
         Ok(())
     }
 

@@ -8,7 +8,8 @@ mod observe;
 mod scope;
 
 pub use gradients::Gradients;
-pub use observe::{observe, Cost, OpEvent};
+pub(crate) use observe::segment_ends;
+pub use observe::{keep_time, observe, Cost, OpEvent, Phase, Segment};
 pub use scope::{is_recording, no_grad};
 
 use crate::error::Result;

@@ -340,19 +340,35 @@ pub struct OptimizerSlot<'a> {
     pub second: Option<&'a mut Tensor>,
 }
 
+/// Dropout with probability `p` zeroes the elements whose upper 24 random bits are below this.
+pub fn drop_limit(p: f64) -> u32 {
+    // A number k / 2²⁴ is below p where the integer k is below ⌈p · 2²⁴⌉.
+    (p * f64::from(1 << 24)).ceil() as u32
+}
+
 /// Whether dropout with probability `p` zeroes the element with these random bits.
 pub fn drops(bits: u32, p: f64) -> bool {
     f64::from(unit_f32(bits)) < p
 }
 
-/// The elements `4 · block` to `4 · block + 3` of a tensor that is uniform in [low, high).
-pub fn uniform_block(rng: Rng, block: u64, low: f64, high: f64) -> [f64; 4] {
-    rng.block(block).map(|bits| low + (high - low) * f64::from(unit_f32(bits)))
+/// The element with these random bits of a tensor that is uniform in [low, high).
+#[inline(always)]
+pub fn uniform_of(bits: u32, low: f64, high: f64) -> f64 {
+    low + (high - low) * f64::from(unit_f32(bits))
 }
 
-/// The elements `4 · block` to `4 · block + 3` of a normal tensor: each pair of lanes makes a pair of numbers.
-pub fn normal_block(rng: Rng, block: u64, mean: f64, sd: f64) -> [f64; 4] {
-    let [a, b, c, d] = rng.block(block);
+/// The four elements with these random bits of a normal tensor: each pair makes a pair of numbers.
+pub fn normal_of([a, b, c, d]: [u32; 4], mean: f64, sd: f64) -> [f64; 4] {
     let ([w, x], [y, z]) = (normal_pair(a, b), normal_pair(c, d));
     [w, x, y, z].map(|z| mean + sd * z)
+}
+
+/// The elements `4 · block` to `4 · block + 3` of a tensor that is uniform in [low, high).
+pub fn uniform_block(rng: Rng, block: u64, low: f64, high: f64) -> [f64; 4] {
+    rng.block(block).map(|bits| uniform_of(bits, low, high))
+}
+
+/// The elements `4 · block` to `4 · block + 3` of a normal tensor.
+pub fn normal_block(rng: Rng, block: u64, mean: f64, sd: f64) -> [f64; 4] {
+    normal_of(rng.block(block), mean, sd)
 }

@@ -1,10 +1,9 @@
 //! Single kernels, through the ops that use them.
 
 use super::cases::{Case, Work};
-use crate::autograd::no_grad;
+use super::convolutions;
 use crate::backend::params::{Adam, OptimizerSlot, Rule};
 use crate::error::Result;
-use crate::ops::Conv2dOptions;
 use crate::tensor::{DType, Device, Rng, Shape, Tensor};
 
 /// A standard normal tensor.
@@ -20,9 +19,7 @@ pub(super) fn labels(n: usize, classes: usize, device: Device) -> Result<Tensor>
 
 pub(super) fn cases(device: Device) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
-    for (n, c_in, c_out, side) in CONVOLUTIONS {
-        cases.extend(convolution(device, n, c_in, c_out, side));
-    }
+    cases.extend(convolutions::cases(device));
     for (m, k, n) in PRODUCTS {
         cases.push(product(device, m, k, n));
     }
@@ -30,51 +27,6 @@ pub(super) fn cases(device: Device) -> Result<Vec<Case>> {
     cases.extend(elementwise(device));
     cases.push(adam(device));
     Ok(cases)
-}
-
-/// Images, input and output channels, side: the notebook's layers and those of a small residual network.
-const CONVOLUTIONS: [(usize, usize, usize, usize); 8] = [
-    (128, 1, 64, 28),
-    (128, 64, 128, 14),
-    (128, 128, 256, 7),
-    (128, 1, 16, 28),
-    (128, 16, 32, 14),
-    (128, 64, 64, 32),
-    (128, 128, 128, 16),
-    (128, 256, 256, 8),
-];
-
-fn convolution(device: Device, n: usize, c_in: usize, c_out: usize, side: usize) -> [Case; 3] {
-    let name = format!("{n}x{c_in}x{side}x{side}_to_{c_out}");
-    let flops = (2 * n * c_in * c_out * 9 * side * side) as f64;
-    let (input, output, weight) = (n * c_in * side * side, n * c_out * side * side, 9 * c_in * c_out);
-    let bytes = 4.0 * (input + output + weight) as f64;
-    let tensors = move || {
-        let x = random(&[n, c_in, side, side], 1, device)?;
-        let w = random(&[c_out, c_in, 3, 3], 2, device)?;
-        Ok::<_, crate::Error>((x, w, random(&[c_out], 3, device)?))
-    };
-    let options = Conv2dOptions::padded(1);
-    let forward = move || {
-        let (x, w, b) = tensors()?;
-        Ok(Box::new(move || no_grad(|| x.conv2d(&w, Some(&b), options)).map(drop)) as Work)
-    };
-    let both = move || {
-        let (x, w, b) = tensors()?;
-        let (x, w, b) = (x.variable(), w.variable(), b.variable());
-        let dy = random(&[n, c_out, side, side], 4, device)?;
-        Ok(Box::new(move || x.conv2d(&w, Some(&b), options)?.backward_from(&dy).map(drop)) as Work)
-    };
-    let pooled = move || {
-        let (x, w, b) = tensors()?;
-        Ok(Box::new(move || no_grad(|| x.conv2d_relu_pool(&w, &b, options)).map(drop)) as Work)
-    };
-    let pooled_bytes = 4.0 * (input + output / 4 + weight) as f64;
-    [
-        Case::new(format!("conv3x3_fwd_{name}"), forward).costing(flops, bytes).runs(15),
-        Case::new(format!("conv3x3_fwd_bwd_{name}"), both).costing(3.0 * flops, 3.0 * bytes).runs(15),
-        Case::new(format!("conv_relu_pool_fwd_{name}"), pooled).costing(flops, pooled_bytes).runs(15),
-    ]
 }
 
 /// Rows, inner length, columns: the notebook's linear layers, then square ones.
@@ -127,9 +79,28 @@ fn elementwise(device: Device) -> Vec<Case> {
     vec![
         map(device, "relu", LARGE, 1.0, |x| x.relu()),
         map(device, "gelu", LARGE, 10.0, |x| x.gelu()),
+        map(device, "gelu_tanh", LARGE, 10.0, |x| x.gelu_tanh()),
+        map(device, "silu", LARGE, 10.0, |x| x.silu()),
+        map(device, "sigmoid", LARGE, 10.0, |x| x.sigmoid()),
+        map(device, "tanh", LARGE, 10.0, |x| x.tanh()),
+        map(device, "exp", LARGE, 10.0, |x| x.exp()),
+        map(device, "log", LARGE, 10.0, |x| x.log()),
+        map(device, "hardswish", LARGE, 5.0, |x| x.hardswish()),
         map(device, "dropout", LARGE, 3.0, move |x| x.dropout(p, Rng::new(1, 2))),
+        map(device, "uniform", LARGE, 3.0, move |x| {
+            Tensor::uniform(*x.shape(), 0.0, 1.0, DType::F32, device, Rng::new(1, 2))
+        }),
+        map(device, "normal", LARGE, 30.0, move |x| {
+            Tensor::normal(*x.shape(), 0.0, 1.0, DType::F32, device, Rng::new(1, 2))
+        }),
         map(device, "permute_nchw_nhwc", LARGE, 0.0, |x| x.permute(&[0, 2, 3, 1])),
         map(device, "max_pool2d", LARGE, 1.0, |x| x.max_pool2d(2, 2, 0)),
+        map(device, "max_pool2d_3x3", LARGE, 1.0, |x| x.max_pool2d(3, 2, 1)),
+        map(device, "avg_pool2d", LARGE, 1.0, |x| x.avg_pool2d(2, 2, 0)),
+        map(device, "adaptive_avg_pool2d", LARGE, 1.0, |x| x.adaptive_avg_pool2d([7, 7])),
+        map(device, "attention_map", LARGE, 2.0, |x| x.attention_map(2.0)),
+        map(device, "pairwise_distances", &[1024, 512], 1536.0, |x| x.pairwise_squared_distances()),
+        map(device, "argmax", &[1024, 1000], 1.0, |x| x.argmax()),
         map(device, "sum_all", LARGE, 1.0, |x| x.sum_all()),
     ]
 }

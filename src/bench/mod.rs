@@ -5,15 +5,18 @@
 
 mod baseline;
 mod cases;
+mod convolutions;
 mod kernels;
 mod limits;
 mod losses;
+mod profile;
 mod steps;
 mod timing;
 
 pub use baseline::{load_baseline, Comparison};
 pub use cases::Case;
 pub use limits::Limits;
+pub use profile::{profile, Part, Profile};
 pub use steps::{custom_step, Mode};
 pub use timing::{measure, Measurement};
 

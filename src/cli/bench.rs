@@ -3,10 +3,10 @@
 use super::commands::{device_arg, device_of};
 use super::output::{paint, Style};
 use super::runs::set_threads;
-use crate::bench::{self, Case, Comparison, Limits, Measurement, Mode, Suite};
+use crate::bench::{self, Case, Comparison, Limits, Measurement, Mode, Profile, Suite};
 use crate::error::{Error, Result};
 use crate::tensor::Device;
-use clap::{value_parser, Arg, ArgMatches, Command};
+use clap::{value_parser, Arg, ArgAction, ArgMatches, Command};
 use std::path::PathBuf;
 
 const SUITES: [(&str, &str, Suite); 3] = [
@@ -22,6 +22,7 @@ cache is emptied before every run. The machine's limits, a large copy and fused 
 Examples:
   kdengine bench step                                  the seven steps of the documentation's table
   kdengine bench step --model student_net --batch 512 --mode distill
+  kdengine bench step --profile --filter teacher_train
   kdengine bench kernels --filter conv3x3 --device cuda:0
   kdengine bench loss --json > before.jsonl            … and after a change:
   kdengine bench loss --baseline before.jsonl --max-regression 5";
@@ -46,6 +47,13 @@ pub fn command() -> Command {
                         .value_parser(modes)
                         .requires("model")
                         .help("what a step does [train]"),
+                )
+                .arg(
+                    Arg::new("profile")
+                        .long("profile")
+                        .action(ArgAction::SetTrue)
+                        .conflicts_with("baseline")
+                        .help("say which op takes how much of the step, forward and backward"),
                 );
         }
         command.subcommand(with_options(sub))
@@ -88,9 +96,15 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     set_threads(number("threads").unwrap_or(0))?;
     let device = device_of(matches)?;
     let cases = wanted(suite, device, matches)?;
+    let json = matches.get_flag("json");
+    if suite == Suite::Step && matches.get_flag("profile") {
+        for case in cases {
+            print_profile(&bench::profile(case, device, number("runs"))?, json);
+        }
+        return Ok(());
+    }
     let baseline = matches.get_one::<PathBuf>("baseline").map(|path| bench::load_baseline(path)).transpose()?;
     let limits = Limits::measure(device)?;
-    let json = matches.get_flag("json");
     print_header(device, &limits, json);
 
     let allowed = *matches.get_one::<f64>("max-regression").expect("has a default");
@@ -145,6 +159,31 @@ fn print_header(device: Device, limits: &Limits, json: bool) {
         "{:<42} {:>10} {:>10} {:>10} {:>10} {:>9}  {:<16}",
         "case", "median ms", "p10", "p90", "GFLOP/s", "GB/s", "of the limit"
     );
+}
+
+fn print_profile(profile: &Profile, json: bool) {
+    let Profile { what, n, step_ms, parts } = profile;
+    let accounted = profile.accounted_percent();
+    if json {
+        for part in parts {
+            let mut value = serde_json::json!({"what": what});
+            let fields = serde_json::to_value(part).expect("plain values");
+            value.as_object_mut().expect("made so").extend(fields.as_object().expect("a struct").clone());
+            println!("{value}");
+        }
+        println!("{}", serde_json::json!({"what": what, "step_ms": step_ms, "accounted_percent": accounted, "n": n}));
+        return;
+    }
+    println!("{what}: {step_ms:.4} ms a step (mean of {n}), of which ops and optimiser are {accounted:.1} %\n");
+    println!("{:<10} {:<20} {:<22} {:>5} {:>10} {:>7}", "phase", "op", "output", "calls", "ms", "%");
+    for part in parts {
+        let shape = if part.shape.is_empty() { String::new() } else { format!("{:?}", part.shape) };
+        println!(
+            "{:<10} {:<20} {shape:<22} {:>5} {:>10.4} {:>7.2}",
+            part.phase, part.op, part.calls, part.ms, part.percent
+        );
+    }
+    println!();
 }
 
 fn print_row(row: &Measurement, comparison: Option<&Comparison>, json: bool) {

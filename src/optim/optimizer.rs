@@ -1,12 +1,12 @@
 //! Optimisers, with PyTorch's semantics and defaults.
 
 use super::clip::clip_factor;
-use crate::autograd::Gradients;
+use crate::autograd::{segment_ends, Gradients, Phase};
 use crate::backend::params::{Adam, OptimizerSlot, RmsProp, Rule, Sgd};
 use crate::error::{Error, Result};
 use crate::nn::Parameter;
 use crate::suggest::nearest;
-use crate::tensor::{Device, Tensor};
+use crate::tensor::{Device, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -52,6 +52,16 @@ impl OptimizerConfig {
 }
 
 impl OptimizerConfig {
+    /// The name that [`OptimizerConfig::named`] knows it by.
+    fn name(self) -> &'static str {
+        match self {
+            OptimizerConfig::Sgd { .. } => "sgd",
+            OptimizerConfig::Adam { .. } => "adam",
+            OptimizerConfig::AdamW { .. } => "adamw",
+            OptimizerConfig::RmsProp { .. } => "rmsprop",
+        }
+    }
+
     /// Whether there is a first and a second moment for each parameter.
     fn moments(self) -> [bool; 2] {
         match self {
@@ -167,6 +177,7 @@ impl Optimizer {
                 .collect();
             backend.optimize(rule, gradient_scale, &mut slots)?;
         }
+        segment_ends(Phase::Optimizer, self.config.name(), Shape::SCALAR);
         Ok(())
     }
 

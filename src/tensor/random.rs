@@ -5,9 +5,9 @@
 
 use std::f64::consts::TAU;
 
-const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
-const KEY_STEPS: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
-const ROUNDS: usize = 10;
+pub(crate) const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
+pub(crate) const KEY_STEPS: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+pub(crate) const ROUNDS: usize = 10;
 
 /// A family of random numbers: `seed` is the run's, `stream` separates uses (initial weights, dropout, batch order, …).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

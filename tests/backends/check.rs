@@ -1,6 +1,7 @@
 //! Comparing a kernel's outputs among backends.
 
 use super::kernels::Kernel;
+use kdengine::backend::cpu::kernels::isa::{self, Isa};
 use kdengine::{backend, Device, Tensor};
 use rayon::ThreadPool;
 use std::sync::LazyLock;
@@ -9,10 +10,13 @@ use std::sync::LazyLock;
 pub static POOLS: LazyLock<[ThreadPool; 3]> =
     LazyLock::new(|| [1, 2, 3].map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap()));
 
-/// The CPU with one, two and three threads.
+/// The CPU with every instruction set that it has, with one, two and three threads.
 pub fn cpu(name: &str, inputs: &[Tensor], kernel: Kernel) {
-    let runs = POOLS.each_ref().map(|pool| pool.install(|| run(Device::Cpu, inputs, kernel)));
-    compare(name, Device::Cpu, &runs, &run(Device::Reference, inputs, kernel));
+    let expected = run(Device::Reference, inputs, kernel);
+    for set in Isa::available() {
+        let run_with = |pool: &ThreadPool| pool.install(|| isa::with(set, || run(Device::Cpu, inputs, kernel)));
+        compare(&format!("{name} with {set}"), Device::Cpu, &POOLS.each_ref().map(run_with), &expected);
+    }
 }
 
 /// The CUDA kernels on the emulator, under eight schedules, and on a GPU where there is one.

@@ -27,6 +27,27 @@ fn index(n: usize, below: usize, seed: u64) -> Tensor {
     Tensor::from_slice(&values, [n], Device::Reference).unwrap()
 }
 
+/// Many equal values, infinities among them, and NaN if asked for.
+fn few_values(shape: &[usize], nan: bool, seed: u64) -> Tensor {
+    let shape = Shape::new(shape).unwrap();
+    let mut random = Rng::new(seed, 79).sequence();
+    let mut value = || match random.below(40) {
+        0 if nan => f32::NAN,
+        1..=4 => f32::INFINITY,
+        i => [f32::NEG_INFINITY, 0.0, 1.0][i as usize % 3],
+    };
+    let values: Vec<f32> = (0..shape.numel()).map(|_| value()).collect();
+    Tensor::from_slice(&values, shape, Device::Reference).unwrap()
+}
+
+/// Class labels, of which one in eight or so is to be ignored.
+fn labels(n: usize, classes: usize, seed: u64) -> Tensor {
+    let mut random = Rng::new(seed, 78).sequence();
+    let mut label = || if random.bernoulli(0.125) { IGNORE_INDEX } else { random.below(classes as u32) as i32 };
+    let values: Vec<i32> = (0..n).map(|_| label()).collect();
+    Tensor::from_slice(&values, [n], Device::Reference).unwrap()
+}
+
 const UNARY: [Unary; 12] = [
     Unary::Relu,
     Unary::Sigmoid,
@@ -141,6 +162,10 @@ pub fn pooling(check: Check, [n, c]: [usize; 2], p: &Pool2d, out: [usize; 2], se
         let dx = backend.max_pool2d_grad(p, &t[1], &index).unwrap();
         vec![y, index, dx, backend.avg_pool2d(p, &t[0]).unwrap(), backend.avg_pool2d_grad(p, &t[1]).unwrap()]
     });
+    // Which of equals wins, and that a NaN does, shows in the indices alone.
+    check("max pooling of few values", &[few_values(&[n, c, h, w], true, seed ^ 2)], &|backend, t| {
+        vec![backend.max_pool2d(p, &t[0]).unwrap().1]
+    });
     for out in [out, [1, 1]] {
         check("adaptive pooling", &[normal(&[n, c, h, w], seed)], &|backend, t| {
             let y = backend.adaptive_avg_pool2d(&t[0], out).unwrap();
@@ -157,7 +182,7 @@ pub fn rows(check: Check, n: usize, width: usize, temperature: f64, seed: u64) {
             vec![backend.softmax_grad(&y, &t[1], temperature, log).unwrap(), y]
         });
     }
-    let labels = index(n, width, seed);
+    let labels = labels(n, width, seed);
     let p = CrossEntropy { label_smoothing: 0.1 };
     check("cross_entropy", &[logits(), labels.clone()], &|backend, t| {
         let (loss, grad) = backend.cross_entropy(p, &t[0], &t[1]).unwrap();
@@ -175,7 +200,9 @@ pub fn rows(check: Check, n: usize, width: usize, temperature: f64, seed: u64) {
             [of(Some(&t[2]), None), of(Some(&t[2]), Some(&t[3])), of(None, None)].concat()
         });
     }
-    check("argmax", &[logits()], &|backend, t| vec![backend.argmax(&t[0]).unwrap()]);
+    check("argmax", &[logits(), few_values(&[n, width], false, seed)], &|backend, t| {
+        t.iter().map(|t| backend.argmax(t).unwrap()).collect()
+    });
 }
 
 pub fn images(check: Check, [n, c, h, w]: [usize; 4], seed: u64) {
@@ -206,7 +233,10 @@ pub fn images(check: Check, [n, c, h, w]: [usize; 4], seed: u64) {
 
 pub fn relations(check: Check, n: usize, features: usize, power: f64, seed: u64) {
     check("pairwise_distances", &[normal(&[n, features], seed), normal(&[n, n], seed ^ 1)], &|backend, t| {
-        vec![backend.pairwise_distances(&t[0]).unwrap(), backend.pairwise_distances_grad(&t[0], &t[1]).unwrap()]
+        let distances = backend.pairwise_distances(&t[0]).unwrap();
+        let on_diagonal = distances.to_f64_vec().unwrap().into_iter().step_by(n + 1);
+        assert!(on_diagonal.into_iter().all(|distance| distance == 0.0));
+        vec![distances, backend.pairwise_distances_grad(&t[0], &t[1]).unwrap()]
     });
     let x = normal(&[n, 3, features], seed ^ 2);
     check("attention_map", &[x, normal(&[n, features], seed ^ 3)], &|backend, t| {

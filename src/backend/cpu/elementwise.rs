@@ -1,37 +1,69 @@
-//! Elementwise kernels: chunks of fixed size in parallel, loops that the compiler vectorises.
+//! Elementwise kernels: chunks of fixed size in parallel, loops that the compiler vectorises unless `activation` does.
 
+use super::kernels::activation::{self, Differentiable, Function};
 use super::kernels::isa;
 use super::kernels::parallel::{for_each_chunk, Disjoint};
-use crate::backend::params::{drops, normal_block, uniform_block, Binary, Unary};
+use super::kernels::philox;
+use crate::backend::params::{drop_limit, normal_of, uniform_of, Binary, Unary};
 use crate::backend::scalar;
 use crate::backend::walk::{Run, Walk};
 use crate::tensor::{Device, Rng, Shape, Tensor};
 use std::ops::Range;
 
-/// Runs `$body` with the constant `$F` bound to each function in turn, so that every one gets its own loop.
+/// Runs `$body` with the constant `$F` bound to each of these functions in turn, so that every one gets its own loop; others have
+/// arms of their own.
 macro_rules! with_function {
-    ($f:expr, $kind:ident [$($name:ident)*], $F:ident => $body:expr) => {
+    ($f:expr, $kind:ident [$($name:ident)*], $F:ident => $body:expr $(, $other:pat => $arm:expr)*) => {
         match $f {
             $($kind::$name => {
                 const $F: $kind = $kind::$name;
                 $body
             })*
+            $($other => $arm,)*
         }
     };
 }
 
-macro_rules! with_unary {
-    ($f:expr, $F:ident => $body:expr) => {
-        with_function!(
-            $f,
-            Unary [Relu Sigmoid Tanh Gelu GeluTanh Silu Hardswish Exp Log Sqrt Square Abs],
-            $F => $body
-        )
-    };
+pub(super) fn unary(f: Unary, x: &Tensor) -> Tensor {
+    with_function!(
+        f,
+        Unary [Relu Hardswish Sqrt Square Abs],
+        F => map(x, |x| scalar::unary(F, x)),
+        Unary::Sigmoid => apply::<activation::Sigmoid>(x),
+        Unary::Tanh => apply::<activation::Tanh>(x),
+        Unary::Gelu => apply::<activation::Gelu>(x),
+        Unary::GeluTanh => apply::<activation::GeluTanh>(x),
+        Unary::Silu => apply::<activation::Silu>(x),
+        Unary::Exp => apply::<activation::Exp>(x),
+        Unary::Log => apply::<activation::Log>(x)
+    )
 }
 
-pub(super) fn unary(f: Unary, x: &Tensor) -> Tensor {
-    with_unary!(f, F => map(x, |x| scalar::unary(F, x)))
+fn apply<F: Function>(x: &Tensor) -> Tensor {
+    Tensor::build(*x.shape(), Device::Cpu, |y| activation::apply::<F>(x.slice(), y))
+}
+
+pub(super) fn unary_grad(f: Unary, x: &Tensor, y: &Tensor, dy: &Tensor) -> Tensor {
+    with_function!(
+        f,
+        Unary [Relu Sigmoid Tanh Hardswish Exp Log Sqrt Square Abs],
+        F => map_grad([x, y, dy], |x, y, dy| scalar::derivative(F, x, y) * dy),
+        Unary::Gelu => apply_derivative::<activation::Gelu>(x, dy),
+        Unary::GeluTanh => apply_derivative::<activation::GeluTanh>(x, dy),
+        Unary::Silu => apply_derivative::<activation::Silu>(x, dy)
+    )
+}
+
+fn apply_derivative<F: Differentiable>(x: &Tensor, dy: &Tensor) -> Tensor {
+    Tensor::build(*x.shape(), Device::Cpu, |dx| activation::apply_derivative::<F>(x.slice(), dy.slice(), dx))
+}
+
+fn map_grad(tensors: [&Tensor; 3], f: impl Fn(f32, f32, f32) -> f32 + Sync) -> Tensor {
+    let [x, y, dy] = tensors.map(Tensor::slice::<f32>);
+    fill(tensors[0].shape(), |range, dx| {
+        let inputs = x[range.clone()].iter().zip(&y[range.clone()]).zip(&dy[range]);
+        dx.iter_mut().zip(inputs).for_each(|(dx, ((&x, &y), &dy))| *dx = f(x, y, dy));
+    })
 }
 
 pub(super) fn affine(x: &Tensor, scale: f64, shift: f64) -> Tensor {
@@ -56,14 +88,6 @@ fn fill(shape: &Shape, part: impl Fn(Range<usize>, &mut [f32]) + Sync) -> Tensor
             isa.vectorise(|| part(range, out));
         });
     })
-}
-
-pub(super) fn unary_grad(f: Unary, x: &Tensor, y: &Tensor, dy: &Tensor) -> Tensor {
-    let (xs, ys, dys) = (x.slice::<f32>(), y.slice::<f32>(), dy.slice::<f32>());
-    with_unary!(f, F => fill(x.shape(), |range, out| {
-        let inputs = xs[range.clone()].iter().zip(&ys[range.clone()]).zip(&dys[range]);
-        out.iter_mut().zip(inputs).for_each(|(dx, ((&x, &y), &dy))| *dx = scalar::derivative(F, x, y) * dy);
-    }))
 }
 
 pub(super) fn binary(f: Binary, a: &Tensor, b: &Tensor) -> Tensor {
@@ -98,31 +122,42 @@ pub(super) fn binary(f: Binary, a: &Tensor, b: &Tensor) -> Tensor {
 pub(super) fn dropout(x: &Tensor, p: f64, rng: Rng) -> Tensor {
     let values = x.slice::<f32>();
     let scale = (1.0 / (1.0 - p)) as f32;
-    by_block(x.shape(), |block, y| {
-        let first = block as usize * 4;
-        for ((y, &x), bits) in y.iter_mut().zip(&values[first..]).zip(rng.block(block)) {
-            *y = if drops(bits, p) { 0.0 } else { x * scale };
-        }
+    let limit = drop_limit(p);
+    by_bits(x.shape(), rng, |first, bits, y| {
+        let inputs = values[first..first + y.len()].iter().zip(bits);
+        y.iter_mut().zip(inputs).for_each(|(y, (&x, &bits))| {
+            // Written as a mask: a branch that goes either way by chance is expensive.
+            let mask = if bits >> 8 < limit { 0 } else { u32::MAX };
+            *y = f32::from_bits((x * scale).to_bits() & mask);
+        });
     })
 }
 
 pub(super) fn uniform(shape: &Shape, low: f64, high: f64, rng: Rng) -> Tensor {
-    by_block(shape, |block, y| round_to(y, uniform_block(rng, block, low, high)))
+    by_bits(shape, rng, |_, bits, y| {
+        y.iter_mut().zip(bits).for_each(|(y, &bits)| *y = uniform_of(bits, low, high) as f32);
+    })
 }
 
 pub(super) fn normal(shape: &Shape, mean: f64, sd: f64, rng: Rng) -> Tensor {
-    by_block(shape, |block, y| round_to(y, normal_block(rng, block, mean, sd)))
+    by_bits(shape, rng, |_, bits, y| {
+        let fours = bits.as_chunks::<4>().0.iter().map(|&bits| normal_of(bits, mean, sd));
+        y.iter_mut().zip(fours.flatten()).for_each(|(y, value)| *y = value as f32);
+    })
 }
 
-fn round_to(y: &mut [f32], values: [f64; 4]) {
-    y.iter_mut().zip(values).for_each(|(y, value)| *y = value as f32);
-}
+/// Random numbers that are made at a time.
+const NUMBERS: usize = 256;
 
-/// A tensor whose elements are written four at a time, one block of the random number generator each.
-fn by_block(shape: &Shape, write: impl Fn(u64, &mut [f32]) + Sync) -> Tensor {
+/// A tensor whose elements are written from as many random numbers, `write(first, numbers, elements)`.
+fn by_bits(shape: &Shape, rng: Rng, write: impl Fn(usize, &[u32; NUMBERS], &mut [f32]) + Sync) -> Tensor {
+    let isa = isa::active();
     fill(shape, |range, out| {
+        let mut numbers = [0; NUMBERS];
         // Chunks begin at multiples of four.
-        let first = range.start as u64 / 4;
-        out.chunks_mut(4).zip(first..).for_each(|(out, block)| write(block, out));
+        for (out, first) in out.chunks_mut(NUMBERS).zip(range.step_by(NUMBERS)) {
+            philox::fill(isa, rng, first as u64 / 4, &mut numbers);
+            write(first, &numbers, out);
+        }
     })
 }

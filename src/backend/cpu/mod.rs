@@ -16,7 +16,7 @@ use crate::tensor::{with_element, DType, Device, Rng, Shape, Tensor};
 use kernels::conv::{self, Conv2d};
 use kernels::gemm::{gemm, gemm_batched, Bias, Gemm};
 use kernels::weights::Weights;
-use kernels::{loss, optim, pool, softmax};
+use kernels::{loss, optim, pool, relations, softmax};
 
 /// The CPU backend.
 pub struct Cpu;
@@ -228,7 +228,12 @@ impl Backend for Cpu {
     fn adaptive_avg_pool2d(&self, x: &Tensor, out: [usize; 2]) -> Result<Tensor> {
         match out {
             [1, 1] => self.affine(&self.sum(x, &[2, 3])?, 1.0 / (x.shape()[2] * x.shape()[3]) as f64, 0.0),
-            _ => Reference.adaptive_avg_pool2d(x, out),
+            _ => {
+                reference_unless_f32!(x, adaptive_avg_pool2d(x, out));
+                let [n, c, h, w] = *x.shape().first_chunk().expect("images");
+                let bins = pool::Bins::adaptive(n * c, [h, w], out);
+                Ok(build(Shape::from([n, c, out[0], out[1]]), |y| bins.forward(x.slice(), y)))
+            }
         }
     }
 
@@ -237,6 +242,10 @@ impl Backend for Cpu {
             [n, c, 1, 1] => {
                 let share = self.affine(dy, 1.0 / (input[0] * input[1]) as f64, 0.0)?;
                 self.expand(&share, &Shape::from([n, c, input[0], input[1]]))
+            }
+            [n, c, out_h, out_w] if dy.dtype() == DType::F32 => {
+                let bins = pool::Bins::adaptive(n * c, input, [out_h, out_w]);
+                Ok(build(Shape::from([n, c, input[0], input[1]]), |dx| bins.backward(dy.slice(), dx)))
             }
             _ => Reference.adaptive_avg_pool2d_grad(dy, input),
         }
@@ -260,7 +269,7 @@ impl Backend for Cpu {
     fn cross_entropy(&self, p: CrossEntropy, logits: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor)> {
         reference_unless_f32!(logits, cross_entropy(p, logits, labels));
         let smoothing = p.label_smoothing as f32;
-        let kernel = loss::CrossEntropy { classes: row_len(logits), smoothing, weights: None };
+        let kernel = loss::CrossEntropy { classes: row_len(logits), smoothing };
         let mut mean = 0.0;
         let mut losses = build(*labels.shape(), |_| ());
         let grad = build(*logits.shape(), |grad| {
@@ -270,27 +279,25 @@ impl Backend for Cpu {
     }
 
     fn distillation(&self, p: Distillation, inputs: DistillationInputs) -> Result<DistillationOutput> {
-        if inputs.student.dtype() == DType::BF16 {
-            return reference::in_f32(self, p, inputs);
+        let DistillationInputs { student, teacher, labels, sample_weights } = inputs;
+        match student.dtype() {
+            DType::F32 => {}
+            DType::BF16 => return reference::in_f32(self, p, inputs),
+            _ => return Reference.distillation(p, inputs),
         }
-        // The loss of nearly every run has a kernel of its own; its relatives are computed by the reference.
-        let DistillationInputs { student, teacher, labels: Some(labels), sample_weights: None } = inputs else {
-            return Reference.distillation(p, inputs);
-        };
-        if p.divergence != Divergence::ForwardKl || student.dtype() != DType::F32 {
-            return Reference.distillation(p, inputs);
-        }
-        let kernel = loss::Distillation {
-            classes: row_len(student),
-            temperature: p.temperature as f32,
-            hard_weight: p.hard_weight as f32,
-            soft_weight: p.soft_weight as f32,
+        let Distillation { divergence, temperature, hard_weight, soft_weight } = p;
+        let kernel =
+            loss::Distillation { classes: row_len(student), divergence, temperature, hard_weight, soft_weight };
+        let inputs = loss::Inputs {
+            student: student.slice(),
+            teacher: teacher.slice(),
+            labels: labels.map(Tensor::slice),
+            weights: sample_weights.map(Tensor::slice),
         };
         let mut terms = None;
-        let [mut hard, mut soft] = [(); 2].map(|()| build(*labels.shape(), |_| ()));
+        let [mut hard, mut soft] = [(); 2].map(|()| build(Shape::from([student.shape()[0]]), |_| ()));
         let grad = build(*student.shape(), |grad| {
-            let rows = [written(&mut hard), written(&mut soft)];
-            terms = Some(kernel.run(student.slice(), teacher.slice(), labels.slice(), rows, grad));
+            terms = Some(kernel.run(inputs, [written(&mut hard), written(&mut soft)], grad));
         });
         let loss::Terms { hard, soft, total } = terms.expect("the kernel has run");
         let scalar = |term: f64| Tensor::scalar(term as f32, Device::Cpu);
@@ -332,7 +339,9 @@ impl Backend for Cpu {
     }
 
     fn argmax(&self, x: &Tensor) -> Result<Tensor> {
-        Reference.argmax(x)
+        reference_unless_f32!(x, argmax(x));
+        let shape = x.shape().reduced(&[x.shape().rank() - 1], false);
+        Ok(Tensor::build(shape, Device::Cpu, |index| softmax::argmax(x.slice(), row_len(x), index)))
     }
 
     fn gather_images(&self, images: &Tensor, index: &Tensor, plans: Option<&Tensor>) -> Result<Tensor> {
@@ -345,19 +354,30 @@ impl Backend for Cpu {
     }
 
     fn pairwise_distances(&self, x: &Tensor) -> Result<Tensor> {
-        Reference.pairwise_distances(x)
+        reference_unless_f32!(x, pairwise_distances(x));
+        let [n, features] = *x.shape().first_chunk().expect("a matrix");
+        Ok(build(Shape::from([n, n]), |distances| relations::pairwise_distances(x.slice(), features, distances)))
     }
 
     fn pairwise_distances_grad(&self, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
-        Reference.pairwise_distances_grad(x, dy)
+        reference_unless_f32!(x, pairwise_distances_grad(x, dy));
+        Ok(build(*x.shape(), |dx| relations::pairwise_distances_backward(x.slice(), x.shape()[1], dy.slice(), dx)))
     }
 
     fn attention_map(&self, x: &Tensor, power: f64) -> Result<Tensor> {
-        Reference.attention_map(x, power)
+        reference_unless_f32!(x, attention_map(x, power));
+        let [n, channels] = *x.shape().first_chunk().expect("images");
+        let area = x.shape()[2..].iter().product();
+        let map = Shape::from([n, area]);
+        Ok(build(map, |map| relations::attention_map(x.slice(), [channels, area], power as f32, map)))
     }
 
     fn attention_map_grad(&self, x: &Tensor, dy: &Tensor, power: f64) -> Result<Tensor> {
-        Reference.attention_map_grad(x, dy, power)
+        reference_unless_f32!(x, attention_map_grad(x, dy, power));
+        let extents = [x.shape()[1], x.shape()[2..].iter().product()];
+        Ok(build(*x.shape(), |dx| {
+            relations::attention_map_backward(x.slice(), extents, power as f32, dy.slice(), dx);
+        }))
     }
 
     fn optimize(&self, rule: Rule, gradient_scale: f64, slots: &mut [OptimizerSlot]) -> Result<()> {

@@ -7,6 +7,7 @@
 // Loops over registers are written with their indices, like the formulas they compute.
 #![allow(clippy::needless_range_loop)]
 
+pub(super) mod activation;
 pub mod conv;
 pub mod elementwise;
 pub mod gemm;
@@ -15,7 +16,9 @@ pub mod loss;
 pub mod optim;
 pub(super) mod parallel;
 pub mod peak;
+pub(super) mod philox;
 pub mod pool;
+pub mod relations;
 mod scratch;
 mod simd;
 pub mod softmax;

@@ -4,7 +4,7 @@
 
 use super::isa::{self, Isa, Kernel};
 use super::parallel::{elements_ns, for_each, Disjoint};
-use super::simd::{exp, Simd};
+use super::simd::{exp, for_each_vector, Simd};
 
 /// Rows × columns in one task, about.
 const TASK: usize = 4096;
@@ -78,32 +78,91 @@ fn rows(x: &[f32], columns: usize, y: &mut [f32], cost: usize, kernel: impl Fn(I
 }
 
 /// What turns a logit into a log-probability: `(x − max)·inverse − log_sum`.
-#[derive(Clone, Copy)]
-pub(crate) struct Normaliser {
-    pub max: f32,
-    pub log_sum: f32,
+struct Normaliser {
+    max: f32,
+    log_sum: f32,
 }
 
-/// The largest element of a row.
+/// The index of the largest element of each row, the first of equals. A NaN is never larger, but nothing is larger than a NaN in
+/// front.
+///
+/// # Panics
+/// When there is not one index per row.
+pub fn argmax(x: &[f32], columns: usize, index: &mut [i32]) {
+    assert_eq!(x.len(), index.len() * columns, "argmax: one index for each row of {columns}");
+    let isa = isa::active();
+    let (rows, span) = (index.len(), rows_per_task(columns));
+    let index = Disjoint::new(index);
+    for_each(rows.div_ceil(span), 2 * elements_ns(x.len()), |task| {
+        let range = task * span..rows.min((task + 1) * span);
+        let rows = x[range.start * columns..range.end * columns].chunks_exact(columns);
+        // SAFETY: each task has its own rows.
+        let index = unsafe { index.range(range) };
+        index.iter_mut().zip(rows).for_each(|(index, row)| *index = isa.run(Argmax(row)) as i32);
+    });
+}
+
+struct Argmax<'a>(&'a [f32]);
+
+impl Kernel for Argmax<'_> {
+    type Output = usize;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> usize {
+        let row = self.0;
+        if row.first().is_none_or(|x| x.is_nan()) {
+            return 0;
+        }
+        let max = largest::<S>(row);
+        row.iter().position(|&x| x == max).unwrap_or(0)
+    }
+}
+
+/// The largest element of a row but for NaN, in four vectors of partial maxima.
 #[inline(always)]
 pub(crate) unsafe fn largest<S: Simd>(x: &[f32]) -> f32 {
-    let mut max = S::splat(f32::NEG_INFINITY);
-    for i in (0..x.len()).step_by(S::LANES) {
-        max = S::max(max, S::load_first(x.as_ptr().add(i), S::LANES.min(x.len() - i), f32::NEG_INFINITY));
+    const CHAINS: usize = 4;
+    let (whole, lowest) = (x.len() - x.len() % (CHAINS * S::LANES), S::splat(f32::NEG_INFINITY));
+    let mut max = [lowest; CHAINS];
+    for i in (0..whole).step_by(CHAINS * S::LANES) {
+        for (chain, max) in max.iter_mut().enumerate() {
+            *max = S::max(S::load(x.as_ptr().add(i + chain * S::LANES)), *max);
+        }
     }
-    S::largest(max)
+    let rest = &x[whole..];
+    for_each_vector!(S, rest.len(), |i, n| {
+        max[0] = S::max(S::load_first(rest.as_ptr().add(i), n, f32::NEG_INFINITY), max[0]);
+    });
+    S::largest(S::max(S::max(max[0], max[1]), S::max(max[2], max[3])))
 }
 
 /// `Σ exp((x − max)·inverse)`.
 #[inline(always)]
-pub(crate) unsafe fn sum_of_exponentials<S: Simd>(x: &[f32], max: f32, inverse: f32) -> f32 {
+unsafe fn sum_of_exponentials<S: Simd>(x: &[f32], max: f32, inverse: f32) -> f32 {
     let mut sum = S::zero();
-    let (max, inverse) = (S::splat(max), S::splat(inverse));
-    for i in (0..x.len()).step_by(S::LANES) {
-        let x = S::load_first(x.as_ptr().add(i), S::LANES.min(x.len() - i), f32::NEG_INFINITY);
-        sum = S::add(sum, exp::<S>(S::mul(S::sub(x, max), inverse)));
-    }
+    for_each_vector!(S, x.len(), |i, n| {
+        sum = S::add(sum, exponential::<S>(x.as_ptr().add(i), n, max, inverse));
+    });
     S::sum(sum)
+}
+
+/// `y = exp((x − max)·inverse)`; returns the sum.
+#[inline(always)]
+pub(crate) unsafe fn exponentials<S: Simd>(x: &[f32], max: f32, inverse: f32, y: &mut [f32]) -> f32 {
+    let mut sum = S::zero();
+    for_each_vector!(S, x.len(), |i, n| {
+        let e = exponential::<S>(x.as_ptr().add(i), n, max, inverse);
+        sum = S::add(sum, e);
+        S::store_first(y.as_mut_ptr().add(i), e, n);
+    });
+    S::sum(sum)
+}
+
+/// `exp((x − max)·inverse)` of the first `n` lanes, and zeros.
+#[inline(always)]
+unsafe fn exponential<S: Simd>(x: *const f32, n: usize, max: f32, inverse: f32) -> S::V {
+    let x = S::load_first(x, n, f32::NEG_INFINITY);
+    exp::<S>(S::mul(S::sub(x, S::splat(max)), S::splat(inverse)))
 }
 
 struct Normalise<'a> {
@@ -132,18 +191,8 @@ impl Kernel for Softmax<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let len = self.x.len();
-        let max = S::splat(largest::<S>(self.x));
-        let inverse = S::splat(self.inverse);
-        let mut sum = S::zero();
-        for i in (0..len).step_by(S::LANES) {
-            let n = S::LANES.min(len - i);
-            let x = S::load_first(self.x.as_ptr().add(i), n, f32::NEG_INFINITY);
-            let e = exp::<S>(S::mul(S::sub(x, max), inverse));
-            sum = S::add(sum, e);
-            S::store_first(self.y.as_mut_ptr().add(i), e, n);
-        }
-        let scale = 1.0 / S::sum(sum);
+        let max = largest::<S>(self.x);
+        let scale = 1.0 / exponentials::<S>(self.x, max, self.inverse, self.y);
         self.y.iter_mut().for_each(|y| *y *= scale);
     }
 }
@@ -160,14 +209,12 @@ impl Kernel for LogSoftmaxBackward<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let len = self.y.len();
         let (total, inverse) = (S::splat(self.total), S::splat(self.inverse));
-        for i in (0..len).step_by(S::LANES) {
-            let n = S::LANES.min(len - i);
+        for_each_vector!(S, self.y.len(), |i, n| {
             let p = exp::<S>(S::load_first(self.y.as_ptr().add(i), n, 0.0));
             let grad = self.grad.as_mut_ptr().add(i);
             let dy = S::load_first(grad, n, 0.0);
             S::store_first(grad, S::mul(S::sub(dy, S::mul(p, total)), inverse), n);
-        }
+        });
     }
 }

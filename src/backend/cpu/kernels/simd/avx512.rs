@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Simd, MAX_LANES};
+use super::{Simd, MAX_LANES, SQRT_HALF_BITS};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512;
@@ -14,6 +14,7 @@ fn first(n: usize) -> __mmask16 {
 
 impl Simd for Avx512 {
     type V = __m512;
+    type Bits = __m512i;
     const LANES: usize = 16;
     const ROWS: usize = 14;
     const MANY_REGISTERS: bool = true;
@@ -60,12 +61,20 @@ impl Simd for Avx512 {
         _mm512_mul_ps(a, b)
     }
     #[inline(always)]
+    unsafe fn div(a: __m512, b: __m512) -> __m512 {
+        _mm512_div_ps(a, b)
+    }
+    #[inline(always)]
     unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
         _mm512_fmadd_ps(a, b, c)
     }
     #[inline(always)]
     unsafe fn max(a: __m512, b: __m512) -> __m512 {
         _mm512_max_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn min(a: __m512, b: __m512) -> __m512 {
+        _mm512_min_ps(a, b)
     }
     #[inline(always)]
     unsafe fn if_greater(a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
@@ -80,9 +89,52 @@ impl Simd for Avx512 {
         _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)
     }
     #[inline(always)]
-    unsafe fn exp2_of_integer(a: __m512) -> __m512 {
-        let biased = _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127));
-        _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
+    unsafe fn scale_by_power_of_two(a: __m512, n: __m512) -> __m512 {
+        _mm512_scalef_ps(a, n)
+    }
+    #[inline(always)]
+    unsafe fn split_exponent(a: __m512) -> [__m512; 2] {
+        let bits = _mm512_castps_si512(a);
+        let n = _mm512_srai_epi32::<23>(_mm512_sub_epi32(bits, _mm512_set1_epi32(SQRT_HALF_BITS)));
+        let m = _mm512_sub_epi32(bits, _mm512_slli_epi32::<23>(n));
+        [_mm512_castsi512_ps(m), _mm512_cvtepi32_ps(n)]
+    }
+    #[inline(always)]
+    unsafe fn splat_bits(x: u32) -> __m512i {
+        _mm512_set1_epi32(x as i32)
+    }
+    #[inline(always)]
+    unsafe fn load_bits(p: *const u32) -> __m512i {
+        _mm512_loadu_si512(p.cast())
+    }
+    #[inline(always)]
+    unsafe fn store_bits(p: *mut u32, v: __m512i) {
+        _mm512_storeu_si512(p.cast(), v)
+    }
+    #[inline(always)]
+    unsafe fn xor(a: __m512i, b: __m512i) -> __m512i {
+        _mm512_xor_si512(a, b)
+    }
+    #[inline(always)]
+    unsafe fn mul_wide(a: __m512i, b: u32) -> [__m512i; 2] {
+        const ODD: __mmask16 = 0xAAAA;
+        let b = _mm512_set1_epi32(b as i32);
+        let (even, odd) = (_mm512_mul_epu32(a, b), _mm512_mul_epu32(_mm512_srli_epi64::<32>(a), b));
+        [
+            _mm512_mask_blend_epi32(ODD, even, _mm512_slli_epi64::<32>(odd)),
+            _mm512_mask_blend_epi32(ODD, _mm512_srli_epi64::<32>(even), odd),
+        ]
+    }
+    #[inline(always)]
+    unsafe fn interleave(a: __m512i, b: __m512i) -> [__m512i; 2] {
+        let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+        let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+        [_mm512_permutex2var_epi32(a, low, b), _mm512_permutex2var_epi32(a, high, b)]
+    }
+    #[inline(always)]
+    unsafe fn even(a: __m512, b: __m512) -> __m512 {
+        let order = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        _mm512_permutex2var_ps(a, order, b)
     }
     #[inline(always)]
     unsafe fn transpose(square: &mut [__m512; MAX_LANES]) {

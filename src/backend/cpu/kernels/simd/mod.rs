@@ -5,6 +5,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod exp;
+mod log;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
@@ -14,6 +15,7 @@ pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
 pub(crate) use exp::exp;
+pub(crate) use log::log;
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::Neon;
 pub(crate) use portable::Portable;
@@ -21,13 +23,37 @@ pub(crate) use portable::Portable;
 /// The widest vector of any instruction set, in lanes.
 pub(crate) const MAX_LANES: usize = 16;
 
-/// f32 vector arithmetic of one instruction set.
+/// The bits of √½.
+const SQRT_HALF_BITS: i32 = 0x3F35_04F3;
+
+/// Runs `$body` for every vector of `0..$len`, which starts at `$i` and has `$n` elements: `LANES`, a constant, but for the last.
+/// A macro because a closure over vectors is not always inlined.
+macro_rules! for_each_vector {
+    ($S:ident, $len:expr, |$i:ident, $n:ident| $body:block) => {{
+        let len: usize = $len;
+        let mut $i = 0;
+        while $i + $S::LANES <= len {
+            let $n = $S::LANES;
+            $body
+            $i += $S::LANES;
+        }
+        if $i < len {
+            let $n = len - $i;
+            $body
+        }
+    }};
+}
+pub(crate) use for_each_vector;
+
+/// f32 vector arithmetic of one instruction set, and what random bits need of 32-bit integers.
 ///
 /// # Safety
 /// Every function needs the instruction set it belongs to; pointers must be valid for the lanes they touch.
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// One vector register.
     type V: Copy;
+    /// The same register as 32-bit integers.
+    type Bits: Copy;
     /// Lanes in a register.
     const LANES: usize;
     /// Rows of the register tile: `ROWS × 2` accumulators, two operands and a broadcast fit the register file.
@@ -63,19 +89,35 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
     /// `a·b + c`, rounded once where the hardware can.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The larger lane; `b` where either is NaN, so `max(0, x)` is a ReLU that lets NaN through.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller lane; `b` where either is NaN.
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     /// `yes` where `a > b`, else `no`.
     unsafe fn if_greater(a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
     /// `yes` where `a == b`, else `no`.
     unsafe fn if_equal(a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
     /// The nearest integer, ties to even.
     unsafe fn round(a: Self::V) -> Self::V;
-    /// `2^a` for integers `-126 <= a <= 127`.
-    unsafe fn exp2_of_integer(a: Self::V) -> Self::V;
+    /// `a·2^n` for integers `-252 <= n <= 254`, infinite or subnormal where that is out of the normal range.
+    unsafe fn scale_by_power_of_two(a: Self::V, n: Self::V) -> Self::V;
+    /// `m` in `[√½, √2)` and the integer `n` with `a = m·2^n`, for normal `a > 0`.
+    unsafe fn split_exponent(a: Self::V) -> [Self::V; 2];
 
+    unsafe fn splat_bits(x: u32) -> Self::Bits;
+    unsafe fn load_bits(p: *const u32) -> Self::Bits;
+    unsafe fn store_bits(p: *mut u32, v: Self::Bits);
+    unsafe fn xor(a: Self::Bits, b: Self::Bits) -> Self::Bits;
+    /// The low and the high halves of the products `a·b`.
+    unsafe fn mul_wide(a: Self::Bits, b: u32) -> [Self::Bits; 2];
+    /// The elements of `a` and `b` in turn: `a[0], b[0], a[1], …`, in two vectors.
+    unsafe fn interleave(a: Self::Bits, b: Self::Bits) -> [Self::Bits; 2];
+
+    /// The even elements of `a` followed by `b`.
+    unsafe fn even(a: Self::V, b: Self::V) -> Self::V;
     /// Transposes the square of the first `LANES` vectors.
     unsafe fn transpose(square: &mut [Self::V; MAX_LANES]);
 
@@ -104,6 +146,25 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn largest(v: Self::V) -> f32 {
         let mut lanes = [f32::NEG_INFINITY; MAX_LANES];
         Self::store(lanes.as_mut_ptr(), v);
-        lanes.into_iter().fold(f32::NEG_INFINITY, |a, b| if a > b { a } else { b })
+        let mut half = Self::LANES / 2;
+        while half > 0 {
+            for i in 0..half {
+                lanes[i] = if lanes[i] > lanes[i + half] { lanes[i] } else { lanes[i + half] };
+            }
+            half /= 2;
+        }
+        lanes[0]
     }
 }
+
+/// |x|; NaN for NaN.
+///
+/// # Safety
+/// The machine must have the instruction set of `S`.
+#[inline(always)]
+pub(crate) unsafe fn absolute<S: Simd>(x: S::V) -> S::V {
+    S::max(x, S::sub(S::zero(), x))
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,13 +2,20 @@
 
 use std::arch::aarch64::*;
 
-use super::{Simd, MAX_LANES};
+use super::{Simd, MAX_LANES, SQRT_HALF_BITS};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Neon;
 
+/// `2^n` for integers `-126 <= n <= 127`.
+#[inline(always)]
+unsafe fn power_of_two(n: int32x4_t) -> float32x4_t {
+    vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(n, vdupq_n_s32(127))))
+}
+
 impl Simd for Neon {
     type V = float32x4_t;
+    type Bits = uint32x4_t;
     const LANES: usize = 4;
     const ROWS: usize = 14;
     const MANY_REGISTERS: bool = true;
@@ -50,12 +57,20 @@ impl Simd for Neon {
         vmulq_f32(a, b)
     }
     #[inline(always)]
+    unsafe fn div(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        vdivq_f32(a, b)
+    }
+    #[inline(always)]
     unsafe fn fma(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
         vfmaq_f32(c, a, b)
     }
     #[inline(always)]
     unsafe fn max(a: float32x4_t, b: float32x4_t) -> float32x4_t {
         vbslq_f32(vcgtq_f32(a, b), a, b)
+    }
+    #[inline(always)]
+    unsafe fn min(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        vbslq_f32(vcltq_f32(a, b), a, b)
     }
     #[inline(always)]
     unsafe fn if_greater(a: float32x4_t, b: float32x4_t, yes: float32x4_t, no: float32x4_t) -> float32x4_t {
@@ -70,8 +85,49 @@ impl Simd for Neon {
         vrndnq_f32(a)
     }
     #[inline(always)]
-    unsafe fn exp2_of_integer(a: float32x4_t) -> float32x4_t {
-        vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(vcvtq_s32_f32(a), vdupq_n_s32(127))))
+    unsafe fn scale_by_power_of_two(a: float32x4_t, n: float32x4_t) -> float32x4_t {
+        // In two steps, each a normal number.
+        let n = vcvtq_s32_f32(n);
+        let half = vshrq_n_s32::<1>(n);
+        vmulq_f32(vmulq_f32(a, power_of_two(half)), power_of_two(vsubq_s32(n, half)))
+    }
+    #[inline(always)]
+    unsafe fn split_exponent(a: float32x4_t) -> [float32x4_t; 2] {
+        let bits = vreinterpretq_s32_f32(a);
+        let n = vshrq_n_s32::<23>(vsubq_s32(bits, vdupq_n_s32(SQRT_HALF_BITS)));
+        let m = vsubq_s32(bits, vshlq_n_s32::<23>(n));
+        [vreinterpretq_f32_s32(m), vcvtq_f32_s32(n)]
+    }
+    #[inline(always)]
+    unsafe fn splat_bits(x: u32) -> uint32x4_t {
+        vdupq_n_u32(x)
+    }
+    #[inline(always)]
+    unsafe fn load_bits(p: *const u32) -> uint32x4_t {
+        vld1q_u32(p)
+    }
+    #[inline(always)]
+    unsafe fn store_bits(p: *mut u32, v: uint32x4_t) {
+        vst1q_u32(p, v)
+    }
+    #[inline(always)]
+    unsafe fn xor(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t {
+        veorq_u32(a, b)
+    }
+    #[inline(always)]
+    unsafe fn mul_wide(a: uint32x4_t, b: u32) -> [uint32x4_t; 2] {
+        let b = vdup_n_u32(b);
+        let (first, last) = (vmull_u32(vget_low_u32(a), b), vmull_u32(vget_high_u32(a), b));
+        let (first, last) = (vreinterpretq_u32_u64(first), vreinterpretq_u32_u64(last));
+        [vuzp1q_u32(first, last), vuzp2q_u32(first, last)]
+    }
+    #[inline(always)]
+    unsafe fn interleave(a: uint32x4_t, b: uint32x4_t) -> [uint32x4_t; 2] {
+        [vzip1q_u32(a, b), vzip2q_u32(a, b)]
+    }
+    #[inline(always)]
+    unsafe fn even(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        vuzp1q_f32(a, b)
     }
     #[inline(always)]
     unsafe fn transpose(square: &mut [float32x4_t; MAX_LANES]) {

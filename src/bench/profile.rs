@@ -1,0 +1,124 @@
+//! Where the time of a step goes: every op forward and backward, the optimiser, and what is left.
+
+use super::Case;
+use crate::autograd::{keep_time, Phase, Segment};
+use crate::error::{Error, Result};
+use crate::tensor::Device;
+use serde::Serialize;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Instant;
+
+/// A step and its parts; means over the runs.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// The case's name.
+    pub what: String,
+    /// Runs that were timed.
+    pub n: usize,
+    /// Milliseconds a step.
+    pub step_ms: f64,
+    /// In the order in which they come; the last is what is left.
+    pub parts: Vec<Part>,
+}
+
+/// Calls of one op with one shape in one phase of a step.
+#[derive(Clone, Debug, Serialize)]
+pub struct Part {
+    /// `forward`, `backward`, `optimizer` or `rest`.
+    pub phase: &'static str,
+    /// The op, or the optimiser.
+    pub op: &'static str,
+    /// The shape of the op's output.
+    pub shape: Vec<usize>,
+    /// Calls a step.
+    pub calls: usize,
+    /// Milliseconds a step, all calls together.
+    pub ms: f64,
+    /// Of the step.
+    pub percent: f64,
+}
+
+impl Profile {
+    /// How much of the step the named parts make up, in percent.
+    pub fn accounted_percent(&self) -> f64 {
+        self.parts.iter().filter(|part| part.phase != REST).map(|part| part.percent).sum()
+    }
+}
+
+const REST: &str = "rest";
+
+/// The segments so far, each with its number of calls and its seconds, and when the last of them ended.
+struct Clock {
+    segments: Vec<(Segment, usize, f64)>,
+    last: Instant,
+}
+
+impl Clock {
+    /// Everything since the last segment's end belongs to the one that ends now.
+    fn end(&mut self, segment: Segment) {
+        let now = Instant::now();
+        let seconds = (now - self.last).as_secs_f64();
+        match self.segments.iter_mut().find(|(known, ..)| *known == segment) {
+            Some((_, calls, sum)) => (*calls, *sum) = (*calls + 1, *sum + seconds),
+            None => self.segments.push((segment, 1, seconds)),
+        }
+        self.last = now;
+    }
+}
+
+/// Runs a case as [`super::measure`] does and says which part of it takes how long.
+///
+/// # Errors
+/// The device is not the host: elsewhere a call returns before its work is done.
+pub fn profile(case: Case, device: Device, runs: Option<usize>) -> Result<Profile> {
+    if !device.is_host() {
+        let reason = format!("ops on {device} are still running when their call returns; use a GPU's profiler, or cpu");
+        return Err(Error::Device { op: "profile", reason });
+    }
+    let (what, n) = (case.what.clone(), runs.unwrap_or(case.runs).max(1));
+    let mut work = case.prepare()?;
+    for _ in 0..n.div_ceil(6) {
+        work()?;
+    }
+    let clock = Rc::new(RefCell::new(Clock { segments: Vec::new(), last: Instant::now() }));
+    let timekeeper = clock.clone();
+    let mut total = 0.0;
+    keep_time(
+        move |segment| timekeeper.borrow_mut().end(segment),
+        || {
+            for _ in 0..n {
+                let start = Instant::now();
+                clock.borrow_mut().last = start;
+                work()?;
+                total += start.elapsed().as_secs_f64();
+            }
+            Ok::<(), Error>(())
+        },
+    )?;
+
+    let part = |phase, op, shape, calls: usize, seconds: f64| Part {
+        phase,
+        op,
+        shape,
+        calls: calls / n,
+        ms: 1e3 * seconds / n as f64,
+        percent: 100.0 * seconds / total,
+    };
+    let segments = &clock.borrow().segments;
+    let mut parts: Vec<Part> = segments
+        .iter()
+        .map(|(s, calls, seconds)| part(phase_name(s.phase), s.op, s.shape.to_vec(), *calls, *seconds))
+        .collect();
+    let named: f64 = segments.iter().map(|(.., seconds)| seconds).sum();
+    parts.push(part(REST, REST, Vec::new(), n, total - named));
+    Ok(Profile { what, n, step_ms: 1e3 * total / n as f64, parts })
+}
+
+fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Forward => "forward",
+        Phase::Backward => "backward",
+        Phase::Optimizer => "optimizer",
+    }
+}
