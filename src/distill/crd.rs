@@ -39,7 +39,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     hyperparameters: &[
         Hyperparameter::count("width", 1, 128, "numbers in a vector"),
         Hyperparameter::count("negatives", 1, 16384, "K, wrong pairs a sample; at most as many as there are samples"),
-        Hyperparameter::above("temperature", 0.0, 0.07, "τ of the scores"),
+        Hyperparameter::above("tau", 0.0, 0.07, "τ of the scores"),
         Hyperparameter::between("momentum", [0.0, 1.0], 0.5, "how much of its old vector the memory keeps"),
         Hyperparameter::choice("from", &["other-classes", "all"], "which samples are wrong partners"),
     ],
@@ -75,7 +75,7 @@ fn build(setup: &mut Setup) -> Result<Box<dyn Method>> {
         labels: setup.labels.to_vec(),
         partners: negatives,
         negatives: settings.count("negatives").min(samples).max(1),
-        temperature: settings.number("temperature"),
+        tau: settings.number("tau"),
         momentum: settings.number("momentum"),
         seen: Mutex::new(None),
     }))
@@ -94,8 +94,8 @@ pub struct Contrast<'a> {
     pub counts: &'a Tensor,
     /// Negatives a sample: the sum of a row of `counts`.
     pub negatives: usize,
-    /// τ.
-    pub temperature: f64,
+    /// τ, above 0.
+    pub tau: f64,
 }
 
 /// Exponentiated scores: of the right partners `[n]`, and of every row `[n, samples]`.
@@ -106,7 +106,7 @@ struct Scores {
 
 impl Contrast<'_> {
     fn scores(&self, vectors: &Tensor) -> Result<Scores> {
-        let scaled = |score: &Tensor| score.affine(1.0 / self.temperature, 0.0)?.exp();
+        let scaled = |score: &Tensor| score.affine(1.0 / self.tau, 0.0)?.exp();
         let right = vectors.mul(&self.memory.gather_rows(self.index)?)?.sum(&[1], false)?;
         Ok(Scores { right: scaled(&right)?, all: scaled(&vectors.matmul_transposed(self.memory)?)? })
     }
@@ -148,7 +148,7 @@ struct Crd {
     /// The wrong partners of each class's samples.
     partners: Vec<Option<AliasTable>>,
     negatives: usize,
-    temperature: f64,
+    tau: f64,
     momentum: f64,
     /// The last batch: its samples, and both networks' vectors.
     seen: Mutex<Option<(Tensor, [Tensor; 2])>>,
@@ -190,7 +190,7 @@ impl Method for Crd {
                 index: &index,
                 counts: &counts,
                 negatives: self.negatives,
-                temperature: self.temperature,
+                tau: self.tau,
             };
             let scores = contrast.scores(&vectors[i])?;
             if known[i] == 0.0 {
@@ -236,7 +236,7 @@ const SPECS: &[OpSpec] = &[OpSpec {
             index: &index,
             counts: &counts.detach(),
             negatives: case.count("negatives")?,
-            temperature: case.number("temperature")?,
+            tau: case.number("tau")?,
         };
         Ok(vec![("loss", contrast.loss(&unit_vectors(&case.tensor("vectors")?)?, case.number("normaliser")?)?)])
     },
@@ -250,7 +250,7 @@ const SPECS: &[OpSpec] = &[OpSpec {
             .input("index", sample_labels(random, &[3], 5))
             .input("counts", counts)
             .attr("negatives", 4)
-            .attr("temperature", 0.5)
+            .attr("tau", 0.5)
             .attr("normaliser", 6.0)
             .attr("detached", vec!["memory", "counts"])
     }),

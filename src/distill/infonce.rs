@@ -25,7 +25,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     traps: &["There are only as many negatives as the batch has other samples: use large batches."],
     hyperparameters: &[
         Hyperparameter::count("width", 1, 128, "numbers in a vector"),
-        Hyperparameter::above("temperature", 0.0, 0.1, "τ of the scores"),
+        Hyperparameter::above("tau", 0.0, 0.1, "τ of the scores"),
     ],
     build: |setup| {
         let pair = setup.pairs.remove(0);
@@ -33,7 +33,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
         Ok(Box::new(InfoNce {
             student: Linear::new(&mut setup.init, student, width)?,
             teacher: Linear::new(&mut setup.init, teacher, width)?,
-            temperature: setup.settings.number("temperature"),
+            tau: setup.settings.number("tau"),
             pair,
         }))
     },
@@ -44,17 +44,17 @@ pub(super) static INFO: MethodInfo = MethodInfo {
 ///
 /// # Errors
 /// Vectors of different widths, or batches that differ.
-pub fn info_nce(student: &Tensor, teacher: &Tensor, temperature: f64) -> Result<Tensor> {
+pub fn info_nce(student: &Tensor, teacher: &Tensor, tau: f64) -> Result<Tensor> {
     let scores = unit_vectors(student)?.matmul_transposed(&unit_vectors(teacher)?)?;
     let labels = diagonal_labels(student.shape()[0], student.device())?;
-    scores.affine(1.0 / temperature, 0.0)?.cross_entropy(&labels, 0.0)
+    scores.affine(1.0 / tau, 0.0)?.cross_entropy(&labels, 0.0)
 }
 
 struct InfoNce {
     pair: TapPair,
     student: Linear,
     teacher: Linear,
-    temperature: f64,
+    tau: f64,
 }
 
 impl Method for InfoNce {
@@ -63,7 +63,7 @@ impl Method for InfoNce {
         let cx = &mut Context::eval();
         let student = self.student.forward(&rows(student)?, cx)?;
         let teacher = self.teacher.forward(&rows(&teacher.detach())?, cx)?;
-        Ok(Loss::single(INFO.name, info_nce(&student, &teacher, self.temperature)?))
+        Ok(Loss::single(INFO.name, info_nce(&student, &teacher, self.tau)?))
     }
 
     fn visit(&self, visitor: &mut Visitor) {

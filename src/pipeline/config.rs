@@ -128,12 +128,21 @@ impl RunConfig {
     /// # Errors
     /// An unknown key (names the nearest known one), a value of the wrong type, or one out of its range.
     pub fn resolve(file: Table, command_line: Table) -> Result<RunConfig> {
-        let mut given = file;
-        if command_line.contains_key("method") {
-            given.remove("term");
-        }
-        given.extend(command_line);
-        let chosen = super::methods::take_choice(&mut given)?;
+        let (mut given, mut command_line) = (file, command_line);
+        let chosen = match command_line.contains_key("method") {
+            false => {
+                given.extend(command_line);
+                super::methods::take_choice(&mut given)?
+            }
+            true => {
+                let chosen = super::methods::take_choice(&mut command_line)?;
+                for key in chosen.keys().map(String::as_str).chain(["method", "set"]) {
+                    given.remove(key);
+                }
+                given.extend(command_line);
+                chosen
+            }
+        };
         let data = given.get("data").and_then(Value::as_str).unwrap_or("digits");
         let mut table = Table::try_from(RunConfig::defaults(data)).expect("defaults are plain values");
         let options = super::options::OPTIONS.iter().map(|option| option.name);

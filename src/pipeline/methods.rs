@@ -66,7 +66,7 @@ pub(super) fn take_choice(given: &mut Table) -> Result<Table> {
     defaults(terms)
 }
 
-/// A method with its defaults, and the run's temperature if it has one and one was asked for.
+/// A method with its defaults, and the temperature that was asked for beside it, if it has one.
 fn default_term(name: &str, given: &Table) -> Result<TermConfig> {
     let mut term = Term::new(find_method(name)?);
     let temperature = given.get(TEMPERATURE).and_then(|t| t.as_float().or(t.as_integer().map(|t| t as f64)));

@@ -2,7 +2,7 @@
 
 use super::RunConfig;
 use crate::data::{self, Dataset, Loader, LoaderConfig, Splits};
-use crate::distill::{Plan, TermConfig, Value};
+use crate::distill::{Networks, Objective, Plan, TermConfig, Value};
 use crate::error::{Error, Result};
 use crate::models::{tap_shapes, Model, Task};
 use crate::report::{self, Summary};
@@ -66,18 +66,19 @@ impl<'a> Session<'a> {
         let device = config.device()?;
         progress.stage(&format!("loading {}", config.data));
         let Splits { train, test } = data::load(&config.data, config.data_dir.as_deref())?;
-        let run = RunDir::open(out, resume)?;
-        match resume {
-            true => check_unchanged(&config, &run.config_path())?,
-            false => write_atomically(&run.config_path(), config.to_toml().as_bytes())?,
-        }
-        let log = MetricsLog::open(&run.metrics_path(), run.metrics_bytes()?)?;
         let train = Arc::new(train);
         let subset = match config.train_limit {
             0 => train.clone(),
             limit => Arc::new(train.limit(limit, Rng::new(config.seed, streams::SUBSET))?),
         };
         config.augmentation().validate(train.height, train.width)?;
+        check_methods(&config, &subset)?;
+        let run = RunDir::open(out, resume)?;
+        match resume {
+            true => check_unchanged(&config, &run.config_path())?,
+            false => write_atomically(&run.config_path(), config.to_toml().as_bytes())?,
+        }
+        let log = MetricsLog::open(&run.metrics_path(), run.metrics_bytes()?)?;
         let summary = super::describe::new_summary(command, &config, &subset, &test, out);
         let (all, limited) = (train, subset);
         let test_set = TestSet::new(&test, device)?;
@@ -221,6 +222,15 @@ impl StudentPlan {
     fn learned_from(&self) -> Result<Plan> {
         super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.terms)
     }
+}
+
+/// Refuses methods that cannot use the networks, before anything is trained.
+fn check_methods(config: &RunConfig, data: &Dataset) -> Result<()> {
+    let plan = super::methods::plan(config.hard_weight, config.soft_weight, config.temperature, &config.term)?;
+    let task = Task { input: data.image_shape(), classes: data.classes.len() };
+    let (student, teacher) = (tap_shapes(&config.student_model, task)?, tap_shapes(&config.teacher_model, task)?);
+    let networks = Networks { student: &student, teacher: &teacher, classes: task.classes, labels: &data.labels };
+    Objective::new(&plan, &networks, Rng::new(config.seed, streams::ADAPTERS), Device::Cpu).map(drop)
 }
 
 /// A run is continued with the settings that it was started with; only the number of threads may change.
