@@ -23,7 +23,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     about: "regress the teacher's features, or do as well as the teacher on the target",
     formula: "mean ‖W f_s − f_t‖²; bounded: mean ‖s − y‖² where ‖s − y‖² + m > ‖t − y‖²",
     needs: Needs { teacher_logits: true, labels: true, taps: Taps::Penultimate },
-    weight: 1.0,
+    weight: 0.01,
     hard_weight: 1.0,
     cost: 1.3,
     when: "For regression heads, where a teacher can be wrong without bound: the bounded form stops at its error.",

@@ -7,6 +7,7 @@ mod elementwise;
 pub mod kernels;
 mod layout;
 mod norm;
+mod relations;
 
 use super::params::*;
 use super::reference::{self, Reference};
@@ -345,19 +346,23 @@ impl Backend for Cpu {
     }
 
     fn pairwise_distances(&self, x: &Tensor) -> Result<Tensor> {
-        Reference.pairwise_distances(x)
+        reference_unless_f32!(x, pairwise_distances(x));
+        Ok(relations::pairwise_distances(x))
     }
 
     fn pairwise_distances_grad(&self, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
-        Reference.pairwise_distances_grad(x, dy)
+        reference_unless_f32!(x, pairwise_distances_grad(x, dy));
+        Ok(relations::pairwise_distances_grad(x, dy))
     }
 
     fn attention_map(&self, x: &Tensor, power: f64) -> Result<Tensor> {
-        Reference.attention_map(x, power)
+        reference_unless_f32!(x, attention_map(x, power));
+        Ok(relations::attention_map(x, power))
     }
 
     fn attention_map_grad(&self, x: &Tensor, dy: &Tensor, power: f64) -> Result<Tensor> {
-        Reference.attention_map_grad(x, dy, power)
+        reference_unless_f32!(x, attention_map_grad(x, dy, power));
+        Ok(relations::attention_map_grad(x, dy, power))
     }
 
     fn optimize(&self, rule: Rule, gradient_scale: f64, slots: &mut [OptimizerSlot]) -> Result<()> {
