@@ -23,5 +23,10 @@ mod suggest;
 pub mod tensor;
 pub mod train;
 
+/// The walkthrough's code is compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/add-a-method.md")]
+pub struct AddAMethod;
+
 pub use error::{Error, Result};
 pub use tensor::{DType, Device, Shape, Tensor};

@@ -9,12 +9,14 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-/// A short run: three epochs, one seed, two temperatures.
+/// A short run: three epochs, one seed, two temperatures; beside Hinton's term, one with adapters and one with a memory.
 fn run(data: &Path, out: &Path) -> Command {
     let mut command = kdengine();
     command.args([
         "run",
         "--quiet",
+        "--method",
+        "hinton,fitnet,crd",
         "--epochs",
         "3",
         "--seeds",

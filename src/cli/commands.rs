@@ -1,6 +1,6 @@
 //! The subcommands: what each is called, what its help says, and where it is carried out.
 
-use super::{args, bench, check, data, doctor, models, output, runs};
+use super::{args, bench, check, data, doctor, methods, models, output, runs};
 use crate::backend::cpu::kernels::isa;
 use crate::backend::open_device;
 use crate::error::{Error, Result};
@@ -16,6 +16,8 @@ Examples:
   kdengine run                                     the whole pipeline on the embedded data set, in two minutes
   kdengine data get mnist && kdengine run --data mnist
   kdengine run --data mnist --train-limit 2000 --epochs 40 --teacher-epochs 10 --seeds 5
+  kdengine distill --method at --soft-weight 0.9
+  kdengine methods at
   kdengine summary teacher_net
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (everything is saved; go on with --resume).";
@@ -70,6 +72,7 @@ pub fn command() -> Command {
         .subcommand(models::eval_command())
         .subcommand(models::predict_command())
         .subcommand(models::summary_command())
+        .subcommand(methods::command())
         .subcommand(data::command())
         .subcommand(doctor::command())
         .subcommand(bench::command())
@@ -101,6 +104,7 @@ pub fn dispatch(matches: &ArgMatches) -> Result<()> {
         "eval" => models::eval(matches),
         "predict" => models::predict(matches),
         "summary" => models::summary(matches),
+        "methods" => methods::run(matches),
         "data" => data::run(matches),
         "doctor" => doctor::run(matches),
         "bench" => bench::run(matches),

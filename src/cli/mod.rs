@@ -6,6 +6,7 @@ mod check;
 mod commands;
 mod data;
 mod doctor;
+mod methods;
 mod models;
 mod output;
 mod progress;

@@ -35,7 +35,7 @@ impl Progress for TerminalProgress {
         self.images = 0;
         self.epochs = job.epochs;
         let going_on = if first_step > 0 { format!(", going on at step {first_step}") } else { String::new() };
-        let line = format!("{} ({}, {} epochs of {}{going_on})", job.name, job.model, job.epochs, job.method.name());
+        let line = format!("{} ({}, {} epochs of {}{going_on})", job.name, job.model, job.epochs, job.plan.name());
         self.say(&paint(Style::Stage, &line));
         if self.interactive {
             self.bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());

@@ -8,10 +8,11 @@ pub use fixture::Fixture;
 pub use gradcheck::{gradcheck, GradcheckRow};
 pub use runner::{run, CaseResult, Status, Summary};
 
+use crate::distill;
 use crate::ops::{self, OpSpec};
 use crate::optim;
 
-/// Every op, optimiser and schedule that has an entry.
+/// Every op, loss, optimiser and schedule that has an entry.
 pub fn registry() -> impl Iterator<Item = &'static OpSpec> {
-    ops::registry().chain(optim::registry())
+    ops::registry().chain(distill::registry()).chain(optim::registry())
 }

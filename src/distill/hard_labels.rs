@@ -1,25 +1,32 @@
-//! Training on labels alone: the teacher's own training, and the baseline that a distilled student must beat.
+//! Training on labels alone: the teacher's own training, and the baseline that a distilled student must beat. It has no term of its own;
+//! what is left is the cross-entropy that every method has beside it.
 
-use super::{Loss, Method, MethodInfo, StepInputs};
+use super::info::{Family, MethodInfo, Needs, Taps};
+use super::math::zero;
+use super::{Loss, Method, Setup, StepInputs};
 use crate::error::Result;
 
-pub(super) const INFO: MethodInfo =
-    MethodInfo { name: "hard-labels", paper: "no distillation", about: "cross-entropy with the labels; the baseline" };
+pub(super) static INFO: MethodInfo = MethodInfo {
+    name: "hard-labels",
+    paper: "no distillation",
+    family: Family::Baseline,
+    about: "cross-entropy with the labels; the baseline",
+    formula: "CE(z_s, y)",
+    needs: Needs { teacher_logits: false, labels: false, taps: Taps::None },
+    weight: 0.0,
+    hard_weight: 1.0,
+    cost: 1.0,
+    when: "Always, beside everything else: what a method gains is measured against it.",
+    traps: &[],
+    hyperparameters: &[],
+    build: |_: &mut Setup| Ok(Box::new(HardLabels)),
+    specs: &[],
+};
 
-/// Mean cross-entropy with the labels.
-pub struct HardLabels;
+struct HardLabels;
 
 impl Method for HardLabels {
-    fn name(&self) -> &'static str {
-        INFO.name
-    }
-
-    fn needs_teacher(&self) -> bool {
-        false
-    }
-
     fn loss(&self, inputs: &StepInputs) -> Result<Loss> {
-        let total = inputs.student_logits.cross_entropy(inputs.labels, 0.0)?;
-        Ok(Loss { terms: vec![("hard", total.detach())], total })
+        Ok(Loss { total: zero(inputs.student_logits)?, terms: Vec::new() })
     }
 }

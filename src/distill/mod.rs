@@ -1,69 +1,114 @@
 //! Distillation methods, one file each, and the registry that knows them by name.
+//!
+//! A method's file holds its loss (a function that can be read beside the paper), what is known about it ([`MethodInfo`]), and its
+//! entries for the gradient check and the fixtures. [`Plan`] says what a student learns from; [`Objective`] is a plan made for two
+//! networks, with the methods' own trainable tensors.
 
-mod hard_labels;
-mod hinton;
+mod adapter;
+mod alias;
+mod cases;
+mod info;
+mod math;
+mod method;
+mod objective;
+mod pairwise;
+mod plan;
+mod settings;
+mod taps;
 
-pub use hard_labels::HardLabels;
-pub use hinton::Hinton;
+pub mod ab;
+pub mod adversarial;
+pub mod at;
+pub mod cat_kd;
+pub mod cc;
+pub mod crd;
+pub mod data_free;
+pub mod deit;
+pub mod dist;
+pub mod divergences;
+pub mod dkd;
+pub mod fitnet;
+pub mod fsp;
+pub mod ft;
+pub mod hard_labels;
+pub mod hinton;
+pub mod infonce;
+pub mod irg;
+pub mod layerwise;
+pub mod logit_mse;
+pub mod logit_standardization;
+pub mod nst;
+pub mod ofd;
+pub mod online;
+pub mod pkt;
+pub mod regression;
+pub mod reviewkd;
+pub mod rkd;
+pub mod sp;
+pub mod transformers;
+pub mod vid;
 
-use crate::error::Result;
-use crate::nn::Parameter;
-use crate::tensor::Tensor;
+pub use adapter::Regressor;
+pub use info::{Domain, Family, Hyperparameter, MethodInfo, Needs, Taps, NON_NEGATIVE};
+pub use method::{Features, Loss, Method, Setup, StepInputs};
+pub use objective::{Mixture, Networks, Objective};
+pub use plan::{check_weight, Plan, Term, TermConfig};
+pub use settings::{Settings, Value};
+pub use taps::TapPair;
 
-/// What a method sees of one batch. Tensors of the teacher carry no history.
-pub struct StepInputs<'a> {
-    /// The student's logits, `[n, classes]`.
-    pub student_logits: &'a Tensor,
-    /// The teacher's logits, where the method asked for a teacher.
-    pub teacher_logits: Option<&'a Tensor>,
-    /// The labels, `[n]`, `I32`.
-    pub labels: &'a Tensor,
+use crate::error::{Error, Result};
+use crate::ops::OpSpec;
+use crate::suggest::nearest;
+
+/// All methods. A new one is a file (`pub mod` above) and a line here.
+pub static METHODS: &[&MethodInfo] = &[
+    &hard_labels::INFO,
+    &hinton::INFO,
+    &logit_mse::INFO,
+    &regression::INFO,
+    &dkd::INFO,
+    &dist::INFO,
+    &logit_standardization::INFO,
+    &divergences::REVERSE_KL,
+    &divergences::JSD,
+    &deit::HARD,
+    &deit::SOFT,
+    &fitnet::INFO,
+    &at::INFO,
+    &vid::INFO,
+    &nst::INFO,
+    &fsp::INFO,
+    &ab::INFO,
+    &ft::INFO,
+    &ofd::INFO,
+    &reviewkd::INFO,
+    &cat_kd::INFO,
+    &layerwise::INFO,
+    &sp::INFO,
+    &rkd::INFO,
+    &cc::INFO,
+    &pkt::INFO,
+    &irg::INFO,
+    &crd::INFO,
+    &infonce::INFO,
+];
+
+/// Losses that are no method of their own: procedures with several networks or without data are made of them.
+const PARTS: [&[OpSpec]; 4] = [online::SPECS, adversarial::SPECS, data_free::SPECS, transformers::SPECS];
+
+/// The method with this name.
+///
+/// # Errors
+/// There is none; the error names the nearest.
+pub fn find_method(name: &str) -> Result<&'static MethodInfo> {
+    METHODS.iter().find(|info| info.name == name).copied().ok_or_else(|| {
+        let known: Vec<&str> = METHODS.iter().map(|info| info.name).collect();
+        let hint = nearest(name, &known).map(|n| format!("did you mean `{n}`? ")).unwrap_or_default();
+        Error::argument("method", format!("there is no `{name}`; {hint}known: {}", known.join(", ")))
+    })
 }
 
-/// A loss as the sum that is differentiated and the named terms it consists of.
-pub struct Loss {
-    /// The scalar that is differentiated.
-    pub total: Tensor,
-    /// The unweighted terms, for metrics and plots; scalars without history.
-    pub terms: Vec<(&'static str, Tensor)>,
+/// Every loss, for `gradcheck`, `conformance` and their tests.
+pub fn registry() -> impl Iterator<Item = &'static OpSpec> {
+    METHODS.iter().flat_map(|info| info.specs).chain(PARTS.into_iter().flatten())
 }
-
-impl Loss {
-    /// `share · self + (1 − share) · other`, term by term: the loss of images that are mixtures (mixup).
-    pub fn blend(self, other: Loss, share: f64) -> Result<Loss> {
-        let mix = |a: &Tensor, b: &Tensor| a.affine(share, 0.0)?.add(&b.affine(1.0 - share, 0.0)?);
-        let pairs = self.terms.iter().zip(&other.terms);
-        let terms = pairs.map(|((name, a), (_, b))| Ok((*name, mix(a, b)?))).collect::<Result<_>>()?;
-        Ok(Loss { total: mix(&self.total, &other.total)?, terms })
-    }
-}
-
-/// A distillation method: the loss of a training step.
-pub trait Method: Send + Sync {
-    /// The name in the registry, in configuration files and in reports.
-    fn name(&self) -> &'static str;
-
-    /// Whether the method needs a teacher.
-    fn needs_teacher(&self) -> bool;
-
-    /// Trainable tensors of the method's own (regressors, discriminators), by name.
-    fn parameters(&self) -> Vec<(String, Parameter)> {
-        Vec::new()
-    }
-
-    /// The loss of one batch.
-    fn loss(&self, inputs: &StepInputs) -> Result<Loss>;
-}
-
-/// An entry of the registry.
-pub struct MethodInfo {
-    /// The name on the command line.
-    pub name: &'static str,
-    /// Where it was published.
-    pub paper: &'static str,
-    /// One line for listings.
-    pub about: &'static str,
-}
-
-/// All methods. A new one is a file and a line here.
-pub const METHODS: &[MethodInfo] = &[hard_labels::INFO, hinton::INFO];

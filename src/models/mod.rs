@@ -15,6 +15,25 @@ use crate::tensor::{Device, Rng, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// A feature map as a network offers it: the tap's name, and the shape of one sample.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TapShape {
+    /// The tap.
+    pub name: String,
+    /// `[c, h, w]`, or `[features]`.
+    pub shape: Vec<usize>,
+}
+
+/// The taps of an architecture for a task, in order.
+///
+/// # Errors
+/// There is no such architecture, or the images are too small for it.
+pub fn tap_shapes(name: &str, task: Task) -> Result<Vec<TapShape>> {
+    let model = Model::new(name, task, Rng::new(0, 0), Device::Cpu)?;
+    let tapped = |layer: LayerSummary| Some(TapShape { name: layer.tap?, shape: layer.output });
+    Ok(summarise(&model)?.layers.into_iter().filter_map(tapped).collect())
+}
+
 /// What a model is built for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Task {

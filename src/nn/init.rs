@@ -41,6 +41,12 @@ impl Init {
         Ok(Parameter::new(&Tensor::full(shape, value, DType::F32, self.device)?))
     }
 
+    /// A buffer, uniform in ±`bound`.
+    pub fn uniform_buffer(&mut self, shape: impl Into<Shape>, bound: f64) -> Result<Parameter> {
+        let rng = self.next_rng();
+        Ok(Parameter::buffer(&Tensor::uniform(shape, -bound, bound, DType::F32, self.device, rng)?))
+    }
+
     /// A buffer with every element `value`.
     pub fn constant_buffer(&mut self, shape: impl Into<Shape>, value: f64) -> Result<Parameter> {
         Ok(Parameter::buffer(&Tensor::full(shape, value, DType::F32, self.device)?))

@@ -48,7 +48,8 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    fn of(visit: impl FnOnce(&mut Visitor)) -> Visitor {
+    /// What `visit` shows.
+    pub fn of(visit: impl FnOnce(&mut Visitor)) -> Visitor {
         let mut visitor = Visitor::default();
         visit(&mut visitor);
         visitor
@@ -66,11 +67,26 @@ impl Visitor {
 
     /// A child; its names get `name.` in front.
     pub fn child(&mut self, name: &str, module: &dyn Module) {
+        self.group(name, |visitor| module.visit(visitor));
+    }
+
+    /// Several tensors; their names get `name.` in front.
+    pub fn group(&mut self, name: &str, visit: impl FnOnce(&mut Visitor)) {
         let outer = self.prefix.len();
         self.prefix.push_str(name);
         self.prefix.push('.');
-        module.visit(self);
+        visit(self);
         self.prefix.truncate(outer);
+    }
+
+    /// The trainable tensors, by name.
+    pub fn into_parameters(self) -> Vec<(String, Parameter)> {
+        self.parameters
+    }
+
+    /// Trainable tensors and buffers, by name.
+    pub fn into_cells(self) -> Vec<(String, Parameter)> {
+        self.parameters.into_iter().chain(self.buffers).collect()
     }
 }
 

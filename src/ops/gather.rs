@@ -27,6 +27,18 @@ impl Tensor {
         })
     }
 
+    /// This table with row `i` of `rows` in place of row `index[i]`; indices are distinct. Not differentiable.
+    ///
+    /// # Errors
+    /// `index` is not an `I32` vector, an index is not the number of a row, or `rows` has other rows than this table.
+    pub fn with_rows(&self, index: &Tensor, rows: &Tensor) -> Result<Tensor> {
+        let old = self.detach().gather_rows(index)?;
+        check::shape("with_rows", "rows", rows, old.shape())?;
+        let change = rows.detach().sub(&old)?;
+        let change = self.backend().scatter_rows(&change, &index.detach(), self.shape()[0])?;
+        self.detach().add(&change)
+    }
+
     /// These indices (`I32`, any shape) looked up in `table: [rows, width]`: `self.shape() + [width]`.
     ///
     /// # Errors

@@ -17,16 +17,19 @@ mod losses;
 mod matmul;
 mod norm;
 mod pool2d;
+mod quantize;
 mod random;
 mod reduce;
 mod relations;
 mod softmax;
+mod tiled;
 mod unary;
 
 pub use case::{Case, OpSpec, Outputs};
 pub use conv2d::Conv2dOptions;
 pub use distillation::DistillationLoss;
 pub use norm::BatchNormTrain;
+pub use tiled::sum_of_tiles;
 
 /// Every registered op, for `gradcheck`, `conformance` and their tests.
 pub fn registry() -> impl Iterator<Item = &'static OpSpec> {
@@ -47,6 +50,7 @@ pub fn registry() -> impl Iterator<Item = &'static OpSpec> {
         losses::SPECS,
         distillation::SPECS,
         relations::SPECS,
+        quantize::SPECS,
     ]
     .into_iter()
     .flatten()

@@ -6,12 +6,13 @@ use crate::report::AblationRow;
 
 /// Trains the ablation's students and puts their accuracies into the summary.
 pub(super) fn ablate(session: &mut Session, teacher: &Teacher) -> Result<()> {
-    let base = StudentPlan { epochs: session.config.ablation_epochs, ..session.student_plan() };
-    let plan = |hard_weight, soft_weight| StudentPlan { hard_weight, soft_weight, ..base };
+    let epochs = session.config.ablation_epochs;
+    let base = StudentPlan { epochs, terms: Vec::new(), ..session.student_plan() };
+    let plan = |hard_weight, soft_weight| StudentPlan { hard_weight, soft_weight, ..base.clone() };
     let mut rows = vec![
         ("labels only".to_string(), base.on_labels_alone()),
         ("soft targets only".to_string(), plan(0.0, 1.0)),
-        ("both".to_string(), base),
+        ("both".to_string(), base.clone()),
     ];
     for &soft in &session.config.ablation_weights {
         // Without the rounding, 1 − 0.9 would be written as 0.09999999999999998.
@@ -21,8 +22,8 @@ pub(super) fn ablate(session: &mut Session, teacher: &Teacher) -> Result<()> {
     let mut results = Vec::new();
     for (name, plan) in rows {
         let job = format!("ablate-{}", name.replace(' ', "-"));
-        let (_, result) = session.student(&job, plan, teacher)?;
         let StudentPlan { hard_weight, soft_weight, .. } = plan;
+        let (_, result) = session.student(&job, plan, teacher)?;
         results.push(AblationRow { name, hard_weight, soft_weight, accuracy: result.accuracy() });
     }
     session.summary.ablation = results;

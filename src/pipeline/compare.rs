@@ -29,7 +29,7 @@ pub(super) fn compare(session: &mut Session, teacher: &Teacher, stages: Stages) 
         let mut plan = session.student_plan();
         plan.seed += number as u64 - 1;
         let students = [
-            (stages.distil, Role::Distilled, plan, &mut distilled),
+            (stages.distil, Role::Distilled, plan.clone(), &mut distilled),
             (stages.baseline, Role::Baseline, plan.on_labels_alone(), &mut baseline),
         ];
         for (wanted, role, plan, accuracies) in students {
@@ -94,12 +94,8 @@ fn describe_model(
 }
 
 fn loss_points(session: &mut Session, job: &str) -> Result<Vec<LossPoint>> {
-    let term =
-        |terms: &std::collections::BTreeMap<String, f64>, name: &str| terms.get(name).copied().unwrap_or(f64::NAN);
     let steps = session.steps(job)?.into_iter();
-    Ok(steps
-        .map(|s| LossPoint { step: s.step, total: s.loss, hard: term(&s.terms, "hard"), soft: term(&s.terms, "soft") })
-        .collect())
+    Ok(steps.map(|s| LossPoint { step: s.step, total: s.loss, terms: s.terms }).collect())
 }
 
 /// With several seeds, a paired t-test over them; with one, McNemar's exact test over the test images.

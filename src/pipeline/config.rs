@@ -2,7 +2,7 @@
 
 use crate::backend::open_device;
 use crate::data::AugmentConfig;
-use crate::distill::Hinton;
+use crate::distill::{Term, TermConfig};
 use crate::error::{Error, Result};
 use crate::optim::{OptimizerConfig, Schedule};
 use crate::suggest::nearest;
@@ -46,6 +46,8 @@ pub struct RunConfig {
     pub temperature: f64,
     pub hard_weight: f64,
     pub soft_weight: f64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub term: Vec<TermConfig>,
 
     pub sweep_temperatures: Vec<f64>,
     pub sweep_epochs: usize,
@@ -90,6 +92,7 @@ impl RunConfig {
             temperature: 3.0,
             hard_weight: 0.5,
             soft_weight: 0.5,
+            term: Vec::new(),
             sweep_temperatures: vec![1.0, 2.0, 3.0, 5.0, 10.0],
             sweep_epochs: 5,
             ablation_weights: vec![0.1, 0.3, 0.7, 0.9],
@@ -125,11 +128,25 @@ impl RunConfig {
     /// # Errors
     /// An unknown key (names the nearest known one), a value of the wrong type, or one out of its range.
     pub fn resolve(file: Table, command_line: Table) -> Result<RunConfig> {
-        let mut given = file;
-        given.extend(command_line);
+        let (mut given, mut command_line) = (file, command_line);
+        let chosen = match command_line.contains_key("method") {
+            false => {
+                given.extend(command_line);
+                super::methods::take_choice(&mut given)?
+            }
+            true => {
+                let chosen = super::methods::take_choice(&mut command_line)?;
+                for key in chosen.keys().map(String::as_str).chain(["method", "set"]) {
+                    given.remove(key);
+                }
+                given.extend(command_line);
+                chosen
+            }
+        };
         let data = given.get("data").and_then(Value::as_str).unwrap_or("digits");
         let mut table = Table::try_from(RunConfig::defaults(data)).expect("defaults are plain values");
-        let known: Vec<&str> = super::options::OPTIONS.iter().map(|option| option.name).collect();
+        let options = super::options::OPTIONS.iter().map(|option| option.name);
+        let known: Vec<&str> = options.chain(["term"]).collect();
         if let Some(unknown) = given.keys().find(|key| !known.contains(&key.as_str())) {
             let hint = nearest(unknown, &known).map(|n| format!("did you mean `{n}`?"));
             let hint = hint.unwrap_or_else(|| format!("known keys: {}", known.join(", ")));
@@ -138,10 +155,14 @@ impl RunConfig {
         if let Some(epochs) = given.get("epochs") {
             table.insert("teacher-epochs".to_string(), epochs.clone());
         }
+        table.extend(chosen);
         table.extend(given);
         let table = table.into_iter().map(|(key, value)| (key.clone(), widen(&key, value))).collect::<Table>();
-        let config: RunConfig =
+        let mut config: RunConfig =
             table.try_into().map_err(|e: toml::de::Error| Error::Config(e.to_string().trim().replace('\n', " ")))?;
+        for term in &mut config.term {
+            *term = Term::from_config(term)?.to_config();
+        }
         config.validate()?;
         Ok(config)
     }
@@ -179,9 +200,9 @@ impl RunConfig {
         if self.clip_norm.is_some_and(|norm| !(norm > 0.0 && norm.is_finite())) {
             return Err(Error::argument("clip-norm", "must be above 0"));
         }
-        Hinton::new(self.temperature, self.hard_weight, self.soft_weight)?;
+        super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.term)?;
         for &t in self.sweep_temperatures.iter().chain(&self.soft_temperatures) {
-            Hinton::new(t, 1.0, 1.0)?;
+            super::methods::plan(1.0, 1.0, t, &[])?;
         }
         for &weight in &self.ablation_weights {
             if !(0.0..=1.0).contains(&weight) {

@@ -4,6 +4,7 @@ mod ablation;
 mod compare;
 mod config;
 mod describe;
+mod methods;
 pub mod options;
 mod session;
 mod soft_targets;

@@ -2,14 +2,15 @@
 
 use super::RunConfig;
 use crate::data::{self, Dataset, Loader, LoaderConfig, Splits};
-use crate::distill::{HardLabels, Hinton, Method};
+use crate::distill::{Networks, Objective, Plan, TermConfig, Value};
 use crate::error::{Error, Result};
-use crate::models::{Model, Task};
+use crate::models::{tap_shapes, Model, Task};
 use crate::report::{self, Summary};
 use crate::tensor::io::write_atomically;
 use crate::tensor::{Device, Rng};
 use crate::train::{
-    fit, load_model, streams, Job, JobResult, MetricsLog, Progress, RunDir, Setting, StepRecord, TeacherLogits, TestSet,
+    fit, load_model, streams, Job, JobResult, MetricsLog, Progress, RunDir, Setting, StepRecord, TeacherCache,
+    TeacherOutputs, TestSet,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,8 +46,8 @@ pub struct Session<'a> {
     all: Arc<Dataset>,
     /// The students' images: all, or the random subset of `--train-limit`.
     limited: Arc<Dataset>,
-    /// Known as soon as the first student needs it.
-    teacher_logits: Option<TeacherLogits>,
+    /// What the teacher has said about the students' images.
+    teacher_cache: TeacherCache,
 }
 
 impl<'a> Session<'a> {
@@ -65,21 +66,23 @@ impl<'a> Session<'a> {
         let device = config.device()?;
         progress.stage(&format!("loading {}", config.data));
         let Splits { train, test } = data::load(&config.data, config.data_dir.as_deref())?;
-        let run = RunDir::open(out, resume)?;
-        match resume {
-            true => check_unchanged(&config, &run.config_path())?,
-            false => write_atomically(&run.config_path(), config.to_toml().as_bytes())?,
-        }
-        let log = MetricsLog::open(&run.metrics_path(), run.metrics_bytes()?)?;
         let train = Arc::new(train);
         let subset = match config.train_limit {
             0 => train.clone(),
             limit => Arc::new(train.limit(limit, Rng::new(config.seed, streams::SUBSET))?),
         };
         config.augmentation().validate(train.height, train.width)?;
+        check_methods(&config, &subset)?;
+        let run = RunDir::open(out, resume)?;
+        match resume {
+            true => check_unchanged(&config, &run.config_path())?,
+            false => write_atomically(&run.config_path(), config.to_toml().as_bytes())?,
+        }
+        let log = MetricsLog::open(&run.metrics_path(), run.metrics_bytes()?)?;
         let summary = super::describe::new_summary(command, &config, &subset, &test, out);
         let (all, limited) = (train, subset);
         let test_set = TestSet::new(&test, device)?;
+        let teacher_cache = TeacherCache::new(run.path(), config.eval_batch_size, device);
         Ok(Session {
             config,
             summary,
@@ -92,7 +95,7 @@ impl<'a> Session<'a> {
             log,
             all,
             limited,
-            teacher_logits: None,
+            teacher_cache,
         })
     }
 
@@ -106,7 +109,7 @@ impl<'a> Session<'a> {
         }
         let (epochs, seed) = (self.config.teacher_epochs, self.config.seed);
         let loader = self.loader(&self.all, seed)?;
-        let job = self.job("teacher", &architecture, Box::new(HardLabels), epochs, seed, &loader)?;
+        let job = self.job("teacher", &architecture, Plan::labels(), epochs, seed, &loader)?;
         let setting =
             Setting { loader: &loader, test: &self.test_set, teacher: None, run: &self.run, device: self.device };
         let (model, result) = fit(&job, setting, &mut self.log, self.progress)?;
@@ -115,17 +118,18 @@ impl<'a> Session<'a> {
 
     /// Trains a student. Students with the same seed start from the same weights and see the same batches.
     pub fn student(&mut self, name: &str, plan: StudentPlan, teacher: &Teacher) -> Result<(Model, JobResult)> {
-        let method = plan.method()?;
-        if method.needs_teacher() && self.teacher_logits.is_none() {
-            self.teacher_logits = Some(self.ask_teacher(teacher)?);
-        }
+        let learned_from = plan.learned_from()?;
+        let answers = match learned_from.needs_teacher() {
+            true => Some(self.ask_teacher(teacher, &learned_from)?),
+            false => None,
+        };
         let architecture = self.config.student_model.clone();
         let loader = self.loader(&self.limited, plan.seed)?;
-        let job = self.job(name, &architecture, method, plan.epochs, plan.seed, &loader)?;
+        let job = self.job(name, &architecture, learned_from, plan.epochs, plan.seed, &loader)?;
         let setting = Setting {
             loader: &loader,
             test: &self.test_set,
-            teacher: self.teacher_logits.as_ref(),
+            teacher: answers.as_ref(),
             run: &self.run,
             device: self.device,
         };
@@ -153,30 +157,25 @@ impl<'a> Session<'a> {
     /// The plan of the student that the configuration describes.
     pub fn student_plan(&self) -> StudentPlan {
         let RunConfig { temperature, hard_weight, soft_weight, epochs, seed, .. } = self.config;
-        StudentPlan { temperature, hard_weight, soft_weight, epochs, seed }
+        StudentPlan { temperature, hard_weight, soft_weight, terms: self.config.term.clone(), epochs, seed }
     }
 
-    fn ask_teacher(&mut self, teacher: &Teacher) -> Result<TeacherLogits> {
+    /// What the teacher says about the students' images, as far as a plan needs it.
+    fn ask_teacher(&mut self, teacher: &Teacher, plan: &Plan) -> Result<TeacherOutputs> {
+        let (model, task) = (&teacher.model, teacher.model.task());
+        let taps =
+            plan.teacher_taps(&tap_shapes(&self.config.student_model, task)?, &tap_shapes(model.name(), task)?)?;
         if self.config.augmentation().is_active() {
-            return Ok(TeacherLogits::Online(teacher.model.clone()));
+            return TeacherOutputs::online(model, &taps);
         }
-        let (batch, folder) = (self.config.eval_batch_size, self.run.path());
-        TeacherLogits::cached(&teacher.model, &self.limited, batch, folder, self.device, self.progress)
+        self.teacher_cache.outputs(model, &self.limited, &taps, self.progress)
     }
 
-    fn job(
-        &self,
-        name: &str,
-        model: &str,
-        method: Box<dyn Method>,
-        epochs: usize,
-        seed: u64,
-        loader: &Loader,
-    ) -> Result<Job> {
+    fn job(&self, name: &str, model: &str, plan: Plan, epochs: usize, seed: u64, loader: &Loader) -> Result<Job> {
         Ok(Job {
             name: name.to_string(),
             model: model.to_string(),
-            method,
+            plan,
             epochs,
             eval_batch_size: self.config.eval_batch_size,
             optimizer: self.config.optimizer_config()?,
@@ -189,7 +188,7 @@ impl<'a> Session<'a> {
 }
 
 /// What distinguishes one student from another.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StudentPlan {
     /// T of the soft term.
     pub temperature: f64,
@@ -197,6 +196,8 @@ pub struct StudentPlan {
     pub hard_weight: f64,
     /// Weight of the teacher; 0 trains on labels alone.
     pub soft_weight: f64,
+    /// What else is learned from.
+    pub terms: Vec<TermConfig>,
     /// Passes over the training set.
     pub epochs: usize,
     /// Determines initial weights, batch order and dropout.
@@ -205,16 +206,31 @@ pub struct StudentPlan {
 
 impl StudentPlan {
     /// The same student without the teacher.
-    pub fn on_labels_alone(self) -> StudentPlan {
-        StudentPlan { hard_weight: 1.0, soft_weight: 0.0, ..self }
+    pub fn on_labels_alone(&self) -> StudentPlan {
+        StudentPlan { hard_weight: 1.0, soft_weight: 0.0, terms: Vec::new(), ..self.clone() }
     }
 
-    fn method(self) -> Result<Box<dyn Method>> {
-        match self.soft_weight == 0.0 && self.hard_weight == 1.0 {
-            true => Ok(Box::new(HardLabels)),
-            false => Ok(Box::new(Hinton::new(self.temperature, self.hard_weight, self.soft_weight)?)),
+    /// The same student with another temperature in every term that has one.
+    pub fn at_temperature(&self, temperature: f64) -> StudentPlan {
+        let mut plan = StudentPlan { temperature, ..self.clone() };
+        for value in plan.terms.iter_mut().filter_map(|term| term.values.get_mut("temperature")) {
+            *value = Value::Number(temperature);
         }
+        plan
     }
+
+    fn learned_from(&self) -> Result<Plan> {
+        super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.terms)
+    }
+}
+
+/// Refuses methods that cannot use the networks, before anything is trained.
+fn check_methods(config: &RunConfig, data: &Dataset) -> Result<()> {
+    let plan = super::methods::plan(config.hard_weight, config.soft_weight, config.temperature, &config.term)?;
+    let task = Task { input: data.image_shape(), classes: data.classes.len() };
+    let (student, teacher) = (tap_shapes(&config.student_model, task)?, tap_shapes(&config.teacher_model, task)?);
+    let networks = Networks { student: &student, teacher: &teacher, classes: task.classes, labels: &data.labels };
+    Objective::new(&plan, &networks, Rng::new(config.seed, streams::ADAPTERS), Device::Cpu).map(drop)
 }
 
 /// A run is continued with the settings that it was started with; only the number of threads may change.

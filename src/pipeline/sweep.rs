@@ -8,7 +8,8 @@ use crate::report::SweepPoint;
 pub(super) fn sweep(session: &mut Session, teacher: &Teacher) -> Result<()> {
     let mut points = Vec::new();
     for temperature in session.config.sweep_temperatures.clone() {
-        let plan = StudentPlan { temperature, epochs: session.config.sweep_epochs, ..session.student_plan() };
+        let plan = session.student_plan().at_temperature(temperature);
+        let plan = StudentPlan { epochs: session.config.sweep_epochs, ..plan };
         let (_, result) = session.student(&format!("sweep-t{temperature}"), plan, teacher)?;
         points.push(SweepPoint { temperature, accuracy: result.accuracy() });
     }

@@ -3,6 +3,7 @@
 use super::chart::{columns, confusion, Column, LineChart, Mark, Series};
 use super::summary::{LossPoint, Role, Summary};
 use super::words::spread;
+use std::collections::BTreeSet;
 
 /// Steps over which the loss is averaged.
 const WINDOW: usize = 50;
@@ -44,7 +45,7 @@ pub(super) fn all(summary: &Summary) -> Vec<Plot> {
     };
     if !summary.distillation.is_empty() {
         add("distillation-loss", "Distillation loss", distillation_loss(&summary.distillation), "");
-        add("loss-terms", "Hard and soft terms", loss_terms(&summary.distillation), "");
+        add("loss-terms", "Terms of the loss", loss_terms(&summary.distillation), "");
     }
     if summary.models.iter().any(|m| !m.history.is_empty()) {
         add("accuracy", "Accuracy per epoch", accuracy_per_epoch(summary), "");
@@ -100,11 +101,18 @@ fn distillation_loss(points: &[LossPoint]) -> String {
 }
 
 fn loss_terms(points: &[LossPoint]) -> String {
-    let series = |name: &str, of: fn(&LossPoint) -> f64| {
-        let raw: Vec<(f64, f64)> = points.iter().map(|p| (p.step as f64, of(p))).collect();
-        Series { name: name.to_string(), points: thin(&moving_average(&raw)), mark: Mark::Line }
+    let label = |name: &str| match name {
+        "hard" => "hard: cross-entropy".to_string(),
+        "soft" => "soft: T² · KL".to_string(),
+        other => other.to_string(),
     };
-    let series = vec![series("hard: cross-entropy", |p| p.hard), series("soft: T² · KL", |p| p.soft)];
+    let names: BTreeSet<&String> = points.iter().flat_map(|p| p.terms.keys()).collect();
+    let series = names.into_iter().map(|name| {
+        let raw: Vec<(f64, f64)> =
+            points.iter().filter_map(|p| Some((p.step as f64, p.terms.get(name).copied()?))).collect();
+        Series { name: label(name), points: thin(&moving_average(&raw)), mark: Mark::Line }
+    });
+    let series = series.collect();
     LineChart {
         title: "Terms of the distillation loss",
         x_label: "step",

@@ -125,16 +125,14 @@ pub struct Comparison {
 }
 
 /// One step of a distillation.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LossPoint {
     /// The step, from 1.
     pub step: u64,
     /// The weighted sum.
     pub total: f64,
-    /// Cross-entropy with the labels.
-    pub hard: f64,
-    /// T² · KL from the teacher.
-    pub soft: f64,
+    /// The unweighted terms by name; `hard` is the cross-entropy with the labels, `soft` T² · KL from the teacher.
+    pub terms: BTreeMap<String, f64>,
 }
 
 /// One temperature of the sweep.

@@ -26,7 +26,11 @@ fn picture() -> Picture {
 
 fn full() -> Summary {
     let sample = ChangedSample { picture: picture(), index: 3, label: 0, baseline: 1, distilled: 0, teacher: 0 };
-    let step = |step| LossPoint { step, total: 1.0 / step as f64, hard: f64::NAN, soft: 0.3 };
+    let step = |step| LossPoint {
+        step,
+        total: 1.0 / step as f64,
+        terms: [("hard".to_string(), f64::NAN), ("soft".to_string(), 0.3)].into(),
+    };
     Summary {
         command: "run".to_string(),
         config: "data = \"<script>alert(1)</script>\"".to_string(),

@@ -33,7 +33,7 @@ pub fn evaluate(model: &Model, data: &Dataset, batch: usize, device: Device) -> 
 }
 
 /// The logits for a whole data set, `[images, classes]`, row-major.
-pub fn predict(model: &Model, data: &Dataset, batch: usize, device: Device) -> Result<Vec<f32>> {
+fn predict(model: &Model, data: &Dataset, batch: usize, device: Device) -> Result<Vec<f32>> {
     let mut logits = Vec::with_capacity(data.len() * data.classes.len());
     for start in (0..data.len()).step_by(batch) {
         let images = data.images_tensor(start..(start + batch).min(data.len()), device)?;

@@ -3,17 +3,18 @@
 use super::checkpoint::{save_model, Checkpoint, Position};
 use super::diagnose::{first_non_finite, non_finite_loss};
 use super::{
-    interrupt, streams, EpochRecord, Job, JobResult, MetricsLog, Progress, RunDir, StepRecord, TeacherLogits, TestSet,
+    interrupt, streams, EpochRecord, Job, JobResult, MetricsLog, Progress, RunDir, StepRecord, TeacherOutputs, TestSet,
 };
 use crate::autograd::no_grad;
 use crate::data::{Batch, Loader};
-use crate::distill::{Loss, StepInputs};
+use crate::distill::{Features, Loss, Mixture, Networks, Objective, StepInputs};
 use crate::error::{Error, Result};
-use crate::models::{Model, Task};
+use crate::models::{tap_shapes, Model, Task};
 use crate::nn::{Context, Module, Parameter};
 use crate::optim::Optimizer;
 use crate::tensor::io::load_safetensors;
 use crate::tensor::{Device, Rng, Tensor};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// A checkpoint is written at the end of each epoch, and in between whenever this much time has passed.
@@ -27,7 +28,7 @@ pub struct Setting<'a> {
     /// The images that each epoch is evaluated on.
     pub test: &'a TestSet,
     /// What the teacher says about the training images, for methods that need one.
-    pub teacher: Option<&'a TeacherLogits>,
+    pub teacher: Option<&'a TeacherOutputs>,
     /// Where the job's files go.
     pub run: &'a RunDir,
     /// Where it is computed.
@@ -66,7 +67,7 @@ pub fn fit(
     let result = JobResult {
         name: job.name.clone(),
         model: job.model.clone(),
-        method: job.method.name().to_string(),
+        method: job.plan.name(),
         history: training.position.history,
         metrics_bytes,
     };
@@ -79,6 +80,7 @@ pub fn fit(
 struct Training<'a> {
     job: &'a Job,
     model: Model,
+    objective: Objective,
     parameters: Vec<(String, Parameter)>,
     optimizer: Optimizer,
     setting: Setting<'a>,
@@ -88,9 +90,20 @@ struct Training<'a> {
 
 impl<'a> Training<'a> {
     fn resume(job: &'a Job, model: Model, setting: Setting<'a>) -> Result<Training<'a>> {
-        if job.method.needs_teacher() && setting.teacher.is_none() {
-            return Err(Error::argument(job.method.name(), "needs a teacher (--teacher FILE)"));
+        if job.plan.needs_teacher() && setting.teacher.is_none() {
+            return Err(Error::argument(job.plan.name(), "needs a teacher (--teacher FILE)"));
         }
+        let objective = Objective::new(
+            &job.plan,
+            &Networks {
+                student: &tap_shapes(model.name(), model.task())?,
+                teacher: setting.teacher.map_or(&[], |teacher| teacher.shapes()),
+                classes: model.task().classes,
+                labels: &setting.loader.dataset().labels,
+            },
+            Rng::new(job.seed, streams::ADAPTERS),
+            setting.device,
+        )?;
         let mut optimizer = Optimizer::new(job.optimizer);
         let mut position = Position::default();
         let path = setting.run.checkpoint_path(&job.name);
@@ -98,12 +111,13 @@ impl<'a> Training<'a> {
             let checkpoint = Checkpoint::load(&path)?;
             model.load_state(&checkpoint.model, &path)?;
             optimizer.load_state(&checkpoint.extra)?;
+            objective.load_state(&under(METHOD, checkpoint.extra))?;
             position = checkpoint.position;
         }
         let mut parameters = model.parameters();
-        parameters.extend(job.method.parameters());
+        parameters.extend(prefixed(METHOD, objective.parameters()));
         let last_saved = Instant::now();
-        Ok(Training { job, model, parameters, optimizer, setting, position, last_saved })
+        Ok(Training { job, model, objective, parameters, optimizer, setting, position, last_saved })
     }
 
     /// Steps done since the job began.
@@ -157,36 +171,47 @@ impl<'a> Training<'a> {
             return Err(self.diagnose(step, epoch, value, batch));
         }
         let gradients = loss.total.backward()?;
-        let terms = loss.terms.iter().map(|(name, term)| Ok((name.to_string(), term.item()?)));
+        let terms = loss.terms.iter().map(|(name, term)| Ok((name.clone(), term.item()?)));
         let terms = terms.collect::<Result<_>>()?;
         drop(loss);
         match self.job.clip_norm {
             Some(max_norm) => self.optimizer.clipped_step(&self.parameters, &gradients, max_norm, lr)?,
             None => self.optimizer.step(&self.parameters, &gradients, lr)?,
         }
+        self.objective.after_step()?;
         Ok(StepRecord { job: self.job.name.clone(), epoch, step: step + 1, lr, loss: value, terms })
     }
 
     fn loss(&self, step: u64, batch: &Batch) -> Result<Loss> {
-        let images = &batch.images;
-        let rng = Rng::new(self.job.seed, streams::DROPOUT).derive(step);
-        let student_logits = self.model.forward(images, &mut Context::train(rng))?;
-        let teacher_logits = match (self.job.method.needs_teacher(), self.setting.teacher) {
-            (true, Some(teacher)) => Some(no_grad(|| teacher.of_batch(batch, images))?),
+        let rng = |stream| Rng::new(self.job.seed, stream).derive(step);
+        let taps = self.objective.student_taps();
+        let mut cx = Context::train(rng(streams::DROPOUT)).with_taps(&taps);
+        let student_logits = self.model.forward(&batch.images, &mut cx)?;
+        let student_features: Features =
+            taps.iter().filter_map(|tap| Some((tap.to_string(), cx.tapped(tap)?.clone()))).collect();
+        let teacher = match (self.objective.needs_teacher(), self.setting.teacher) {
+            (true, Some(teacher)) => Some(no_grad(|| teacher.of_batch(batch))?),
             _ => None,
         };
-        let with_labels = |labels: &[i32]| {
-            let labels = Tensor::from_slice(labels, [labels.len()], self.setting.device)?;
-            let inputs = StepInputs {
-                student_logits: &student_logits,
-                teacher_logits: teacher_logits.as_ref(),
-                labels: &labels,
-            };
-            self.job.method.loss(&inputs)
+        let (teacher_logits, teacher_features) = teacher.unzip();
+        let on_device = |labels: &[i32]| Tensor::from_slice(labels, [labels.len()], self.setting.device);
+        let labels = on_device(&batch.labels)?;
+        let inputs = StepInputs {
+            student_logits: &student_logits,
+            teacher_logits: teacher_logits.as_ref(),
+            labels: &labels,
+            student_features: &student_features,
+            teacher_features: &teacher_features.unwrap_or_default(),
+            samples: &batch.index,
+            epoch: self.position.epoch + 1,
+            rng: rng(streams::METHOD),
         };
         match &batch.mix {
-            None => with_labels(&batch.labels),
-            Some(mix) => with_labels(&batch.labels)?.blend(with_labels(&mix.labels)?, mix.lambda),
+            None => self.objective.loss(&inputs, None),
+            Some(mix) => {
+                let labels = on_device(&mix.labels)?;
+                self.objective.loss(&inputs, Some(Mixture { labels: &labels, share: mix.lambda }))
+            }
         }
     }
 
@@ -203,12 +228,26 @@ impl<'a> Training<'a> {
 
     fn save(&mut self, log: &mut MetricsLog) -> Result<()> {
         self.position.metrics_bytes = log.sync()?;
-        let method = self.job.method.parameters().into_iter();
         let mut extra = self.optimizer.state();
-        extra.extend(method.map(|(name, p)| (format!("method/{name}"), p.get().detach())));
+        extra.extend(prefixed(METHOD, self.objective.state()));
         let checkpoint = Checkpoint { position: self.position.clone(), model: self.model.state(), extra };
         checkpoint.save(&self.setting.run.checkpoint_path(&self.job.name))?;
         self.last_saved = Instant::now();
         Ok(())
     }
+}
+
+/// In front of the names of what methods train, in checkpoints and in the optimiser's state.
+const METHOD: &str = "method/";
+
+/// The same things with `prefix` in front of their names.
+fn prefixed<T>(prefix: &str, named: impl IntoIterator<Item = (String, T)>) -> impl Iterator<Item = (String, T)> {
+    let prefix = prefix.to_string();
+    named.into_iter().map(move |(name, thing)| (format!("{prefix}{name}"), thing))
+}
+
+/// The things whose names begin with `prefix`, without it.
+fn under<T>(prefix: &str, named: BTreeMap<String, T>) -> BTreeMap<String, T> {
+    let named = named.into_iter();
+    named.filter_map(|(name, thing)| Some((name.strip_prefix(prefix)?.to_string(), thing))).collect()
 }

@@ -1,6 +1,6 @@
 //! What is to be trained, and what came of it.
 
-use crate::distill::Method;
+use crate::distill::Plan;
 use crate::optim::{OptimizerConfig, Schedule};
 use serde::{Deserialize, Serialize};
 
@@ -10,8 +10,8 @@ pub struct Job {
     pub name: String,
     /// The architecture that is trained.
     pub model: String,
-    /// The loss.
-    pub method: Box<dyn Method>,
+    /// What is learned from.
+    pub plan: Plan,
     /// Passes over the training set.
     pub epochs: usize,
     /// Images a step of evaluation.
@@ -48,7 +48,7 @@ pub struct JobResult {
     pub name: String,
     /// The architecture that was trained.
     pub model: String,
-    /// The method's name.
+    /// The methods' names.
     pub method: String,
     /// All epochs in order.
     pub history: Vec<EpochRecord>,

@@ -15,12 +15,12 @@ mod teacher;
 mod test_set;
 
 pub use checkpoint::{load_model, Checkpoint};
-pub use evaluate::{evaluate, predict, Evaluation};
+pub use evaluate::{evaluate, Evaluation};
 pub use fit::{fit, Setting};
 pub use job::{EpochRecord, Job, JobResult};
 pub use measure::{measure, Footprint, Latency};
 pub use metrics_log::{MetricsLog, StepRecord};
 pub use progress::{Progress, Silent};
 pub use run_dir::RunDir;
-pub use teacher::TeacherLogits;
+pub use teacher::{TeacherCache, TeacherOutputs};
 pub use test_set::TestSet;

@@ -4,5 +4,9 @@
 pub const WEIGHTS: u64 = 1;
 /// Dropout masks.
 pub const DROPOUT: u64 = 2;
+/// Initial values of what methods train: regressors, memories.
+pub const ADAPTERS: u64 = 4;
+/// What methods draw in each step: negatives.
+pub const METHOD: u64 = 5;
 /// The random subset of `--train-limit`, and the train/validation split.
 pub const SUBSET: u64 = 3;

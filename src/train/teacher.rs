@@ -1,66 +1,166 @@
-//! The frozen teacher's logits, computed once for the whole training set and used by every student.
+//! What the frozen teacher says about the training set: its logits and the feature maps that methods compare, computed once for all
+//! students where the images do not change and the answers fit in memory, else batch by batch. Nothing here is recorded.
 
-use super::{predict, Progress};
+use super::Progress;
+use crate::autograd::no_grad;
 use crate::data::{Batch, Dataset};
+use crate::distill::Features;
 use crate::error::{Error, Result};
-use crate::models::Model;
+use crate::models::{tap_shapes, Model, TapShape};
 use crate::nn::{Context, Module};
 use crate::tensor::io::{load_safetensors, save_safetensors};
 use crate::tensor::{Device, Tensor};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// The name of the logits among the answers; models offer them as a tap of this name, too.
+const LOGITS: &str = "logits";
+
+/// Answers over a training set that are kept, all together, in bytes.
+const BUDGET: usize = 256 << 20;
+
 /// What the teacher says about the images of a batch.
-pub enum TeacherLogits {
-    /// Known for every image of the training set: `[images, classes]`.
-    Cached(Tensor),
-    /// Computed for each batch, because augmentation shows different pixels every time.
+pub struct TeacherOutputs {
+    shapes: Vec<TapShape>,
+    taps: Vec<String>,
+    source: Source,
+}
+
+enum Source {
+    /// Known for every image of the training set: `[images, …]` by tap.
+    Known(Features),
+    /// Computed for each batch.
     Online(Arc<Model>),
 }
 
-const LOGITS: &str = "logits";
+/// Answers about one training set, which students with different needs share.
+pub struct TeacherCache {
+    known: Features,
+    folder: PathBuf,
+    batch: usize,
+    device: Device,
+}
 
-impl TeacherLogits {
-    /// The logits over the training set: read from `folder` if they were computed before for these very weights and images,
-    /// else computed and kept there.
-    pub fn cached(
-        teacher: &Model,
+impl TeacherCache {
+    /// A cache that keeps its files in `folder` and asks for `batch` images at a time.
+    pub fn new(folder: &Path, batch: usize, device: Device) -> TeacherCache {
+        TeacherCache { known: Features::new(), folder: folder.to_path_buf(), batch, device }
+    }
+
+    /// The logits and these feature maps over the training set: those that are not known yet are read from the folder if they were
+    /// computed before for these very weights and images, else computed and kept there. Too many for the memory they may take are not
+    /// kept at all.
+    ///
+    /// # Errors
+    /// The teacher cannot be computed, its answers are not finite, or the folder cannot be written.
+    pub fn outputs(
+        &mut self,
+        teacher: &Arc<Model>,
         data: &Dataset,
-        batch: usize,
-        folder: &Path,
-        device: Device,
+        taps: &[String],
         progress: &mut dyn Progress,
-    ) -> Result<TeacherLogits> {
-        let path = folder.join(format!("teacher-logits-{}.safetensors", &cache_key(teacher, data)?[..16]));
-        let shape = [data.len(), data.classes.len()];
-        if let Ok((mut tensors, _)) = load_safetensors(&path) {
-            if let Some(logits) = tensors.remove(LOGITS).filter(|t| t.shape()[..] == shape) {
-                return Ok(TeacherLogits::Cached(logits.to_device(device)?));
+    ) -> Result<TeacherOutputs> {
+        let online = TeacherOutputs::online(teacher, taps)?;
+        let mut wanted = vec![LOGITS.to_string()];
+        wanted.extend(taps.iter().filter(|tap| *tap != LOGITS).cloned());
+        let numbers =
+            |tap: &String| online.shapes.iter().find(|s| s.name == *tap).map_or(0, |s| s.shape.iter().product());
+        let per_image: usize = wanted.iter().map(numbers).sum();
+        if per_image * data.len() * size_of::<f32>() > BUDGET {
+            return Ok(online);
+        }
+        let key = cache_key(teacher, data)?;
+        let path = |tap: &str| self.folder.join(format!("teacher-{}-{tap}.safetensors", &key[..16]));
+        for tap in &wanted {
+            let saved = load_safetensors(&path(tap)).ok().and_then(|(mut tensors, _)| tensors.remove(tap));
+            if let (false, Some(saved)) = (self.known.contains_key(tap), saved) {
+                self.known.insert(tap.clone(), saved.to_device(self.device)?);
             }
         }
-        progress.stage("computing the teacher's logits over the training set (once for all students)");
-        let logits = Tensor::from_slice(&predict(teacher, data, batch, device)?, shape, device)?;
-        if !logits.is_finite()? {
-            let reason =
-                "the teacher's logits are not finite on the training set; train it again with a lower --lr".to_string();
-            return Err(Error::NonFinite(reason));
+        let missing: Vec<&str> =
+            wanted.iter().filter(|tap| !self.known.contains_key(*tap)).map(String::as_str).collect();
+        if !missing.is_empty() {
+            progress.stage("computing the teacher's answers over the training set (once for all students)");
+            for (tap, answers) in over_data_set(teacher, data, &missing, self.batch, self.device)? {
+                save_safetensors(&path(&tap), &BTreeMap::from([(tap.clone(), answers.clone())]), &BTreeMap::new())?;
+                self.known.insert(tap, answers);
+            }
         }
-        save_safetensors(&path, &BTreeMap::from([(LOGITS.to_string(), logits.clone())]), &BTreeMap::new())?;
-        Ok(TeacherLogits::Cached(logits))
+        let known = wanted.into_iter().filter_map(|tap| Some((tap.clone(), self.known.get(&tap)?.clone()))).collect();
+        Ok(TeacherOutputs { source: Source::Known(known), ..online })
+    }
+}
+
+impl TeacherOutputs {
+    /// The logits and these feature maps, computed for each batch.
+    ///
+    /// # Errors
+    /// The teacher cannot be computed.
+    pub fn online(teacher: &Arc<Model>, taps: &[String]) -> Result<TeacherOutputs> {
+        let shapes = tap_shapes(teacher.name(), teacher.task())?;
+        Ok(TeacherOutputs { shapes, taps: taps.to_vec(), source: Source::Online(teacher.clone()) })
     }
 
-    /// The logits of a batch, `[n, classes]`.
-    pub(super) fn of_batch(&self, batch: &Batch, images: &Tensor) -> Result<Tensor> {
-        match self {
-            TeacherLogits::Cached(logits) => {
-                let rows: Vec<i32> = batch.index.iter().map(|&i| i as i32).collect();
-                logits.gather_rows(&Tensor::from_slice(&rows, [rows.len()], images.device())?)
+    /// The teacher's taps.
+    pub fn shapes(&self) -> &[TapShape] {
+        &self.shapes
+    }
+
+    /// The logits `[n, classes]` and the feature maps of a batch; without history.
+    pub(super) fn of_batch(&self, batch: &Batch) -> Result<(Tensor, Features)> {
+        let mut answers = match &self.source {
+            Source::Online(teacher) => {
+                answers(teacher, &batch.images, &self.taps.iter().map(String::as_str).collect::<Vec<_>>())?
             }
-            TeacherLogits::Online(teacher) => teacher.forward(images, &mut Context::eval()),
+            Source::Known(known) => {
+                let rows: Vec<i32> = batch.index.iter().map(|&i| i as i32).collect();
+                let rows = Tensor::from_slice(&rows, [rows.len()], batch.images.device())?;
+                known.iter().map(|(tap, all)| Ok((tap.clone(), all.gather_rows(&rows)?))).collect::<Result<_>>()?
+            }
+        };
+        let logits = match self.taps.iter().any(|tap| tap == LOGITS) {
+            true => answers.get(LOGITS).cloned(),
+            false => answers.remove(LOGITS),
+        };
+        let logits = logits.ok_or_else(|| Error::argument("teacher", "gave no logits"))?;
+        Ok((logits, answers))
+    }
+}
+
+/// The logits and feature maps of some images.
+fn answers(teacher: &Model, images: &Tensor, taps: &[&str]) -> Result<Features> {
+    let mut cx = Context::eval().with_taps(taps);
+    let logits = no_grad(|| teacher.forward(images, &mut cx))?;
+    let mut answers: Features =
+        taps.iter().filter_map(|tap| Some((tap.to_string(), cx.tapped(tap)?.detach()))).collect();
+    answers.insert(LOGITS.to_string(), logits);
+    Ok(answers)
+}
+
+/// The answers about every image, `batch` at a time.
+fn over_data_set(teacher: &Model, data: &Dataset, taps: &[&str], batch: usize, device: Device) -> Result<Features> {
+    let mut parts: BTreeMap<String, Vec<Tensor>> = BTreeMap::new();
+    for start in (0..data.len()).step_by(batch) {
+        let images = data.images_tensor(start..(start + batch).min(data.len()), device)?;
+        for (tap, answer) in answers(teacher, &images, taps)? {
+            parts.entry(tap).or_default().push(answer);
         }
     }
+    parts.retain(|tap, _| taps.contains(&tap.as_str()));
+    let whole = |(tap, parts): (String, Vec<Tensor>)| {
+        let all = Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)?;
+        match all.is_finite()? {
+            true => Ok((tap, all)),
+            false => {
+                let reason =
+                    format!("the teacher's {tap} are not finite on the training set; train it again with a lower --lr");
+                Err(Error::NonFinite(reason))
+            }
+        }
+    };
+    parts.into_iter().map(whole).collect()
 }
 
 /// Changes whenever the teacher's weights or the images do.

@@ -1,0 +1,61 @@
+//! Walker's alias method (1977): draws from any distribution over n outcomes in constant time.
+
+use crate::tensor::random::Sequence;
+
+/// A distribution, prepared for drawing.
+pub(super) struct AliasTable {
+    /// In each of n columns of equal width: the share of the column's own outcome, and the outcome that has the rest.
+    columns: Vec<(f32, u32)>,
+}
+
+impl AliasTable {
+    /// Outcomes with these weights, 0 or more; `None` if there is none above 0.
+    pub(super) fn new(weights: &[f64]) -> Option<AliasTable> {
+        let (n, sum) = (weights.len(), weights.iter().sum::<f64>());
+        if !(sum > 0.0 && sum.is_finite()) {
+            return None;
+        }
+        let mut share: Vec<f64> = weights.iter().map(|weight| weight / sum * n as f64).collect();
+        let mut columns: Vec<(f32, u32)> = (0..n).map(|i| (1.0, i as u32)).collect();
+        let (mut small, mut large): (Vec<usize>, Vec<usize>) = (0..n).partition(|&i| share[i] < 1.0);
+        while let (Some(&low), Some(&high)) = (small.last(), large.last()) {
+            small.pop();
+            columns[low] = (share[low] as f32, high as u32);
+            share[high] -= 1.0 - share[low];
+            if share[high] < 1.0 {
+                large.pop();
+                small.push(high);
+            }
+        }
+        Some(AliasTable { columns })
+    }
+
+    /// One outcome.
+    pub(super) fn draw(&self, random: &mut Sequence) -> usize {
+        let column = random.below(self.columns.len() as u32) as usize;
+        let (own, other) = self.columns[column];
+        match random.uniform() < own {
+            true => column,
+            false => other as usize,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Rng;
+
+    #[test]
+    fn outcomes_come_as_often_as_their_weights_say() {
+        let weights = [0.0, 1.0, 3.0, 0.5, 0.0, 5.5];
+        let (table, mut random) = (AliasTable::new(&weights).unwrap(), Rng::new(1, 2).sequence());
+        let mut counts = [0.0; 6];
+        (0..100_000).for_each(|_| counts[table.draw(&mut random)] += 1e-4);
+        for (count, weight) in counts.iter().zip(weights) {
+            assert!((count - weight).abs() < 0.1, "{counts:?}");
+        }
+        assert_eq!((counts[0], counts[4]), (0.0, 0.0));
+        assert!(AliasTable::new(&[0.0, 0.0]).is_none() && AliasTable::new(&[]).is_none());
+    }
+}

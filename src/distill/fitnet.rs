@@ -1,0 +1,80 @@
+//! Romero et al., "FitNets: Hints for Thin Deep Nets", 2015: the student's middle layer predicts the teacher's through a regressor that is
+//! trained with it (eq. 3): `L = mean (pool(W_r * f_s) − f_t)²`, W_r a 1×1 convolution. First regress, then pool to one size.
+//!
+//! Here the hint is learned jointly with the labels, as most later codes do; the paper trains the hint alone first.
+
+use super::adapter::Regressors;
+use super::cases::maps;
+use super::info::{Family, MethodInfo, Needs, Taps};
+use super::math::same_size;
+use super::pairwise::sum_over;
+use super::{Loss, Method, StepInputs};
+use crate::error::Result;
+use crate::nn::Visitor;
+use crate::ops::case::sample_normal;
+use crate::ops::{Conv2dOptions, OpSpec};
+use crate::tensor::Tensor;
+
+pub(super) static INFO: MethodInfo = MethodInfo {
+    name: "fitnet",
+    paper: "Romero et al. 2015",
+    family: Family::Feature,
+    about: "a hint: predict the teacher's middle feature map",
+    formula: "mean (pool(W_r * f_s) − f_t)², W_r a trained 1×1 convolution",
+    needs: Needs::features(Taps::MiddleStage),
+    weight: 100.0,
+    hard_weight: 1.0,
+    cost: 1.5,
+    when: "For students that are thin and deep, whose early layers learn slowly from labels alone.",
+    traps: &[
+        "The paper trains the hint alone first, then distils; this is the joint form.",
+        "Alone it often falls below plain hinton: add --soft-weight.",
+    ],
+    hyperparameters: &[],
+    build: |setup| Ok(Box::new(FitNet { regressors: Regressors::new(&mut setup.init, setup.pairs.clone())? })),
+    specs: SPECS,
+};
+
+/// `mean (pool(regressor * student) − teacher)²` for maps `[n, c, h, w]` and a regressor `[c_t, c_s, 1, 1]`; where the sizes differ, the
+/// larger side is averaged down to the smaller.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn hint(student: &Tensor, teacher: &Tensor, regressor: &Tensor) -> Result<Tensor> {
+    let mapped = student.conv2d(regressor, None, Conv2dOptions::default())?;
+    let (mapped, teacher) = same_size(&mapped, &teacher.detach())?;
+    mapped.mse_loss(&teacher)
+}
+
+struct FitNet {
+    regressors: Regressors,
+}
+
+impl Method for FitNet {
+    fn loss(&self, inputs: &StepInputs) -> Result<Loss> {
+        let sum = sum_over(INFO.name, self.regressors.iter(), |(pair, regressor)| {
+            let (student, teacher) = inputs.features(pair)?;
+            let (mapped, teacher) = regressor.align(student, teacher)?;
+            mapped.mse_loss(&teacher)
+        })?;
+        Ok(Loss::single(INFO.name, sum))
+    }
+
+    fn visit(&self, visitor: &mut Visitor) {
+        self.regressors.visit(visitor);
+    }
+}
+
+const SPECS: &[OpSpec] = &[OpSpec {
+    name: "fitnet_hint",
+    run: |case| {
+        case.require("order", "regress, then adaptive_avg_pool2d to the teacher's size")?;
+        Ok(vec![("loss", hint(&case.tensor("student")?, &case.tensor("teacher")?, &case.tensor("regressor")?)?)])
+    },
+    sample: Some(|random| {
+        let sides = [[4, 4], [4, 2], [2, 3]][random.below(3) as usize];
+        maps(random, [2, 3], sides)
+            .input("regressor", sample_normal(random, &[3, 2, 1, 1]))
+            .attr("order", "regress, then adaptive_avg_pool2d to the teacher's size")
+    }),
+}];

@@ -1,0 +1,191 @@
+//! What the registry knows about a method: the source of listings, help, documentation and configuration.
+
+use super::{Method, Setup};
+use crate::error::Result;
+use crate::ops::OpSpec;
+
+/// Where a method takes its knowledge from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Labels alone.
+    Baseline,
+    /// The teacher's answers.
+    Response,
+    /// The teacher's feature maps.
+    Feature,
+    /// How the teacher relates samples to one another.
+    Relation,
+}
+
+impl Family {
+    /// The name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::Baseline => "baseline",
+            Family::Response => "response",
+            Family::Feature => "feature",
+            Family::Relation => "relation",
+        }
+    }
+}
+
+/// Which feature maps a method compares where the configuration does not name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taps {
+    /// None.
+    None,
+    /// The features that the classifier sees (`penultimate`).
+    Penultimate,
+    /// The last feature map with height and width.
+    LastStage,
+    /// The feature map in the middle of the student, which is where hints are given.
+    MiddleStage,
+    /// Every feature map of the student that has height and width.
+    Stages,
+    /// As `Stages`, then the features that the classifier sees.
+    StagesAndPenultimate,
+}
+
+/// What a method has to be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// The teacher's logits.
+    pub teacher_logits: bool,
+    /// The labels, for more than the cross-entropy beside the method.
+    pub labels: bool,
+    /// Feature maps of teacher and student.
+    pub taps: Taps,
+}
+
+impl Needs {
+    /// The teacher's logits alone.
+    pub const LOGITS: Needs = Needs { teacher_logits: true, labels: false, taps: Taps::None };
+    /// The teacher's logits and the labels.
+    pub const LOGITS_AND_LABELS: Needs = Needs { labels: true, ..Needs::LOGITS };
+
+    /// Feature maps alone.
+    pub const fn features(taps: Taps) -> Needs {
+        Needs { teacher_logits: false, labels: false, taps }
+    }
+
+    /// Whether there must be a teacher.
+    pub fn teacher(self) -> bool {
+        self.teacher_logits || self.taps != Taps::None
+    }
+
+    /// The needs in words, for tables.
+    pub fn describe(self) -> &'static str {
+        match (self.teacher_logits, self.taps) {
+            (false, Taps::None) => "labels",
+            (true, Taps::None) => "logits",
+            (false, _) => "features",
+            (true, _) => "logits, features",
+        }
+    }
+}
+
+/// The values that a hyperparameter may have, and the default.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Domain {
+    /// A number above a bound.
+    Above { bound: f64, default: f64 },
+    /// A number between bounds, both included.
+    Between { low: f64, high: f64, default: f64 },
+    /// A whole number, at least a bound.
+    Count { least: usize, default: usize },
+    /// One of several words, the first by default.
+    Choice(&'static [&'static str]),
+}
+
+/// One hyperparameter of a method.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hyperparameter {
+    /// The name in configuration files and after `--set`.
+    pub name: &'static str,
+    /// What it may be.
+    pub domain: Domain,
+    /// What it means.
+    pub about: &'static str,
+}
+
+impl Hyperparameter {
+    /// A number above `bound`.
+    pub const fn above(name: &'static str, bound: f64, default: f64, about: &'static str) -> Hyperparameter {
+        Hyperparameter { name, domain: Domain::Above { bound, default }, about }
+    }
+
+    /// A number in `[low, high]`.
+    pub const fn between(
+        name: &'static str,
+        [low, high]: [f64; 2],
+        default: f64,
+        about: &'static str,
+    ) -> Hyperparameter {
+        Hyperparameter { name, domain: Domain::Between { low, high, default }, about }
+    }
+
+    /// A whole number of at least `least`.
+    pub const fn count(name: &'static str, least: usize, default: usize, about: &'static str) -> Hyperparameter {
+        Hyperparameter { name, domain: Domain::Count { least, default }, about }
+    }
+
+    /// One of `words`; the first is the default.
+    pub const fn choice(name: &'static str, words: &'static [&'static str], about: &'static str) -> Hyperparameter {
+        Hyperparameter { name, domain: Domain::Choice(words), about }
+    }
+
+    /// The default in words.
+    pub fn default_text(&self) -> String {
+        match self.domain {
+            Domain::Above { default, .. } | Domain::Between { default, .. } => default.to_string(),
+            Domain::Count { default, .. } => default.to_string(),
+            Domain::Choice(words) => words.first().map_or(String::new(), |word| word.to_string()),
+        }
+    }
+
+    /// What it may be, in words.
+    pub fn range_text(&self) -> String {
+        match self.domain {
+            Domain::Above { bound, .. } => format!("above {bound}"),
+            Domain::Between { low, high, .. } if high == f64::INFINITY => format!("{low} or more"),
+            Domain::Between { low, high, .. } => format!("{low} to {high}"),
+            Domain::Count { least, .. } => format!("a whole number, {least} or more"),
+            Domain::Choice(words) => words.join(" or "),
+        }
+    }
+}
+
+/// A number of 0 or more, for [`Hyperparameter::between`].
+pub const NON_NEGATIVE: [f64; 2] = [0.0, f64::INFINITY];
+
+/// An entry of the registry: all that is known about a method.
+pub struct MethodInfo {
+    /// The name on the command line.
+    pub name: &'static str,
+    /// Where it was published.
+    pub paper: &'static str,
+    /// Where its knowledge comes from.
+    pub family: Family,
+    /// One line for listings.
+    pub about: &'static str,
+    /// The loss as it is computed.
+    pub formula: &'static str,
+    /// What it has to be given.
+    pub needs: Needs,
+    /// What its loss is multiplied by where nothing else is asked for.
+    pub weight: f64,
+    /// What the cross-entropy with the labels is multiplied by beside it.
+    pub hard_weight: f64,
+    /// Time of a step relative to training on labels, as the literature gives it or by count of operations: a hint.
+    pub cost: f64,
+    /// When to use it.
+    pub when: &'static str,
+    /// What goes wrong with it.
+    pub traps: &'static [&'static str],
+    /// What can be set.
+    pub hyperparameters: &'static [Hyperparameter],
+    /// Makes the loss for two networks.
+    pub build: fn(&mut Setup) -> Result<Box<dyn Method>>,
+    /// Its losses for the gradient check and the conformance fixtures.
+    pub specs: &'static [OpSpec],
+}

@@ -1,0 +1,202 @@
+//! The loss of a training: cross-entropy with the labels and any number of methods' terms, made for two networks.
+
+use super::info::MethodInfo;
+use super::method::{plus, times, Loss, Method, Setup, StepInputs};
+use super::plan::Plan;
+use super::taps::TapPair;
+use crate::error::{Error, Result};
+use crate::models::TapShape;
+use crate::nn::{Init, Parameter, Visitor};
+use crate::tensor::{Device, Rng, Tensor};
+use std::collections::BTreeMap;
+
+/// What an objective is made for.
+pub struct Networks<'a> {
+    /// The student's taps.
+    pub student: &'a [TapShape],
+    /// The teacher's taps; empty without a teacher.
+    pub teacher: &'a [TapShape],
+    /// The number of classes.
+    pub classes: usize,
+    /// The class of each sample of the training set.
+    pub labels: &'a [i32],
+}
+
+/// A loss that can be computed. Its methods' trainable tensors live here.
+pub struct Objective {
+    hard_weight: f64,
+    terms: Vec<Made>,
+}
+
+/// One term with its method made.
+struct Made {
+    /// Unique among the terms: the method's name, numbered if it is there twice.
+    name: String,
+    info: &'static MethodInfo,
+    weight: f64,
+    method: Box<dyn Method>,
+    pairs: Vec<TapPair>,
+}
+
+/// The other half of a batch of mixtures: its labels, and the share of the first half.
+#[derive(Clone, Copy)]
+pub struct Mixture<'a> {
+    /// `[n]`, `I32`.
+    pub labels: &'a Tensor,
+    /// The first half's share, in [0, 1].
+    pub share: f64,
+}
+
+impl Objective {
+    /// Makes every method of a plan. Initial values of trainable tensors are drawn from `rng`.
+    ///
+    /// # Errors
+    /// A method cannot use the networks; the error says what to do.
+    pub fn new(plan: &Plan, networks: &Networks, rng: Rng, device: Device) -> Result<Objective> {
+        let mut terms: Vec<Made> = Vec::new();
+        for (i, term) in plan.terms.iter().enumerate() {
+            let pairs = term.pairs(networks.student, networks.teacher)?;
+            let mut setup = Setup {
+                settings: &term.settings,
+                pairs: pairs.clone(),
+                classes: networks.classes,
+                labels: networks.labels,
+                init: Init::new(rng.derive(i as u64), device),
+                device,
+            };
+            let twins = terms.iter().filter(|made| made.info.name == term.info.name).count();
+            let name = match twins {
+                0 => term.info.name.to_string(),
+                n => format!("{}-{}", term.info.name, n + 1),
+            };
+            let method = (term.info.build)(&mut setup)?;
+            terms.push(Made { name, info: term.info, weight: term.weight, method, pairs });
+        }
+        Ok(Objective { hard_weight: plan.hard_weight, terms })
+    }
+
+    /// The student's taps that are needed.
+    pub fn student_taps(&self) -> Vec<&str> {
+        let pairs = self.terms.iter().flat_map(|made| &made.pairs);
+        let mut taps: Vec<&str> = pairs.map(|pair| pair.student.as_str()).collect();
+        taps.sort_unstable();
+        taps.dedup();
+        taps
+    }
+
+    /// Whether there must be a teacher.
+    pub fn needs_teacher(&self) -> bool {
+        self.terms.iter().any(|made| made.info.needs.teacher())
+    }
+
+    /// The loss of a batch; of a batch of mixtures, what depends on labels is the mean of both halves' by their shares.
+    ///
+    /// # Errors
+    /// A method cannot be computed on this batch.
+    pub fn loss(&self, inputs: &StepInputs, mixture: Option<Mixture>) -> Result<Loss> {
+        let of_labels = |loss: &dyn Fn(&StepInputs) -> Result<Loss>| match mixture {
+            None => loss(inputs),
+            Some(Mixture { labels, share }) => loss(inputs)?.blend(loss(&StepInputs { labels, ..*inputs })?, share),
+        };
+        let mut parts = Vec::new();
+        // What is left to do of the labels' cross-entropy: the first method that has a kernel for both takes it along.
+        let mut hard_weight = Some(self.hard_weight);
+        for made in &self.terms {
+            if let Some(hard) = hard_weight {
+                if let Some(loss) = made.with_labels(inputs, mixture, hard)? {
+                    parts.push((None, loss));
+                    hard_weight = None;
+                    continue;
+                }
+            }
+            let weighted = |inputs: &StepInputs| {
+                let loss = made.method.loss(inputs)?;
+                Ok(Loss { total: times(&loss.total, made.weight)?, terms: loss.terms })
+            };
+            let loss = if made.info.needs.labels { of_labels(&weighted)? } else { weighted(inputs)? };
+            parts.push((Some(made), loss));
+        }
+        if let Some(weight) = hard_weight.filter(|&weight| weight > 0.0) {
+            let hard = |inputs: &StepInputs| {
+                let hard = inputs.student_logits.cross_entropy(inputs.labels, 0.0)?;
+                Ok(Loss { terms: vec![(HARD.to_string(), hard.detach())], total: times(&hard, weight)? })
+            };
+            parts.insert(0, (None, of_labels(&hard)?));
+        }
+        let (mut total, mut terms) = (None, Vec::new());
+        for (made, loss) in parts {
+            total = Some(plus(total, &loss.total)?);
+            terms.extend(
+                loss.terms.into_iter().map(|(name, value)| (made.map_or(name.clone(), |m| m.label(&name)), value)),
+            );
+        }
+        let total = total.ok_or_else(|| Error::argument("loss", "has no terms"))?;
+        Ok(Loss { total, terms })
+    }
+
+    /// Trainable tensors of the methods, by name.
+    pub fn parameters(&self) -> Vec<(String, Parameter)> {
+        self.visitor().into_parameters()
+    }
+
+    /// Trainable tensors and buffers of the methods, by name: what a checkpoint needs.
+    pub fn cells(&self) -> Vec<(String, Parameter)> {
+        self.visitor().into_cells()
+    }
+
+    fn visitor(&self) -> Visitor {
+        let mut visitor = Visitor::default();
+        for made in &self.terms {
+            visitor.group(&made.name, |visitor| made.method.visit(visitor));
+        }
+        visitor
+    }
+
+    /// Everything that the methods have learned, by name.
+    pub fn state(&self) -> BTreeMap<String, Tensor> {
+        self.cells().into_iter().map(|(name, cell)| (name, cell.get().detach())).collect()
+    }
+
+    /// Takes over what [`Objective::state`] returned; other names are ignored.
+    ///
+    /// # Errors
+    /// A tensor is missing or has another shape.
+    pub fn load_state(&self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        for (name, cell) in self.cells() {
+            let now = cell.get();
+            let missing =
+                || Error::argument("checkpoint", format!("the method's `{name}` is missing; start the job again"));
+            let saved = state.get(&name).ok_or_else(missing)?;
+            cell.set(&saved.to_dtype(now.dtype())?.to_device(now.device())?)?;
+        }
+        Ok(())
+    }
+
+    /// To be called after the optimiser's step.
+    pub fn after_step(&self) -> Result<()> {
+        self.terms.iter().try_for_each(|made| made.method.after_step())
+    }
+}
+
+const HARD: &str = "hard";
+
+impl Made {
+    /// The method's loss with the labels' cross-entropy in one kernel, if it has one.
+    fn with_labels(&self, inputs: &StepInputs, mixture: Option<Mixture>, hard_weight: f64) -> Result<Option<Loss>> {
+        let of = |inputs: &StepInputs| self.method.loss_with_labels(inputs, hard_weight, self.weight);
+        match (of(inputs)?, mixture) {
+            (Some(first), Some(Mixture { labels, share })) => {
+                of(&StepInputs { labels, ..*inputs })?.map(|second| first.blend(second, share)).transpose()
+            }
+            (loss, _) => Ok(loss),
+        }
+    }
+
+    /// The name of one of the method's terms in metrics: `at` for a method of one term, `dkd.tckd` for one of several.
+    fn label(&self, term: &str) -> String {
+        match term == self.info.name {
+            true => self.name.clone(),
+            false => format!("{}.{term}", self.name),
+        }
+    }
+}

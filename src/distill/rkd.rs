@@ -1,0 +1,153 @@
+//! Park et al., "Relational Knowledge Distillation", 2019. Distance (eqs. 4–6): pairwise Euclidean distances, each network's divided by
+//! their mean, compared by the Huber loss (smooth L1). Angle (eqs. 7–8): the same for the cosines of the angles of all triplets,
+//! `⟨e_ij, e_ik⟩` with `e_ij = (x_j − x_i) / ‖x_j − x_i‖`.
+//!
+//! There are B³ angles. They are computed in tiles of a few samples i, and each tile is differentiated at once: memory grows with
+//! B² · (a few) instead. The notebook's forms leave distances squared and unscaled, and replace angles by the matrix of cosines.
+
+use super::cases::vectors;
+use super::info::{Family, Hyperparameter, MethodInfo, Needs, Taps, NON_NEGATIVE};
+use super::math::{at_least, gram, root, rows, unit_vectors};
+use super::pairwise::sum_over;
+use super::taps::TapPair;
+use super::{Loss, Method, StepInputs};
+use crate::autograd::no_grad;
+use crate::error::Result;
+use crate::ops::{sum_of_tiles, OpSpec};
+use crate::tensor::Tensor;
+
+pub(super) static INFO: MethodInfo = MethodInfo {
+    name: "rkd",
+    paper: "Park et al. 2019",
+    family: Family::Relation,
+    about: "distances of pairs and angles of triplets of samples",
+    formula: "25 · H(d_ij / mean d) + 50 · H(⟨e_ij, e_ik⟩), H the Huber loss between student and teacher",
+    needs: Needs::features(Taps::Penultimate),
+    weight: 1.0,
+    hard_weight: 1.0,
+    cost: 1.4,
+    when: "For embeddings (metric learning, retrieval), where relations are what counts.",
+    traps: &[
+        "Time grows with the cube of the batch; angle-weight 0 leaves the angles out.",
+        "As an addition for classifiers it often loses against plain hinton.",
+    ],
+    hyperparameters: &[
+        Hyperparameter::between("distance-weight", NON_NEGATIVE, 25.0, "weight of the distances"),
+        Hyperparameter::between("angle-weight", NON_NEGATIVE, 50.0, "weight of the angles"),
+        Hyperparameter::choice(
+            "form",
+            &["paper", "notebook"],
+            "the paper's relations, or the notebook's simplified ones",
+        ),
+    ],
+    build: |setup| {
+        let number = |name| setup.settings.number(name);
+        let (distance, angle): (Compare, Compare) = match setup.settings.is("form", "notebook") {
+            true => (squared_distance, cosine),
+            false => (distance, angle),
+        };
+        let terms = [("distance", number("distance-weight"), distance), ("angle", number("angle-weight"), angle)];
+        Ok(Box::new(Rkd { pairs: setup.pairs.clone(), terms }))
+    },
+    specs: SPECS,
+};
+
+type Compare = fn(&Tensor, &Tensor) -> Result<Tensor>;
+
+/// Where the Huber loss turns from a parabola into a line.
+const BETA: f64 = 1.0;
+
+/// Elements in the largest intermediate result of a tile of angles.
+const TILE: usize = 1 << 21;
+
+/// Smooth L1 of Euclidean distances, each network's divided by their mean over i ≠ j; 0 for a batch of one.
+///
+/// # Errors
+/// The batches differ.
+pub fn distance(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+    let relation = |x: &Tensor| {
+        let squares = rows(x)?.pairwise_squared_distances()?;
+        // √max(d², 1e-24) − 1e-12: exact 0 on the diagonal, with a gradient of 0.
+        let d = root(&squares)?.affine(1.0, -1e-12)?;
+        let n = d.shape()[0];
+        let mean = d.sum_all()?.affine(1.0 / (n * n.saturating_sub(1)).max(1) as f64, 0.0)?;
+        d.div(&at_least(&mean, 1e-12)?)
+    };
+    relation(student)?.smooth_l1_loss(&relation(&teacher.detach())?, BETA)
+}
+
+/// Smooth L1 of the cosines of all angles at all triplets, mean over B³.
+///
+/// # Errors
+/// The batches differ.
+pub fn angle(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+    let (student, teacher) = (rows(student)?, rows(&teacher.detach())?);
+    let (n, width) = (student.shape()[0], student.shape()[1].max(teacher.shape()[1]));
+    let tile = (TILE / (n * n.max(width)).max(1)).max(1);
+    sum_of_tiles("rkd_angle", &student, n, tile, |student, range| {
+        let cosines = |x: &Tensor| {
+            let (at, width) = (x.narrow(0, range.start, range.len())?, x.shape()[1]);
+            let from_each = x.reshape([1, n, width])?.sub(&at.reshape([range.len(), 1, width])?)?;
+            gram(&unit_vectors(&from_each)?)
+        };
+        let share = range.len() as f64 / n as f64;
+        cosines(student)?.smooth_l1_loss(&no_grad(|| cosines(&teacher))?, BETA)?.affine(share, 0.0)
+    })
+}
+
+/// The notebook's distances: smooth L1 of squared ones, as they are.
+///
+/// # Errors
+/// The batches differ.
+pub fn squared_distance(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+    let relation = |x: &Tensor| rows(x)?.pairwise_squared_distances();
+    relation(student)?.smooth_l1_loss(&relation(&teacher.detach())?, BETA)
+}
+
+/// The notebook's angles: the mean squared difference of the cosines between samples.
+///
+/// # Errors
+/// The batches differ.
+pub fn cosine(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+    let relation = |x: &Tensor| gram(&unit_vectors(&rows(x)?)?);
+    relation(student)?.mse_loss(&relation(&teacher.detach())?)
+}
+
+struct Rkd {
+    pairs: Vec<TapPair>,
+    terms: [(&'static str, f64, Compare); 2],
+}
+
+impl Method for Rkd {
+    fn loss(&self, inputs: &StepInputs) -> Result<Loss> {
+        let wanted = self.terms.iter().filter(|(_, weight, _)| *weight > 0.0);
+        let term = |&(name, weight, compare): &(&'static str, f64, Compare)| {
+            let sum = sum_over(INFO.name, &self.pairs, |pair| {
+                let (student, teacher) = inputs.features(pair)?;
+                compare(student, teacher)
+            })?;
+            Ok((name, weight, sum))
+        };
+        Loss::weighted(wanted.map(term).collect::<Result<_>>()?)
+    }
+}
+
+macro_rules! spec {
+    ($name:literal, $loss:ident $(, $attr:literal: $value:literal)?) => {
+        OpSpec {
+            name: $name,
+            run: |case| {
+                $(case.require($attr, $value)?;)?
+                Ok(vec![("loss", $loss(&case.tensor("student")?, &case.tensor("teacher")?)?)])
+            },
+            sample: Some(|random| vectors(random)$(.attr($attr, $value))?),
+        }
+    };
+}
+
+const SPECS: &[OpSpec] = &[
+    spec!("rkd_distance", distance, "normalise": "mean over i != j"),
+    spec!("rkd_angle", angle, "eps": 1e-12),
+    spec!("rkd_distance_seed", squared_distance),
+    spec!("rkd_angle_seed", cosine),
+];

@@ -1,0 +1,145 @@
+//! Which feature map of the student is compared with which one of the teacher.
+
+use super::info::Taps;
+use crate::error::{Error, Result};
+use crate::models::TapShape;
+use crate::suggest::nearest;
+
+/// Two feature maps that are compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TapPair {
+    /// The student's tap.
+    pub student: String,
+    /// The teacher's tap.
+    pub teacher: String,
+    /// The shape of one sample of the student's, `[c, h, w]` or `[features]`.
+    pub student_shape: Vec<usize>,
+    /// The shape of one sample of the teacher's.
+    pub teacher_shape: Vec<usize>,
+}
+
+const PENULTIMATE: &str = "penultimate";
+
+/// The pairs that a method compares: those that were named, else those of its default.
+///
+/// # Errors
+/// A tap that a network does not have, lists of unequal length, or a network that has no feature map of the wanted kind.
+pub fn pair_taps(
+    method: &str,
+    wanted: Taps,
+    student: &[TapShape],
+    teacher: &[TapShape],
+    named: [&[String]; 2],
+) -> Result<Vec<TapPair>> {
+    let [named_student, named_teacher] = named;
+    if named_student.is_empty() != named_teacher.is_empty() || named_student.len() != named_teacher.len() {
+        let reason = format!(
+            "student-taps names {} and teacher-taps {}; name as many of each",
+            named_student.len(),
+            named_teacher.len()
+        );
+        return Err(Error::argument(method, reason));
+    }
+    if wanted == Taps::None {
+        return match named_student.is_empty() {
+            true => Ok(Vec::new()),
+            false => Err(Error::argument(method, "compares no feature maps; leave student-taps and teacher-taps out")),
+        };
+    }
+    if !named_student.is_empty() {
+        let pair = |(s, t): (&String, &String)| {
+            Ok(TapPair::new(find(method, "student", student, s)?, find(method, "teacher", teacher, t)?))
+        };
+        return named_student.iter().zip(named_teacher).map(pair).collect();
+    }
+    let stages = || by_size(method, student, teacher);
+    let penultimate = || {
+        let student = find(method, "student", student, PENULTIMATE)?;
+        Ok::<_, Error>(TapPair::new(student, find(method, "teacher", teacher, PENULTIMATE)?))
+    };
+    match wanted {
+        Taps::None => Ok(Vec::new()),
+        Taps::Penultimate => Ok(vec![penultimate()?]),
+        Taps::LastStage => Ok(stages()?.pop().into_iter().collect()),
+        Taps::MiddleStage => {
+            let mut stages = stages()?;
+            Ok(vec![stages.swap_remove(stages.len() / 2)])
+        }
+        Taps::Stages => stages(),
+        Taps::StagesAndPenultimate => {
+            let mut pairs = stages()?;
+            pairs.push(penultimate()?);
+            Ok(pairs)
+        }
+    }
+}
+
+impl TapPair {
+    fn new(student: &TapShape, teacher: &TapShape) -> TapPair {
+        TapPair {
+            student: student.name.clone(),
+            teacher: teacher.name.clone(),
+            student_shape: student.shape.clone(),
+            teacher_shape: teacher.shape.clone(),
+        }
+    }
+
+    /// Numbers in a sample of the student's and of the teacher's features.
+    pub fn widths(&self) -> [usize; 2] {
+        [&self.student_shape, &self.teacher_shape].map(|shape| shape.iter().product())
+    }
+
+    /// Channels (or features) of both.
+    pub fn channels(&self) -> [usize; 2] {
+        [&self.student_shape, &self.teacher_shape].map(|shape| shape.first().copied().unwrap_or(1))
+    }
+
+    /// Refuses features that are not maps with height and width.
+    ///
+    /// # Errors
+    /// One of them is not; it is named.
+    pub fn require_maps(&self, method: &str) -> Result<()> {
+        for (whose, name, shape) in
+            [("student", &self.student, &self.student_shape), ("teacher", &self.teacher, &self.teacher_shape)]
+        {
+            if shape.len() != 3 {
+                let reason = format!(
+                    "needs feature maps [c, h, w], but the {whose}'s `{name}` is {shape:?}; choose another with {whose}-taps"
+                );
+                return Err(Error::argument(method, reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn find<'a>(method: &str, whose: &str, taps: &'a [TapShape], name: &str) -> Result<&'a TapShape> {
+    taps.iter().find(|tap| tap.name == name).ok_or_else(|| {
+        let known: Vec<&str> = taps.iter().map(|tap| tap.name.as_str()).collect();
+        let hint = nearest(name, &known).map(|n| format!("did you mean `{n}`? ")).unwrap_or_default();
+        let reason = format!("the {whose} has no tap `{name}`; {hint}known: {}", known.join(", "));
+        Error::argument(method, reason)
+    })
+}
+
+/// Each feature map of the student, with the one of the teacher whose height and width are nearest (the deeper, if two are).
+fn by_size(method: &str, student: &[TapShape], teacher: &[TapShape]) -> Result<Vec<TapPair>> {
+    let maps = |whose: &str, taps: &[TapShape]| {
+        let maps: Vec<TapShape> = taps.iter().filter(|tap| tap.shape.len() == 3).cloned().collect();
+        match maps.is_empty() {
+            true => {
+                let reason = format!("the {whose} has no tap with height and width; use a method that needs none");
+                Err(Error::argument(method, reason))
+            }
+            false => Ok(maps),
+        }
+    };
+    let (student, teacher) = (maps("student", student)?, maps("teacher", teacher)?);
+    let area = |tap: &TapShape| ((tap.shape[1] * tap.shape[2]).max(1) as f64).ln();
+    let pair = |s: &TapShape| {
+        let distance = |t: &&TapShape| (area(t) - area(s)).abs();
+        let nearest = teacher.iter().rev().min_by(|a, b| distance(a).total_cmp(&distance(b)))?;
+        Some(TapPair::new(s, nearest))
+    };
+    Ok(student.iter().filter_map(pair).collect())
+}

@@ -1,0 +1,53 @@
+//! What the documentation says about methods is what the registry says.
+
+use kdengine::distill::{Hyperparameter, METHODS};
+use std::path::Path;
+
+const BEGIN: &str = "<!-- methods: begin (written by `KDENGINE_BLESS=1 cargo test --release --test docs`) -->";
+const END: &str = "<!-- methods: end -->";
+
+fn rows() -> String {
+    let mut rows = format!(
+        "{BEGIN}\n\n| method | family | paper | needs | weight, labels | cost | use it |\n| --- | --- | --- | --- | --- | --- | --- |\n"
+    );
+    for info in METHODS {
+        rows += &format!(
+            "| `{}` | {} | {} | {} | {}, {} | {}× | {} |\n",
+            info.name,
+            info.family.name(),
+            info.paper,
+            info.needs.describe(),
+            info.weight,
+            info.hard_weight,
+            info.cost,
+            info.when
+        );
+    }
+    for info in METHODS {
+        rows += &format!("\n### {}\n\n{}: {}.\n\n`{}`\n", info.name, info.paper, info.about, info.formula);
+        if !info.hyperparameters.is_empty() {
+            rows += "\n| hyperparameter | default | range | meaning |\n| --- | --- | --- | --- |\n";
+        }
+        let line = |h: &Hyperparameter| {
+            format!("| `{}` | {} | {} | {} |\n", h.name, h.default_text(), h.range_text(), h.about)
+        };
+        rows.extend(info.hyperparameters.iter().map(line));
+        if !info.traps.is_empty() {
+            rows += "\n";
+        }
+        rows.extend(info.traps.iter().map(|trap| format!("- {trap}\n")));
+    }
+    rows + &format!("\n{END}")
+}
+
+#[test]
+fn the_page_of_methods_is_written_from_the_registry() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/methods.md");
+    let (text, rows) = (std::fs::read_to_string(&path).unwrap(), rows());
+    let (before, rest) = text.split_once(BEGIN).expect("the table's place is marked");
+    let (_, after) = rest.split_once(END).expect("the table's end is marked");
+    match std::env::var_os("KDENGINE_BLESS") {
+        Some(_) => std::fs::write(&path, format!("{before}{rows}{after}")).unwrap(),
+        None => assert!(text.contains(&rows), "docs/methods.md is out of date; run the test with KDENGINE_BLESS=1"),
+    }
+}
