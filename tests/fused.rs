@@ -79,6 +79,23 @@ proptest! {
 }
 
 #[test]
+fn batch_normalisation_folded_into_a_convolution_is_the_same_function() {
+    for (device, tolerance) in DEVICES {
+        let inputs = tensors(&[&[3, 4, 7, 6], &[5, 4, 3, 3], &[5], &[5], &[5], &[5]], device, 1);
+        let var = |t: &[Tensor]| t[5].detach().square()?.affine(1.0, 0.1);
+        let options = Conv2dOptions::padded(1);
+        let folded = |t: &[Tensor]| {
+            let (weight, bias) = t[1].fold_batch_norm(&t[2], &t[3], &t[4], &var(t)?, 1e-5)?;
+            t[0].conv2d_relu(&weight, Some(&bias), options)
+        };
+        let plain = |t: &[Tensor]| {
+            t[0].conv2d(&t[1], None, options)?.batch_norm_eval(&t[2], &t[3], &t[4], &var(t)?, 1e-5)?.relu()
+        };
+        assert_same(&inputs, tolerance, folded, plain);
+    }
+}
+
+#[test]
 fn a_broken_weight_shows_through_relu_and_pooling() {
     let x = Tensor::full([1, 1, 4, 4], 1.0, DType::F32, Device::Cpu).unwrap();
     let weight = Tensor::full([1, 1, 1, 1], f64::NAN, DType::F32, Device::Cpu).unwrap();

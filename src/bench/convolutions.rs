@@ -146,7 +146,7 @@ impl Layer {
         case.costing(self.flops(), self.bytes(4))
     }
 
-    /// Convolution without bias, batch normalisation with running statistics, ReLU.
+    /// Convolution without bias, batch normalisation with running statistics folded into it, ReLU.
     fn normalised(self, device: Device) -> Case {
         self.case(&format!("{}_bn_relu_fwd", self.kind()), move || {
             let [x, w, shift] = self.tensors(device)?;
@@ -154,8 +154,8 @@ impl Layer {
             let (scale, mean) = (scale?, mean?);
             let var = Tensor::full([self.c_out], 1.0, DType::F32, device)?;
             let layer = move || {
-                let y = x.conv2d(&w, None, self.options())?.batch_norm_eval(&scale, &shift, &mean, &var, 1e-5)?;
-                y.relu().map(drop)
+                let (w, b) = w.fold_batch_norm(&scale, &shift, &mean, &var, 1e-5)?;
+                x.conv2d_relu(&w, Some(&b), self.options()).map(drop)
             };
             Ok(Box::new(move || no_grad(&layer)) as Work)
         })

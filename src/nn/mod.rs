@@ -3,6 +3,7 @@
 mod activation;
 mod context;
 mod conv;
+mod conv_norm;
 mod dropout;
 mod embedding;
 mod init;
@@ -16,6 +17,7 @@ mod sequential;
 pub use activation::{Activation, Flatten};
 pub use context::Context;
 pub use conv::{Conv2d, ConvThen};
+pub use conv_norm::ConvNormRelu;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use init::Init;

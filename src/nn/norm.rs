@@ -27,6 +27,12 @@ impl BatchNorm2d {
         })
     }
 
+    /// The weight and bias of a convolution that includes this normalisation in evaluation, from its `weight` without it.
+    pub fn fold(&self, weight: &Tensor) -> Result<(Tensor, Tensor)> {
+        let [scale, bias] = [&self.weight, &self.bias].map(|parameter| parameter.get());
+        weight.fold_batch_norm(&scale, &bias, &self.running_mean.get(), &self.running_var.get(), EPS)
+    }
+
     /// `running ← (1 − momentum) · running + momentum · batch`; the variance is the unbiased one.
     fn track(&self, mean: &Tensor, unbiased_var: &Tensor) -> Result<()> {
         let backend = backend::of(mean.device());

@@ -46,6 +46,24 @@ fn batch_norm_tracks_statistics_in_training_and_uses_them_in_evaluation() {
 }
 
 #[test]
+fn a_convolution_with_its_normalisation_folded_in_is_the_two_layers_of_training() {
+    let layer = ConvNormRelu::new(&mut init(), 2, 3, 3, crate::ops::Conv2dOptions::padded(1)).unwrap();
+    let names: Vec<String> = layer.state().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["norm.bias", "norm.running_mean", "norm.running_var", "norm.weight", "weight"]);
+    let x = images(1, [8, 2, 5, 5]);
+    let mut last = None;
+    // The running statistics come close to those of the one batch.
+    for _ in 0..200 {
+        last = Some(layer.forward(&x, &mut Context::train(Rng::new(0, 0))).unwrap());
+    }
+    let (trained, evaluated) = (last.unwrap(), layer.forward(&x, &mut Context::eval()).unwrap());
+    let pairs = trained.to_f64_vec().unwrap().into_iter().zip(evaluated.to_f64_vec().unwrap());
+    let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    // Training divides by the biased deviation, the running variance is the unbiased one: 200 pixels differ by 1/400.
+    assert!(worst < 0.02, "{worst}");
+}
+
+#[test]
 fn parameters_keep_their_identity_when_their_value_changes() {
     let parameter = init().constant([2], 1.0).unwrap();
     let before = parameter.get();

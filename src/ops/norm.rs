@@ -60,6 +60,31 @@ impl Tensor {
         centred.mul(&weight.div(&sd)?.reshape(shape)?)?.add(&bias.reshape(shape)?)
     }
 
+    /// These weights `[c_out, …]` of a convolution without bias, and a bias, with which it computes what [`Tensor::batch_norm_eval`]
+    /// would make of its output.
+    ///
+    /// # Errors
+    /// A vector does not have c_out elements.
+    pub fn fold_batch_norm(
+        &self,
+        weight: &Tensor,
+        bias: &Tensor,
+        mean: &Tensor,
+        var: &Tensor,
+        eps: f64,
+    ) -> Result<(Tensor, Tensor)> {
+        const OP: &str = "fold_batch_norm";
+        check::dim(OP, self, 0)?;
+        let channels = Shape::from([self.shape()[0]]);
+        let vectors = [("weight", weight), ("bias", bias), ("running_mean", mean), ("running_var", var)];
+        check_vectors(OP, self, &vectors, &channels)?;
+        check_eps(OP, eps)?;
+        let scale = weight.div(&var.detach().affine(1.0, eps)?.sqrt()?)?;
+        let mut dims = vec![1; self.shape().rank()];
+        dims[0] = self.shape()[0];
+        Ok((self.mul(&scale.reshape(Shape::new(&dims)?)?)?, bias.sub(&mean.detach().mul(&scale)?)?))
+    }
+
     /// Normalises each row (the last dimension) to mean 0 and variance 1 (biased), then scales and shifts.
     pub fn layer_norm(&self, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
         const OP: &str = "layer_norm";

@@ -7,16 +7,19 @@ mod elementwise;
 pub mod kernels;
 mod layout;
 mod norm;
+mod optim;
+mod shapes;
 
 use super::params::*;
 use super::reference::{self, Reference};
 use super::Backend;
 use crate::error::Result;
 use crate::tensor::{with_element, DType, Device, Rng, Shape, Tensor};
-use kernels::conv::{self, Conv2d};
+use kernels::conv;
 use kernels::gemm::{gemm, gemm_batched, Bias, Gemm};
 use kernels::weights::Weights;
-use kernels::{loss, optim, pool, relations, softmax};
+use kernels::{loss, pool, relations, softmax};
+use shapes::{build_pair, conv, image_shape, input_shape, pool, pooled_shape, row_len, weight_and_bias};
 
 /// The CPU backend.
 pub struct Cpu;
@@ -383,7 +386,7 @@ impl Backend for Cpu {
     fn optimize(&self, rule: Rule, gradient_scale: f64, slots: &mut [OptimizerSlot]) -> Result<()> {
         for slot in slots {
             match slot.gradient.dtype() {
-                DType::F32 => optimise(rule, gradient_scale, slot),
+                DType::F32 => optim::optimise(rule, gradient_scale, slot),
                 _ => Reference.optimize(rule, gradient_scale, std::slice::from_mut(slot))?,
             }
         }
@@ -392,7 +395,7 @@ impl Backend for Cpu {
 
     fn lerp(&self, acc: &mut Tensor, x: &Tensor, keep: f64) -> Result<()> {
         reference_unless_f32!(x, lerp(acc, x, keep));
-        optim::ema(written(acc), x.slice(), keep as f32);
+        kernels::optim::ema(written(acc), x.slice(), keep as f32);
         Ok(())
     }
 
@@ -403,91 +406,4 @@ impl Backend for Cpu {
         };
         tensors.iter().map(each).sum()
     }
-}
-
-/// One step on one `f32` parameter.
-fn optimise(rule: Rule, gradient_scale: f64, slot: &mut OptimizerSlot) {
-    let value = written(slot.value);
-    let gradient = optim::Gradient { values: slot.gradient.slice(), scale: gradient_scale as f32 };
-    let first = slot.first.as_deref_mut().map_or(&mut [][..], written);
-    let second = slot.second.as_deref_mut().map_or(&mut [][..], written);
-    match rule {
-        Rule::Sgd(p) => {
-            if p.first_step {
-                first.fill(0.0);
-            }
-            let kernel = optim::Sgd {
-                learning_rate: p.lr as f32,
-                momentum: p.momentum as f32,
-                weight_decay: p.weight_decay as f32,
-                nesterov: p.nesterov,
-            };
-            kernel.update(value, gradient, first);
-        }
-        Rule::Adam(p) => {
-            let kernel = optim::Adam {
-                learning_rate: p.lr as f32,
-                beta1: p.beta1 as f32,
-                beta2: p.beta2 as f32,
-                epsilon: p.eps as f32,
-                weight_decay: p.weight_decay as f32,
-                decoupled: p.decoupled,
-                step: u32::try_from(p.step).unwrap_or(u32::MAX),
-            };
-            kernel.update(value, gradient, first, second);
-        }
-        Rule::RmsProp(p) => {
-            let kernel = optim::RmsProp {
-                learning_rate: p.lr as f32,
-                alpha: p.alpha as f32,
-                epsilon: p.eps as f32,
-                momentum: p.momentum as f32,
-                weight_decay: p.weight_decay as f32,
-            };
-            kernel.update(value, gradient, second, first);
-        }
-    }
-}
-
-/// Two new tensors of one shape, written together.
-fn build_pair<T: crate::tensor::Element>(shape: Shape, fill: impl FnOnce(&mut [f32], &mut [T])) -> (Tensor, Tensor) {
-    let mut first = build(shape, |_| ());
-    let second = Tensor::build(shape, Device::Cpu, |second| fill(written(&mut first), second));
-    (first, second)
-}
-
-/// The gradients of a convolution's weight and bias, written together.
-fn weight_and_bias(g: &Conv2dGeometry, fill: impl FnOnce(&mut [f32], &mut [f32])) -> (Tensor, Tensor) {
-    let mut weight = build(Shape::from([g.c_out, g.c_in / g.groups, g.kh, g.kw]), |_| ());
-    let bias = build(Shape::from([g.c_out]), |db| fill(written(&mut weight), db));
-    (weight, bias)
-}
-
-fn conv(g: &Conv2dGeometry) -> Conv2d {
-    let &Conv2dGeometry { n, c_in, h, w, c_out, kh, kw, stride, padding, dilation, groups } = g;
-    Conv2d { n, c_in, h, w, c_out, kh, kw, stride, padding, dilation, groups }
-}
-
-fn input_shape(g: &Conv2dGeometry) -> Shape {
-    Shape::from([g.n, g.c_in, g.h, g.w])
-}
-
-/// The pooling of every plane of a tensor `[n, c, …]`.
-fn pool(p: &Pool2d, x: &Tensor) -> pool::Pool2d {
-    let planes = x.shape()[0] * x.shape()[1];
-    let [kernel, stride, padding] = [p.kernel, p.stride, p.padding].map(|size| [size; 2]);
-    pool::Pool2d { planes, h: p.h, w: p.w, kernel, stride, padding }
-}
-
-fn pooled_shape(p: &Pool2d, x: &Tensor) -> Shape {
-    Shape::from([x.shape()[0], x.shape()[1], p.out_h(), p.out_w()])
-}
-
-fn image_shape(p: &Pool2d, dy: &Tensor) -> Shape {
-    Shape::from([dy.shape()[0], dy.shape()[1], p.h, p.w])
-}
-
-/// The length of a row, the last dimension.
-fn row_len(x: &Tensor) -> usize {
-    x.shape().last().copied().unwrap_or(1)
 }
