@@ -48,7 +48,7 @@ fn batch_norm_tracks_statistics_in_training_and_uses_them_in_evaluation() {
 #[test]
 fn a_convolution_with_its_normalisation_folded_in_is_the_two_layers_of_training() {
     let layer = ConvNormRelu::new(&mut init(), 2, 3, 3, crate::ops::Conv2dOptions::padded(1)).unwrap();
-    let names: Vec<String> = layer.state().into_iter().map(|(name, _)| name).collect();
+    let names: Vec<String> = layer.state().into_keys().collect();
     assert_eq!(names, ["norm.bias", "norm.running_mean", "norm.running_var", "norm.weight", "weight"]);
     let x = images(1, [8, 2, 5, 5]);
     let mut last = None;
