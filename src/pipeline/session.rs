@@ -105,20 +105,12 @@ impl<'a> Session<'a> {
 
     /// Trains the teacher on all images, or reads it from the file that was given.
     pub fn teacher(&mut self) -> Result<Teacher> {
-        let architecture = self.config.teacher_model.clone();
         if let Some(file) = self.config.teacher.clone() {
             let task = Task { input: self.test.image_shape(), classes: self.test.classes.len() };
-            let model = load_model(&file, Some(&architecture), task, self.device)?;
+            let model = load_model(&file, Some(&self.config.teacher_model), task, self.device)?;
             return Ok(Teacher { model: Arc::new(model), result: None, file });
         }
-        let pupil = Pupil {
-            job: "teacher".to_string(),
-            model: architecture,
-            plan: Plan::labels(),
-            epochs: self.config.teacher_epochs,
-            seed: self.config.seed,
-            images: self.all.clone(),
-        };
+        let pupil = teacher_pupil(&self.config, &self.all);
         let (model, result) = self.lab(pupil, None).train_student()?;
         Ok(Teacher { model: Arc::new(model), result: Some(result), file: self.run.model_path("teacher") })
     }
@@ -140,7 +132,7 @@ impl<'a> Session<'a> {
         Lab {
             student,
             teacher: teacher.cloned(),
-            all: self.all.clone(),
+            teacher_pupil: teacher_pupil(&self.config, &self.all),
             test: &self.test,
             test_set: &self.test_set,
             regime: &self.regime,
@@ -224,10 +216,22 @@ impl StudentPlan {
     }
 }
 
+/// The teacher, as it is trained where no file is given.
+fn teacher_pupil(config: &RunConfig, all: &Arc<Dataset>) -> Pupil {
+    Pupil {
+        job: "teacher".to_string(),
+        model: config.teacher_model.clone(),
+        plan: Plan::labels(),
+        epochs: config.teacher_epochs,
+        seed: config.seed,
+        images: all.clone(),
+    }
+}
+
 /// Refuses methods and recipes that cannot use the networks or the images, before anything is trained.
 fn check_student(config: &RunConfig, images: &Arc<Dataset>, all: &Arc<Dataset>) -> Result<()> {
     let student = StudentPlan::of(config).pupil("student", &config.student_model, images)?;
-    let prospect = Prospect { student, teacher: config.teacher_model.clone(), all: all.clone() };
+    let prospect = Prospect { student, teacher: teacher_pupil(config, all) };
     match &config.recipe {
         None => prospect.check_learning(&config.student_model, &config.teacher_model),
         Some(recipe) => RecipeChoice::from_config(recipe)?.build()?.check(&prospect),

@@ -82,14 +82,10 @@ impl<'a> Cohort<'a> {
             self.position.batch += 1;
             self.position.seconds = earlier + started.elapsed().as_secs_f64();
             for (course, record) in self.position.courses.iter_mut().zip(&records) {
-                if let Some(record) = record {
-                    log.append(record)?;
-                    course.loss_sum += record.loss;
-                }
+                log.append(record)?;
+                course.loss_sum += record.loss;
             }
-            if let Some(record) = records.iter().flatten().next() {
-                progress.step(record, batch.labels.len());
-            }
+            progress.step(&records[0], batch.labels.len());
             if interrupt::requested() {
                 self.save(log)?;
                 let (name, step) = (&self.members[0].job.name, self.step());
@@ -102,7 +98,7 @@ impl<'a> Cohort<'a> {
         for (number_of, (trainee, member)) in self.trainees.iter().zip(self.members).enumerate() {
             let record = EpochRecord {
                 epoch: number,
-                train_loss: self.leader_loss(number_of) / self.setting.loader.batches_per_epoch() as f64,
+                train_loss: self.position.courses[number_of].loss_sum / self.setting.loader.batches_per_epoch() as f64,
                 test_accuracy: self.setting.test.accuracy(trainee.model(), member.job.eval_batch_size)?,
                 seconds: earlier + started.elapsed().as_secs_f64(),
             };
@@ -116,17 +112,8 @@ impl<'a> Cohort<'a> {
         self.save(log)
     }
 
-    /// The sum of an epoch's losses; of an average, those of the network that it follows.
-    fn leader_loss(&self, number: usize) -> f64 {
-        let leader = match self.members[number].lesson {
-            Lesson::Average { of, .. } => of,
-            _ => number,
-        };
-        self.position.courses[leader].loss_sum
-    }
-
-    /// One batch: every network answers, learns, and changes. Averages have no record.
-    fn train_step(&mut self, epoch: usize, batch: &Batch) -> Result<Vec<Option<StepRecord>>> {
+    /// One batch: every network answers, learns, and changes. The record of an average is that of the network that it follows.
+    fn train_step(&mut self, epoch: usize, batch: &Batch) -> Result<Vec<StepRecord>> {
         let step = self.step();
         let teacher = match (self.trainees.iter().any(Trainee::needs_teacher), self.setting.teacher) {
             (true, Some(teacher)) => Some(no_grad(|| teacher.of_batch(batch))?.into()),
@@ -141,10 +128,9 @@ impl<'a> Cohort<'a> {
             1 => Vec::new(),
             _ => outputs.iter().map(heard).collect(),
         };
-        let mut records = Vec::new();
+        let mut records = vec![None; self.trainees.len()];
         for (number, own) in outputs.iter_mut().enumerate() {
             let Some(own) = own.take().filter(|_| self.trainees[number].learns()) else {
-                records.push(None);
                 continue;
             };
             let loss = self.trainees[number].loss(&own, &said, teacher.as_ref(), step, epoch, batch)?;
@@ -154,7 +140,7 @@ impl<'a> Cohort<'a> {
                 return Err(self.not_finite(number, value, epoch, &found));
             }
             drop(own);
-            records.push(Some(self.trainees[number].learn(loss, value, step, epoch)?));
+            records[number] = Some(self.trainees[number].learn(loss, value, step, epoch)?);
             if self.update == Update::InTurn && number + 1 < self.trainees.len() {
                 said[number] = no_grad(|| self.trainees[number].answer(step, batch))?;
             }
@@ -162,9 +148,11 @@ impl<'a> Cohort<'a> {
         for (number, member) in self.members.iter().enumerate() {
             if let Lesson::Average { of, momentum } = member.lesson {
                 follow(self.trainees[number].model(), self.trainees[of].model(), warmed_up(momentum, step))?;
+                let job = member.job.name.clone();
+                records[number] = records[of].clone().map(|record| StepRecord { job, ..record });
             }
         }
-        Ok(records)
+        Ok(records.into_iter().flatten().collect())
     }
 
     fn not_finite(&self, number: usize, value: f64, epoch: usize, found: &str) -> Error {
