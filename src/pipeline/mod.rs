@@ -4,6 +4,8 @@ mod ablation;
 mod compare;
 mod config;
 mod describe;
+mod grid;
+mod leaderboard;
 mod methods;
 pub mod options;
 mod session;
@@ -13,7 +15,7 @@ mod sweep;
 pub use config::RunConfig;
 pub use session::Session;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::path::PathBuf;
 
 /// Which parts of the notebook a command runs. The teacher is always there: trained, or read from a file.
@@ -34,9 +36,24 @@ impl Stages {
     pub const ALL: Stages = Stages { distil: true, baseline: true, sweep: true, ablation: true };
 }
 
+/// Refuses a leaderboard as a part of something else.
+///
+/// # Errors
+/// The configuration names several methods or a grid, and the stages are neither of `compare` nor of `distill`.
+pub fn check_stages(config: &RunConfig, stages: Stages) -> Result<()> {
+    match config.is_leaderboard() && (!stages.distil || stages.sweep || stages.ablation) {
+        true => Err(Error::argument("methods and grid", "belong to `compare` and `distill`; leave them out")),
+        false => Ok(()),
+    }
+}
+
 /// Runs the stages in order and writes the report. Returns its path.
 pub fn run(session: &mut Session, stages: Stages) -> Result<PathBuf> {
+    check_stages(&session.config, stages)?;
     let teacher = session.teacher()?;
+    if session.config.is_leaderboard() {
+        return leaderboard::run(session, &teacher);
+    }
     compare::compare(session, &teacher, stages)?;
     let mut report = session.write_report()?;
     if stages.sweep {

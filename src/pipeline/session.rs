@@ -9,8 +9,8 @@ use crate::report::{self, Summary};
 use crate::tensor::io::write_atomically;
 use crate::tensor::{Device, Rng};
 use crate::train::{
-    fit, load_model, streams, Job, JobResult, MetricsLog, Progress, RunDir, Setting, StepRecord, TeacherCache,
-    TeacherOutputs, TestSet,
+    fit, load_model, step_cost, streams, Job, JobResult, MetricsLog, Progress, Rehearsal, RunDir, Setting, StepCost,
+    StepRecord, TeacherCache, TeacherOutputs, TestSet,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -74,10 +74,10 @@ impl<'a> Session<'a> {
         config.augmentation().validate(train.height, train.width)?;
         check_methods(&config, &subset)?;
         let run = RunDir::open(out, resume)?;
-        match resume {
-            true => check_unchanged(&config, &run.config_path())?,
-            false => write_atomically(&run.config_path(), config.to_toml().as_bytes())?,
+        if resume {
+            check_unchanged(&config, &run.config_path())?;
         }
+        write_atomically(&run.config_path(), config.to_toml().as_bytes())?;
         let log = MetricsLog::open(&run.metrics_path(), run.metrics_bytes()?)?;
         let summary = super::describe::new_summary(command, &config, &subset, &test, out);
         let (all, limited) = (train, subset);
@@ -136,6 +136,38 @@ impl<'a> Session<'a> {
         fit(&job, setting, &mut self.log, self.progress)
     }
 
+    /// Does something with another configuration of the same run: another student, from the same data and in the same folder.
+    pub(super) fn with_config<R>(&mut self, config: &RunConfig, work: impl FnOnce(&mut Self) -> R) -> R {
+        let own = std::mem::replace(&mut self.config, config.clone());
+        let result = work(self);
+        self.config = own;
+        result
+    }
+
+    /// Refuses a configuration whose methods cannot use the networks.
+    pub(super) fn check(&self, config: &RunConfig) -> Result<()> {
+        check_methods(config, &self.limited)
+    }
+
+    /// Whether a job needs no training any more.
+    pub(super) fn is_finished(&self, job: &str) -> bool {
+        self.run.result(job).is_ok_and(|result| result.is_some())
+    }
+
+    /// What a step of the configured student costs, timed in turn with one on labels alone.
+    pub(super) fn step_cost(&mut self, teacher: &Teacher) -> Result<StepCost> {
+        let plan = self.student_plan();
+        let learned_from = plan.learned_from()?;
+        let answers = self.ask_teacher(teacher, &learned_from)?;
+        let loader = self.loader(&self.limited, plan.seed)?;
+        let architecture = self.config.student_model.clone();
+        let job = |plan: Plan| self.job("timing", &architecture, plan, self.config.epochs, self.config.seed, &loader);
+        let (labels, method) = (job(Plan::labels())?, job(learned_from)?);
+        let (test, run, device) = (&self.test_set, &self.run, self.device);
+        let setting = Setting { loader: &loader, test, teacher: Some(&answers), run, device };
+        step_cost(&mut Rehearsal::new(&labels, setting)?, &mut Rehearsal::new(&method, setting)?)
+    }
+
     /// The steps of a job, as the metrics log has them.
     pub fn steps(&mut self, job: &str) -> Result<Vec<StepRecord>> {
         self.log.sync()?;
@@ -156,8 +188,7 @@ impl<'a> Session<'a> {
 
     /// The plan of the student that the configuration describes.
     pub fn student_plan(&self) -> StudentPlan {
-        let RunConfig { temperature, hard_weight, soft_weight, epochs, seed, .. } = self.config;
-        StudentPlan { temperature, hard_weight, soft_weight, terms: self.config.term.clone(), epochs, seed }
+        self.config.student_plan()
     }
 
     /// What the teacher says about the students' images, as far as a plan needs it.
@@ -204,6 +235,14 @@ pub struct StudentPlan {
     pub seed: u64,
 }
 
+impl RunConfig {
+    /// The plan of the student that it describes.
+    pub(super) fn student_plan(&self) -> StudentPlan {
+        let RunConfig { temperature, hard_weight, soft_weight, epochs, seed, .. } = *self;
+        StudentPlan { temperature, hard_weight, soft_weight, terms: self.term.clone(), epochs, seed }
+    }
+}
+
 impl StudentPlan {
     /// The same student without the teacher.
     pub fn on_labels_alone(&self) -> StudentPlan {
@@ -219,7 +258,7 @@ impl StudentPlan {
         plan
     }
 
-    fn learned_from(&self) -> Result<Plan> {
+    pub(super) fn learned_from(&self) -> Result<Plan> {
         super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.terms)
     }
 }
@@ -233,14 +272,18 @@ fn check_methods(config: &RunConfig, data: &Dataset) -> Result<()> {
     Objective::new(&plan, &networks, Rng::new(config.seed, streams::ADAPTERS), Device::Cpu).map(drop)
 }
 
-/// A run is continued with the settings that it was started with; only the number of threads may change.
+/// What may change when a run is continued: the number of threads, on which nothing depends, and which students there are, since a
+/// student's name decides what it learns from.
+const MAY_CHANGE: [&str; 4] = ["threads", "methods", "seeds", "grid"];
+
+/// A run is continued with the settings that it was started with.
 fn check_unchanged(config: &RunConfig, saved: &Path) -> Result<()> {
     let text = fs::read_to_string(saved).map_err(|e| Error::io("read", saved, e))?;
     let now: toml::Table = config.to_toml().parse().expect("just written");
     let before: toml::Table =
         text.parse().map_err(|_| Error::data(saved, "is damaged; restore it or start a new run"))?;
     let keys = now.keys().chain(before.keys());
-    match keys.into_iter().find(|key| *key != "threads" && now.get(*key) != before.get(*key)) {
+    match keys.into_iter().find(|key| !MAY_CHANGE.contains(&key.as_str()) && now.get(*key) != before.get(*key)) {
         None => Ok(()),
         Some(key) => {
             let show = |table: &toml::Table| table.get(key).map_or("unset".to_string(), |value| value.to_string());

@@ -1,6 +1,7 @@
 //! The page: self-contained, without scripts, legible in light and dark.
 
 use super::chart::escape;
+use super::leaderboard::{refusals, remarks, standings};
 use super::plots::{Plot, STYLE};
 use super::summary::{ChangedSample, Picture, Summary};
 use super::table::{results, thousands, Table};
@@ -42,8 +43,13 @@ pub(super) fn page(summary: &Summary, plots: &[Plot]) -> String {
     html +=
         &table(&results(summary), "Accuracy is of the test set; latency and throughput were measured on this machine.");
     html += &verdict(summary);
-    for plot in plots.iter().filter(|plot| !plot.heading.is_empty()) {
-        let _ = writeln!(html, "<h2>{}</h2>\n<figure>{}</figure>", escape(&plot.heading), plot.svg);
+    html += &leaderboard(summary);
+    let beside = |plot: &&Plot| !plot.heading.is_empty() || plot.name.starts_with("leaderboard");
+    for plot in plots.iter().filter(beside) {
+        if !plot.heading.is_empty() {
+            let _ = writeln!(html, "<h2>{}</h2>", escape(&plot.heading));
+        }
+        let _ = writeln!(html, "<figure>{}</figure>", plot.svg);
         if !plot.remark.is_empty() {
             let _ = writeln!(html, "<p>{}</p>", escape(&plot.remark));
         }
@@ -98,6 +104,18 @@ fn verdict(summary: &Summary) -> String {
         list(&c.distilled),
         list(&c.baseline)
     )
+}
+
+fn leaderboard(summary: &Summary) -> String {
+    let Some(board) = &summary.leaderboard else { return String::new() };
+    let mut html = format!("<h2>Leaderboard</h2>\n{}", table(&standings(board), ""));
+    if !board.refused.is_empty() {
+        html += &table(&refusals(board), "Not on the board, because the method cannot use what it was given.");
+    }
+    remarks(board).iter().for_each(|remark| {
+        let _ = writeln!(html, "<p>{}</p>", escape(remark));
+    });
+    html
 }
 
 fn soft_targets(summary: &Summary, plots: &[Plot]) -> String {

@@ -1,5 +1,6 @@
 //! `summary.json`: everything that a run found out. The report is made from it, and other tools can read it.
 
+use super::leaderboard::Leaderboard;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -20,6 +21,9 @@ pub struct Summary {
     pub models: Vec<ModelResult>,
     /// Distilled against baseline.
     pub comparison: Option<Comparison>,
+    /// Many methods side by side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaderboard: Option<Leaderboard>,
     /// The first distilled student's loss, every step.
     pub distillation: Vec<LossPoint>,
     /// Accuracy by temperature.

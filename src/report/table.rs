@@ -54,12 +54,29 @@ pub fn results_text(summary: &Summary) -> String {
     let mut add = |name: String, accuracy: f64| lines.push(vec![name, String::new(), format!("{accuracy:.2} %")]);
     summary.sweep.iter().for_each(|point| add(format!("sweep, T = {}", point.temperature), point.accuracy));
     summary.ablation.iter().for_each(|row| add(format!("ablation, {}", row.name), row.accuracy));
+    let mut text = align(&lines);
+    if let Some(comparison) = &summary.comparison {
+        text += &format!("\n{}\n({})\n", comparison.verdict, comparison.test);
+    }
+    if let Some(board) = &summary.leaderboard {
+        text += &format!("\n{}\n", super::leaderboard_text(board));
+    }
+    text.trim_end().to_string()
+}
+
+/// A table for the terminal.
+pub(super) fn aligned(table: &Table) -> String {
+    align(&[std::slice::from_ref(&table.columns), &table.rows[..]].concat())
+}
+
+/// Lines of cells, each column as wide as its widest cell.
+fn align(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width =
         |c: usize| lines.iter().filter_map(|line| line.get(c)).map(|cell| cell.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
-    for line in &lines {
+    for line in lines {
         let cells = line.iter().zip(&widths).map(|(cell, &width)| {
             let padding = " ".repeat(width - cell.chars().count());
             format!("{cell}{padding}")
@@ -67,10 +84,7 @@ pub fn results_text(summary: &Summary) -> String {
         text += cells.collect::<Vec<_>>().join("  ").trim_end();
         text.push('\n');
     }
-    if let Some(comparison) = &summary.comparison {
-        text += &format!("\n{}\n({})\n", comparison.verdict, comparison.test);
-    }
-    text.trim_end().to_string()
+    text
 }
 
 /// A number rounded to a whole one, with thousands separators.

@@ -47,9 +47,7 @@ pub fn fit(
     progress: &mut dyn Progress,
 ) -> Result<(Model, JobResult)> {
     let Setting { loader, run, .. } = setting;
-    let task = Task { input: loader.dataset().image_shape(), classes: loader.dataset().classes.len() };
-    let model = Model::new(&job.model, task, Rng::new(job.seed, streams::WEIGHTS), setting.device)?;
-    let model = model.normalising(job.normalisation.clone());
+    let model = fresh_model(job, setting)?;
     if let Some(result) = run.result(&job.name)? {
         let path = run.model_path(&job.name);
         model.load_state(&load_safetensors(&path)?.0, &path)?;
@@ -76,8 +74,16 @@ pub fn fit(
     Ok((training.model, result))
 }
 
+/// The job's model before its first step.
+pub(super) fn fresh_model(job: &Job, setting: Setting) -> Result<Model> {
+    let data = setting.loader.dataset();
+    let task = Task { input: data.image_shape(), classes: data.classes.len() };
+    let model = Model::new(&job.model, task, Rng::new(job.seed, streams::WEIGHTS), setting.device)?;
+    Ok(model.normalising(job.normalisation.clone()))
+}
+
 /// A job under way.
-struct Training<'a> {
+pub(super) struct Training<'a> {
     job: &'a Job,
     model: Model,
     objective: Objective,
@@ -89,7 +95,8 @@ struct Training<'a> {
 }
 
 impl<'a> Training<'a> {
-    fn resume(job: &'a Job, model: Model, setting: Setting<'a>) -> Result<Training<'a>> {
+    /// Before the first step.
+    pub(super) fn fresh(job: &'a Job, model: Model, setting: Setting<'a>) -> Result<Training<'a>> {
         if job.plan.needs_teacher() && setting.teacher.is_none() {
             return Err(Error::argument(job.plan.name(), "needs a teacher (--teacher FILE)"));
         }
@@ -104,20 +111,24 @@ impl<'a> Training<'a> {
             Rng::new(job.seed, streams::ADAPTERS),
             setting.device,
         )?;
-        let mut optimizer = Optimizer::new(job.optimizer);
-        let mut position = Position::default();
+        let mut parameters = model.parameters();
+        parameters.extend(prefixed(METHOD, objective.parameters()));
+        let (optimizer, position) = (Optimizer::new(job.optimizer), Position::default());
+        Ok(Training { job, model, objective, parameters, optimizer, setting, position, last_saved: Instant::now() })
+    }
+
+    /// Where the job's checkpoint left it; before the first step if there is none.
+    fn resume(job: &'a Job, model: Model, setting: Setting<'a>) -> Result<Training<'a>> {
+        let mut training = Training::fresh(job, model, setting)?;
         let path = setting.run.checkpoint_path(&job.name);
         if path.exists() {
             let checkpoint = Checkpoint::load(&path)?;
-            model.load_state(&checkpoint.model, &path)?;
-            optimizer.load_state(&checkpoint.extra)?;
-            objective.load_state(&under(METHOD, checkpoint.extra))?;
-            position = checkpoint.position;
+            training.model.load_state(&checkpoint.model, &path)?;
+            training.optimizer.load_state(&checkpoint.extra)?;
+            training.objective.load_state(&under(METHOD, checkpoint.extra))?;
+            training.position = checkpoint.position;
         }
-        let mut parameters = model.parameters();
-        parameters.extend(prefixed(METHOD, objective.parameters()));
-        let last_saved = Instant::now();
-        Ok(Training { job, model, objective, parameters, optimizer, setting, position, last_saved })
+        Ok(training)
     }
 
     /// Steps done since the job began.
@@ -162,7 +173,7 @@ impl<'a> Training<'a> {
     }
 
     /// Forward, loss, backward, update.
-    fn train_step(&mut self, epoch: usize, batch: &Batch) -> Result<StepRecord> {
+    pub(super) fn train_step(&mut self, epoch: usize, batch: &Batch) -> Result<StepRecord> {
         let step = self.step();
         let lr = self.job.schedule.lr(step);
         let loss = self.loss(step, batch)?;

@@ -1,6 +1,7 @@
 //! Training: one job (a model, a method, a data set) from fresh weights to a saved model, and what is measured on the way.
 
 mod checkpoint;
+mod cost;
 mod diagnose;
 mod evaluate;
 mod fit;
@@ -15,6 +16,7 @@ mod teacher;
 mod test_set;
 
 pub use checkpoint::{load_model, Checkpoint};
+pub use cost::{step_cost, Rehearsal, StepCost};
 pub use evaluate::{evaluate, Evaluation};
 pub use fit::{fit, Setting};
 pub use job::{EpochRecord, Job, JobResult};
