@@ -55,6 +55,14 @@ pub struct RunConfig {
     pub set: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grid: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub space: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trials: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<f64>,
 
     pub sweep_temperatures: Vec<f64>,
     pub sweep_epochs: usize,
@@ -103,6 +111,10 @@ impl RunConfig {
             methods: None,
             set: None,
             grid: Vec::new(),
+            space: Vec::new(),
+            trials: None,
+            strategy: None,
+            validation: None,
             sweep_temperatures: vec![1.0, 2.0, 3.0, 5.0, 10.0],
             sweep_epochs: 5,
             ablation_weights: vec![0.1, 0.3, 0.7, 0.9],
@@ -175,6 +187,11 @@ impl RunConfig {
         let table = table.into_iter().map(|(key, value)| (key.clone(), widen(&key, value))).collect::<Table>();
         let mut config: RunConfig =
             table.try_into().map_err(|e: toml::de::Error| Error::Config(e.to_string().trim().replace('\n', " ")))?;
+        if config.is_search() {
+            config.trials.get_or_insert(16);
+            config.strategy.get_or_insert_with(|| "random".to_string());
+            config.validation.get_or_insert(0.2);
+        }
         for term in &mut config.term {
             *term = Term::from_config(term)?.to_config();
         }
@@ -239,6 +256,9 @@ impl RunConfig {
         if self.is_leaderboard() {
             super::leaderboard::entrants(self)?;
         }
+        if self.is_search() {
+            super::search::validate(self)?;
+        }
         crate::models::architecture(&self.teacher_model)?;
         crate::models::architecture(&self.student_model)?;
         self.optimizer_config()?;
@@ -249,7 +269,12 @@ impl RunConfig {
 
     /// Whether students of several methods or settings are trained, and compared on a leaderboard.
     pub fn is_leaderboard(&self) -> bool {
-        self.methods.is_some() || !self.grid.is_empty()
+        !self.is_search() && (self.methods.is_some() || !self.grid.is_empty())
+    }
+
+    /// Whether settings are searched.
+    pub fn is_search(&self) -> bool {
+        !self.space.is_empty()
     }
 
     /// The configuration of one student: the same with another method (`at+hinton`; `None` keeps it), with hyperparameters
@@ -264,7 +289,7 @@ impl RunConfig {
         options: Table,
     ) -> Result<RunConfig> {
         let mut table = Table::try_from(self).expect("a configuration is plain values");
-        for key in ["methods", "set", "grid"] {
+        for key in ["methods", "set", "grid", "space", "trials", "strategy", "validation"] {
             table.remove(key);
         }
         let mut asked = options;

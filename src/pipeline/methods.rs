@@ -66,7 +66,8 @@ pub(super) fn take_choice(given: &mut Table) -> Result<Table> {
     defaults(terms)
 }
 
-/// Whether several methods are asked for (`methods`), each a student of its own. A single `method` with a `grid` is such a list of one.
+/// Whether several methods are asked for (`methods`), each a student of its own. A single `method` with a `grid` or
+/// a `space` is such a list of one.
 /// What the command line chooses replaces what the file chooses.
 ///
 /// # Errors
@@ -80,13 +81,13 @@ pub(super) fn settle_entrants(file: &mut Table, command_line: &mut Table) -> Res
     if command_line.contains_key(METHODS) {
         file.remove(METHOD);
     }
-    let grid = file.contains_key("grid") || command_line.contains_key("grid");
+    let varied = ["grid", "space"].iter().any(|key| file.contains_key(*key) || command_line.contains_key(*key));
     for table in [&mut *file, &mut *command_line] {
         match (table.contains_key(METHOD), table.contains_key(METHODS)) {
             (true, true) => {
                 return Err(Error::argument(METHODS, "is given besides method; leave one of them out"));
             }
-            (true, false) if grid => {
+            (true, false) if varied => {
                 if let Some(toml::Value::String(method)) = table.remove(METHOD) {
                     table.insert(METHODS.to_string(), method.replace(',', "+").into());
                 }

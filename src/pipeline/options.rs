@@ -146,6 +146,22 @@ pub const OPTIONS: &[RunOption] = &[
         Texts,
         "compare, distill: train a student for each value of an option or of METHOD.KEY; several flags are multiplied",
     ),
+    option(
+        Studies,
+        "space",
+        "KEY=A..B",
+        Texts,
+        "search: draw an option or METHOD.KEY from a range (evenly by the logarithm over a decade or more) or from KEY=V,V,…",
+    ),
+    option(Studies, "trials", "N", Count, "search: how many settings to try [16]"),
+    option(Studies, "strategy", "NAME", Text, "search: random, or halving (the best third goes on with three times the epochs) [random]"),
+    option(
+        Studies,
+        "validation",
+        "SHARE",
+        Number,
+        "search: this share of the training images judges the trials, and nobody learns from it [0.2]",
+    ),
     option(Studies, "sweep-temperatures", "T,…", Numbers, "temperatures of the sweep [1,2,3,5,10]"),
     option(Studies, "sweep-epochs", "N", Count, "epochs of each student of the sweep [5; digits 20]"),
     option(

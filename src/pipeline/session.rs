@@ -9,8 +9,8 @@ use crate::report::{self, Summary};
 use crate::tensor::io::write_atomically;
 use crate::tensor::{Device, Rng};
 use crate::train::{
-    fit, load_model, step_cost, streams, Job, JobResult, MetricsLog, Progress, Rehearsal, RunDir, Setting, StepCost,
-    StepRecord, TeacherCache, TeacherOutputs, TestSet,
+    fit, load_model, streams, Job, JobResult, MetricsLog, Progress, Rehearsal, RunDir, Setting, StepRecord,
+    TeacherCache, TeacherOutputs, TestSet,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,8 +35,9 @@ pub struct Session<'a> {
     pub summary: Summary,
     /// The images that models are compared on.
     pub test: Dataset,
-    /// The same on the device, for the accuracy after each epoch.
+    /// The same on the device, for the accuracy after each epoch; in a search, the validation images instead.
     test_set: TestSet,
+    validation_images: usize,
     pub(super) device: Device,
     pub(super) run: RunDir,
     pub(super) progress: &'a mut dyn Progress,
@@ -66,8 +67,19 @@ impl<'a> Session<'a> {
         let device = config.device()?;
         progress.stage(&format!("loading {}", config.data));
         let Splits { train, test } = data::load(&config.data, config.data_dir.as_deref())?;
+        let (train, limit, validation) = match config.validation {
+            None => (train, config.train_limit, None),
+            Some(share) => {
+                // The share counts what students may use: `--train-limit` is all the labels that there are.
+                let labelled = if config.train_limit == 0 { train.len() } else { config.train_limit.min(train.len()) };
+                let judges = ((share * labelled as f64).round() as usize).clamp(1, labelled.max(2) - 1);
+                let share = judges as f64 / train.len() as f64;
+                let (validation, rest) = train.split(share, Rng::new(config.seed, streams::VALIDATION))?;
+                (rest, config.train_limit.saturating_sub(judges), Some(validation))
+            }
+        };
         let train = Arc::new(train);
-        let subset = match config.train_limit {
+        let subset = match limit {
             0 => train.clone(),
             limit => Arc::new(train.limit(limit, Rng::new(config.seed, streams::SUBSET))?),
         };
@@ -81,13 +93,15 @@ impl<'a> Session<'a> {
         let log = MetricsLog::open(&run.metrics_path(), run.metrics_bytes()?)?;
         let summary = super::describe::new_summary(command, &config, &subset, &test, out);
         let (all, limited) = (train, subset);
-        let test_set = TestSet::new(&test, device)?;
+        let validation_images = validation.as_ref().map_or(0, Dataset::len);
+        let test_set = TestSet::new(validation.as_ref().unwrap_or(&test), device)?;
         let teacher_cache = TeacherCache::new(run.path(), config.eval_batch_size, device);
         Ok(Session {
             config,
             summary,
             test,
             test_set,
+            validation_images,
             device,
             run,
             progress,
@@ -149,13 +163,22 @@ impl<'a> Session<'a> {
         check_methods(config, &self.limited)
     }
 
+    /// How many images judge the trials of a search.
+    pub(super) fn validation_images(&self) -> usize {
+        self.validation_images
+    }
+
     /// Whether a job needs no training any more.
     pub(super) fn is_finished(&self, job: &str) -> bool {
         self.run.result(job).is_ok_and(|result| result.is_some())
     }
 
-    /// What a step of the configured student costs, timed in turn with one on labels alone.
-    pub(super) fn step_cost(&mut self, teacher: &Teacher) -> Result<StepCost> {
+    /// Steps on labels alone and steps of the configured student, for timing: they leave nothing behind.
+    pub(super) fn rehearse<R>(
+        &mut self,
+        teacher: &Teacher,
+        work: impl FnOnce(&mut Rehearsal, &mut Rehearsal) -> Result<R>,
+    ) -> Result<R> {
         let plan = self.student_plan();
         let learned_from = plan.learned_from()?;
         let answers = self.ask_teacher(teacher, &learned_from)?;
@@ -165,7 +188,7 @@ impl<'a> Session<'a> {
         let (labels, method) = (job(Plan::labels())?, job(learned_from)?);
         let (test, run, device) = (&self.test_set, &self.run, self.device);
         let setting = Setting { loader: &loader, test, teacher: Some(&answers), run, device };
-        step_cost(&mut Rehearsal::new(&labels, setting)?, &mut Rehearsal::new(&method, setting)?)
+        work(&mut Rehearsal::new(&labels, setting)?, &mut Rehearsal::new(&method, setting)?)
     }
 
     /// The steps of a job, as the metrics log has them.
@@ -274,7 +297,7 @@ fn check_methods(config: &RunConfig, data: &Dataset) -> Result<()> {
 
 /// What may change when a run is continued: the number of threads, on which nothing depends, and which students there are, since a
 /// student's name decides what it learns from.
-const MAY_CHANGE: [&str; 4] = ["threads", "methods", "seeds", "grid"];
+const MAY_CHANGE: [&str; 5] = ["threads", "methods", "seeds", "grid", "trials"];
 
 /// A run is continued with the settings that it was started with.
 fn check_unchanged(config: &RunConfig, saved: &Path) -> Result<()> {

@@ -3,6 +3,7 @@
 use super::chart::escape;
 use super::leaderboard::{refusals, remarks, standings};
 use super::plots::{Plot, STYLE};
+use super::search;
 use super::summary::{ChangedSample, Picture, Summary};
 use super::table::{results, thousands, Table};
 use std::fmt::Write;
@@ -40,10 +41,17 @@ pub(super) fn page(summary: &Summary, plots: &[Plot]) -> String {
         data.classes.len(),
         escape(&summary.run)
     );
-    html +=
-        &table(&results(summary), "Accuracy is of the test set; latency and throughput were measured on this machine.");
+    html += &models(summary, "Accuracy is of the test set; latency and throughput were measured on this machine.");
     html += &verdict(summary);
     html += &leaderboard(summary);
+    if let Some(found) = &summary.search {
+        let _ = writeln!(
+            html,
+            "<h2>Search</h2>\n{}<p>{}</p>",
+            table(&search::table(found), ""),
+            escape(&search::remark(found))
+        );
+    }
     let beside = |plot: &&Plot| !plot.heading.is_empty() || plot.name.starts_with("leaderboard");
     for plot in plots.iter().filter(beside) {
         if !plot.heading.is_empty() {
@@ -90,6 +98,14 @@ fn table(table: &Table, caption: &str) -> String {
     format!(
         "<div class=\"scroll\"><table>{caption}<thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>\n"
     )
+}
+
+/// The models side by side, if there are any.
+fn models(summary: &Summary, caption: &str) -> String {
+    match summary.models.is_empty() {
+        true => String::new(),
+        false => table(&results(summary), caption),
+    }
 }
 
 fn verdict(summary: &Summary) -> String {

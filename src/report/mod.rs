@@ -5,12 +5,14 @@ mod html;
 mod intervals;
 mod leaderboard;
 mod plots;
+mod search;
 mod statistics;
 mod summary;
 mod table;
 mod words;
 
 pub use leaderboard::{leaderboard_csv, leaderboard_text, Cost, Gain, Leaderboard, Part, Refusal, Score, Standing};
+pub use search::{Rung, SearchResult, Trial};
 pub use statistics::{holm, mcnemar, mean, paired_t_test, standard_deviation, t_quantile_95};
 pub use summary::*;
 pub use table::{results_text, thousands};

@@ -49,7 +49,10 @@ fn accuracy(model: &ModelResult, summary: &Summary) -> String {
 
 /// The results for the terminal: the table, sweep and ablation below it in the distilled student's column, and the verdict.
 pub fn results_text(summary: &Summary) -> String {
-    let Table { columns, rows } = results(summary);
+    let Table { columns, rows } = match summary.models.is_empty() {
+        true => Table { columns: Vec::new(), rows: Vec::new() },
+        false => results(summary),
+    };
     let mut lines: Vec<Vec<String>> = [columns].into_iter().chain(rows).collect();
     let mut add = |name: String, accuracy: f64| lines.push(vec![name, String::new(), format!("{accuracy:.2} %")]);
     summary.sweep.iter().for_each(|point| add(format!("sweep, T = {}", point.temperature), point.accuracy));
@@ -58,10 +61,13 @@ pub fn results_text(summary: &Summary) -> String {
     if let Some(comparison) = &summary.comparison {
         text += &format!("\n{}\n({})\n", comparison.verdict, comparison.test);
     }
+    if let Some(search) = &summary.search {
+        text += &super::search::text(search);
+    }
     if let Some(board) = &summary.leaderboard {
         text += &format!("\n{}\n", super::leaderboard_text(board));
     }
-    text.trim_end().to_string()
+    text.trim().to_string()
 }
 
 /// A table for the terminal.

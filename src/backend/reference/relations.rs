@@ -56,10 +56,8 @@ pub(super) fn angle_losses<T: Real>(student: &Tensor, teacher: &Tensor) -> [Tens
             }
         }
     }
-    // Which of [i, j] and [j, i] holds how much of a derivative is free: halves, so that backends can be compared.
-    let halves: Vec<f64> = (0..n * n).map(|at| 0.5 * (gradients[at] + gradients[at % n * n + at / n])).collect();
-    let shape = Shape::from([n, n]);
-    [super::from_wide::<T>(&losses, shape, teacher.device()), super::from_wide::<T>(&halves, shape, teacher.device())]
+    let matrix = |values: &[f64]| super::from_wide::<T>(values, Shape::from([n, n]), teacher.device());
+    [matrix(&losses), matrix(&gradients)]
 }
 
 /// Images, channels and positions of `[n, c, …]`.

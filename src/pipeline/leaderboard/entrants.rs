@@ -13,13 +13,13 @@ use toml::Table;
 pub(in super::super) struct Entrant {
     /// The methods, and what the grid set: `at+hinton`, `at@at.weight=100,lr=0.01`. It decides everything about the student but the
     /// seed, within a run.
-    pub(super) name: String,
+    pub(in super::super) name: String,
     /// What the grid set that is not a matter of methods: `lr=0.01`.
     pub(super) training: String,
     /// What it is compared for.
     pub(super) part: Part,
     /// The run's configuration with this entrant's method and settings.
-    pub(super) config: RunConfig,
+    pub(in super::super) config: RunConfig,
 }
 
 /// Every method by name, for `--methods all`.
@@ -47,14 +47,14 @@ pub(in super::super) fn entrants(config: &RunConfig) -> Result<Vec<Entrant>> {
     let training: Vec<&Axis> = axes.iter().filter(|axis| axis.target == Target::Training).collect();
     let mut all = Vec::new();
     for (name, part) in [(BASELINE, Part::Labels), (HINTON, Part::Hinton)] {
-        all.extend(expand(config, Some(name), part, &training, &[])?);
+        all.extend(expand(config, Some(name), part, &training)?);
     }
     let every: Vec<&Axis> = axes.iter().collect();
     match config.methods {
-        None => all.extend(expand(config, None, Part::Entrant, &every, &[])?),
+        None => all.extend(expand(config, None, Part::Entrant, &every)?),
         Some(_) => {
             for name in &names {
-                all.extend(expand(config, Some(name), Part::Entrant, &every, &assignments)?);
+                all.extend(expand(config, Some(name), Part::Entrant, &every)?);
             }
         }
     }
@@ -80,6 +80,43 @@ fn names(config: &RunConfig) -> Vec<String> {
     listed.filter(|name| !name.is_empty()).flat_map(|name| if name == ALL { everyone() } else { vec![name] }).collect()
 }
 
+/// The configuration of one student: `methods` (`None` keeps those of the configuration) with what `--set` says of them, and with a
+/// setting of some axes, which replaces that.
+///
+/// # Errors
+/// A value out of its range.
+pub(in super::super) fn with_setting(
+    config: &RunConfig,
+    methods: Option<&str>,
+    point: &[(&Axis, &str)],
+) -> Result<RunConfig> {
+    let (hyperparameters, options): (Vec<_>, Vec<_>) =
+        point.iter().partition(|(axis, _)| axis.target == Target::Hyperparameter);
+    let mut set = config.set.as_deref().map(split_assignments).transpose()?.unwrap_or_default();
+    set.retain(|(key, _)| {
+        let own = key.split_once('.').is_some_and(|(method, _)| methods.is_some_and(|name| has_part(name, method)));
+        own && !hyperparameters.iter().any(|(axis, _)| axis.key == *key)
+    });
+    set.extend(hyperparameters.iter().map(|(axis, value)| (axis.key.clone(), value.to_string())));
+    let options = options.into_iter().map(|(axis, value)| axis.option(value)).collect::<Result<_>>()?;
+    config.with_method(methods, &set, options)
+}
+
+/// The one student of a search: its methods, or `None` for those of the configuration.
+///
+/// # Errors
+/// There are several.
+pub(in super::super) fn only_entrant(config: &RunConfig) -> Result<Option<String>> {
+    match &names(config)[..] {
+        [] => Ok(None),
+        [only] => Ok(Some(only.clone())),
+        several => {
+            let reason = format!("a search is for one student, found {}; + joins terms of one", several.join(", "));
+            Err(Error::argument("methods", reason))
+        }
+    }
+}
+
 /// What the student of the configuration itself is called: its methods, if they are as they come.
 fn configured(config: &RunConfig) -> Result<String> {
     let name = config.student_plan().learned_from()?.name();
@@ -91,13 +128,7 @@ fn configured(config: &RunConfig) -> Result<String> {
 }
 
 /// One entrant for each setting of the axes that concern it.
-fn expand(
-    config: &RunConfig,
-    methods: Option<&str>,
-    part: Part,
-    axes: &[&Axis],
-    assignments: &[(String, String)],
-) -> Result<Vec<Entrant>> {
+fn expand(config: &RunConfig, methods: Option<&str>, part: Part, axes: &[&Axis]) -> Result<Vec<Entrant>> {
     let is_part = |method: &str| methods.is_some_and(|name| has_part(name, method));
     let has_temperature = |method| {
         let known = find_method(method);
@@ -110,11 +141,6 @@ fn expand(
         Target::Hyperparameter => axis.key.split_once('.').is_some_and(|(method, _)| is_part(method)),
     };
     let axes: Vec<&Axis> = axes.iter().filter(concerns).copied().collect();
-    let own: Vec<(String, String)> = assignments
-        .iter()
-        .filter(|(key, _)| key.split_once('.').is_some_and(|(method, _)| is_part(method)))
-        .cloned()
-        .collect();
     let base = match methods {
         Some(name) => name.to_string(),
         None => configured(config)?,
@@ -127,14 +153,7 @@ fn expand(
         };
         let (settings, training) = (written(&|_| true), written(&|target| target == Target::Training));
         let name = if settings.is_empty() { base.clone() } else { format!("{base}@{settings}") };
-        let mut set = own.clone();
-        let (hyperparameters, options): (Vec<_>, Vec<_>) =
-            point.iter().partition(|(axis, _)| axis.target == Target::Hyperparameter);
-        // What the grid sets replaces what --set says.
-        set.retain(|(key, _)| !hyperparameters.iter().any(|(axis, _)| axis.key == *key));
-        set.extend(hyperparameters.iter().map(|(axis, value)| (axis.key.clone(), value.to_string())));
-        let options = options.into_iter().map(|(axis, value)| axis.option(value)).collect::<Result<_>>()?;
-        let config = config.with_method(methods, &set, options)?;
+        let config = with_setting(config, methods, &point)?;
         entrants.push(Entrant { name, training, part, config });
     }
     Ok(entrants)

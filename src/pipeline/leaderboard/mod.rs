@@ -6,16 +6,17 @@
 
 mod entrants;
 
-pub(super) use entrants::entrants;
 use entrants::Entrant;
+pub(super) use entrants::{entrants, only_entrant, with_setting};
 
+use super::clock::Clock;
 use super::compare::{describe_model, evaluate_on_test};
 use super::session::{Session, Teacher};
 use crate::error::{Error, Result};
 use crate::report::{Cost, Leaderboard, Refusal, Role, Score, Standing};
-use crate::train::{Evaluation, JobResult};
+use crate::train::{step_cost, Evaluation, JobResult};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Trains what is missing, and writes the report: after the first seed, and at the end.
 ///
@@ -64,7 +65,7 @@ impl Board {
         }
         let finished = |job: &String| session.is_finished(job);
         let jobs = (0..seeds).flat_map(|seed| board.entrants.iter().map(move |(entrant, ..)| entrant.job(seed)));
-        board.clock.left = jobs.filter(|job| !finished(job)).count();
+        board.clock = Clock::new(jobs.filter(|job| !finished(job)).count());
         board
     }
 
@@ -113,7 +114,7 @@ impl Board {
             if students.is_empty() {
                 continue;
             }
-            let measured = session.with_config(&entrant.config, |session| session.step_cost(teacher))?;
+            let measured = session.with_config(&entrant.config, |session| session.rehearse(teacher, step_cost))?;
             *cost = Some(Cost { step_ms: measured.ms, relative: measured.relative(), peak_bytes: measured.peak_bytes });
         }
         Ok(())
@@ -171,34 +172,5 @@ fn standing(entrant: &Entrant, students: &[Student], cost: Option<Cost>) -> Stan
         curve: (0..epochs).map(mean).collect(),
         cost,
         ..Standing::default()
-    }
-}
-
-/// How long the rest will take.
-#[derive(Default)]
-struct Clock {
-    left: usize,
-    trained: u32,
-    spent: Duration,
-}
-
-impl Clock {
-    fn tick(&mut self, took: Duration) {
-        self.left = self.left.saturating_sub(1);
-        self.trained += 1;
-        self.spent += took;
-    }
-
-    /// In words, once there is something to go by.
-    fn estimate(&self) -> String {
-        if self.trained == 0 {
-            return String::new();
-        }
-        let seconds = (self.spent / self.trained).as_secs_f64() * self.left as f64;
-        match seconds {
-            s if s < 90.0 => format!("; about {s:.0} s left"),
-            s if s < 5400.0 => format!("; about {:.0} min left", s / 60.0),
-            s => format!("; about {:.1} h left", s / 3600.0),
-        }
     }
 }
