@@ -1,16 +1,17 @@
 //! An open run: its data, its folder, and how to train what it needs.
 
 use super::RunConfig;
-use crate::data::{self, Dataset, Loader, LoaderConfig, Splits};
-use crate::distill::{Networks, Objective, Plan, TermConfig, Value};
+use crate::data::{self, Dataset, Splits};
+use crate::distill::{Plan, TermConfig, Value};
 use crate::error::{Error, Result};
-use crate::models::{tap_shapes, Model, Task};
+use crate::models::{Model, Task};
+use crate::recipes::{Lab, Prospect, RecipeChoice, RecipeConfig};
 use crate::report::{self, Summary};
 use crate::tensor::io::write_atomically;
 use crate::tensor::{Device, Rng};
 use crate::train::{
-    fit, load_model, streams, Job, JobResult, MetricsLog, Progress, Rehearsal, RunDir, Setting, StepRecord,
-    TeacherCache, TeacherOutputs, TestSet,
+    load_model, streams, JobResult, MetricsLog, Progress, Pupil, Regime, Rehearsal, RunDir, Setting, StepRecord,
+    TeacherCache, TestSet,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,15 +34,17 @@ pub struct Session<'a> {
     pub config: RunConfig,
     /// What the report will say.
     pub summary: Summary,
-    /// The images that models are compared on.
+    /// The images that models are compared on: the test set, but in a search the validation images.
     pub test: Dataset,
-    /// The same on the device, for the accuracy after each epoch; in a search, the validation images instead.
+    /// The same on the device, for the accuracy after each epoch.
     test_set: TestSet,
-    validation_images: usize,
+    /// In a search, the test set.
+    pub(super) untouched: Option<Dataset>,
     pub(super) device: Device,
     pub(super) run: RunDir,
     pub(super) progress: &'a mut dyn Progress,
     pub(super) started: Instant,
+    regime: Regime,
     log: MetricsLog,
     /// All training images, for the teacher.
     all: Arc<Dataset>,
@@ -67,15 +70,11 @@ impl<'a> Session<'a> {
         let device = config.device()?;
         progress.stage(&format!("loading {}", config.data));
         let Splits { train, test } = data::load(&config.data, config.data_dir.as_deref())?;
-        let (train, limit, validation) = match config.validation {
-            None => (train, config.train_limit, None),
+        let (train, limit, test, untouched) = match config.validation {
+            None => (train, config.train_limit, test, None),
             Some(share) => {
-                // The share counts what students may use: `--train-limit` is all the labels that there are.
-                let labelled = if config.train_limit == 0 { train.len() } else { config.train_limit.min(train.len()) };
-                let judges = ((share * labelled as f64).round() as usize).clamp(1, labelled.max(2) - 1);
-                let share = judges as f64 / train.len() as f64;
-                let (validation, rest) = train.split(share, Rng::new(config.seed, streams::VALIDATION))?;
-                (rest, config.train_limit.saturating_sub(judges), Some(validation))
+                let (train, limit, validation) = hold_out(train, share, &config)?;
+                (train, limit, validation, Some(test))
             }
         };
         let train = Arc::new(train);
@@ -84,7 +83,9 @@ impl<'a> Session<'a> {
             limit => Arc::new(train.limit(limit, Rng::new(config.seed, streams::SUBSET))?),
         };
         config.augmentation().validate(train.height, train.width)?;
-        check_methods(&config, &subset)?;
+        let normalisation = if config.normalize { train.moments() } else { Vec::new() };
+        let regime = config.regime(normalisation)?;
+        check_student(&config, &subset, &train)?;
         let run = RunDir::open(out, resume)?;
         if resume {
             check_unchanged(&config, &run.config_path())?;
@@ -93,19 +94,19 @@ impl<'a> Session<'a> {
         let log = MetricsLog::open(&run.metrics_path(), run.metrics_bytes()?)?;
         let summary = super::describe::new_summary(command, &config, &subset, &test, out);
         let (all, limited) = (train, subset);
-        let validation_images = validation.as_ref().map_or(0, Dataset::len);
-        let test_set = TestSet::new(validation.as_ref().unwrap_or(&test), device)?;
+        let test_set = TestSet::new(&test, device)?;
         let teacher_cache = TeacherCache::new(run.path(), config.eval_batch_size, device);
         Ok(Session {
             config,
             summary,
             test,
             test_set,
-            validation_images,
+            untouched,
             device,
             run,
             progress,
             started,
+            regime,
             log,
             all,
             limited,
@@ -121,51 +122,67 @@ impl<'a> Session<'a> {
             let model = load_model(&file, Some(&architecture), task, self.device)?;
             return Ok(Teacher { model: Arc::new(model), result: None, file });
         }
-        let (epochs, seed) = (self.config.teacher_epochs, self.config.seed);
-        let loader = self.loader(&self.all, seed)?;
-        let job = self.job("teacher", &architecture, Plan::labels(), epochs, seed, &loader)?;
-        let setting =
-            Setting { loader: &loader, test: &self.test_set, teacher: None, run: &self.run, device: self.device };
-        let (model, result) = fit(&job, setting, &mut self.log, self.progress)?;
+        let pupil = Pupil {
+            job: "teacher".to_string(),
+            model: architecture,
+            plan: Plan::labels(),
+            epochs: self.config.teacher_epochs,
+            seed: self.config.seed,
+            images: self.all.clone(),
+        };
+        let (model, result) = self.lab(pupil, None).train_student()?;
         Ok(Teacher { model: Arc::new(model), result: Some(result), file: self.run.model_path("teacher") })
     }
 
-    /// Trains a student. Students with the same seed start from the same weights and see the same batches.
+    /// Trains a student, by its plan's recipe if it has one. Students with the same seed start from the same weights and see the
+    /// same batches.
     pub fn student(&mut self, name: &str, plan: StudentPlan, teacher: &Teacher) -> Result<(Model, JobResult)> {
-        let learned_from = plan.learned_from()?;
-        let answers = match learned_from.needs_teacher() {
-            true => Some(self.ask_teacher(teacher, &learned_from)?),
-            false => None,
-        };
-        let architecture = self.config.student_model.clone();
-        let loader = self.loader(&self.limited, plan.seed)?;
-        let job = self.job(name, &architecture, learned_from, plan.epochs, plan.seed, &loader)?;
-        let setting = Setting {
-            loader: &loader,
-            test: &self.test_set,
-            teacher: answers.as_ref(),
+        let pupil = plan.pupil(name, &self.config.student_model, &self.limited)?;
+        let recipe = plan.recipe.as_ref().map(|recipe| RecipeChoice::from_config(recipe)?.build()).transpose()?;
+        let mut lab = self.lab(pupil, Some(&teacher.model));
+        match recipe {
+            None => lab.train_student(),
+            Some(recipe) => recipe.run(&mut lab),
+        }
+    }
+
+    /// What a pupil is trained with.
+    fn lab(&mut self, student: Pupil, teacher: Option<&Arc<Model>>) -> Lab<'_> {
+        Lab {
+            student,
+            teacher: teacher.cloned(),
+            all: self.all.clone(),
+            test: &self.test,
+            test_set: &self.test_set,
+            regime: &self.regime,
             run: &self.run,
             device: self.device,
-        };
-        fit(&job, setting, &mut self.log, self.progress)
+            progress: self.progress,
+            extras: &mut self.summary.extras,
+            log: &mut self.log,
+            teacher_cache: &mut self.teacher_cache,
+        }
     }
 
     /// Does something with another configuration of the same run: another student, from the same data and in the same folder.
-    pub(super) fn with_config<R>(&mut self, config: &RunConfig, work: impl FnOnce(&mut Self) -> R) -> R {
-        let own = std::mem::replace(&mut self.config, config.clone());
+    ///
+    /// # Errors
+    /// An unknown optimiser, or what `work` returns.
+    pub(super) fn with_config<R>(
+        &mut self,
+        config: &RunConfig,
+        work: impl FnOnce(&mut Self) -> Result<R>,
+    ) -> Result<R> {
+        let regime = config.regime(self.regime.normalisation.clone())?;
+        let own = (std::mem::replace(&mut self.config, config.clone()), std::mem::replace(&mut self.regime, regime));
         let result = work(self);
-        self.config = own;
+        (self.config, self.regime) = own;
         result
     }
 
-    /// Refuses a configuration whose methods cannot use the networks.
+    /// Refuses a configuration whose methods cannot use the networks or the images.
     pub(super) fn check(&self, config: &RunConfig) -> Result<()> {
-        check_methods(config, &self.limited)
-    }
-
-    /// How many images judge the trials of a search.
-    pub(super) fn validation_images(&self) -> usize {
-        self.validation_images
+        check_student(config, &self.limited, &self.all)
     }
 
     /// Whether a job needs no training any more.
@@ -173,22 +190,25 @@ impl<'a> Session<'a> {
         self.run.result(job).is_ok_and(|result| result.is_some())
     }
 
-    /// Steps on labels alone and steps of the configured student, for timing: they leave nothing behind.
+    /// Steps on labels alone and steps of the configured student, for timing: they leave nothing behind. `None` for a recipe, whose
+    /// training is more than one kind of step.
     pub(super) fn rehearse<R>(
         &mut self,
         teacher: &Teacher,
         work: impl FnOnce(&mut Rehearsal, &mut Rehearsal) -> Result<R>,
-    ) -> Result<R> {
+    ) -> Result<Option<R>> {
         let plan = self.student_plan();
-        let learned_from = plan.learned_from()?;
-        let answers = self.ask_teacher(teacher, &learned_from)?;
-        let loader = self.loader(&self.limited, plan.seed)?;
-        let architecture = self.config.student_model.clone();
-        let job = |plan: Plan| self.job("timing", &architecture, plan, self.config.epochs, self.config.seed, &loader);
-        let (labels, method) = (job(Plan::labels())?, job(learned_from)?);
+        if plan.recipe.is_some() {
+            return Ok(None);
+        }
+        let pupil = plan.pupil("timing", &self.config.student_model, &self.limited)?;
+        let answers = self.lab(pupil.clone(), Some(&teacher.model)).ask(&teacher.model, &pupil)?;
+        let loader = self.regime.loader(&pupil, self.device)?;
+        let job = |pupil: &Pupil| self.regime.job(pupil, loader.batches_per_epoch());
+        let (labels, method) = (job(&Pupil { plan: Plan::labels(), ..pupil.clone() })?, job(&pupil)?);
         let (test, run, device) = (&self.test_set, &self.run, self.device);
         let setting = Setting { loader: &loader, test, teacher: Some(&answers), run, device };
-        work(&mut Rehearsal::new(&labels, setting)?, &mut Rehearsal::new(&method, setting)?)
+        work(&mut Rehearsal::new(&labels, setting)?, &mut Rehearsal::new(&method, setting)?).map(Some)
     }
 
     /// The steps of a job, as the metrics log has them.
@@ -204,40 +224,9 @@ impl<'a> Session<'a> {
         report::write(self.run.path(), &self.summary)
     }
 
-    fn loader(&self, data: &Arc<Dataset>, seed: u64) -> Result<Loader> {
-        let config = LoaderConfig { batch_size: self.config.batch_size, seed, augment: self.config.augmentation() };
-        Loader::new(data.clone(), config, self.device)
-    }
-
     /// The plan of the student that the configuration describes.
     pub fn student_plan(&self) -> StudentPlan {
-        self.config.student_plan()
-    }
-
-    /// What the teacher says about the students' images, as far as a plan needs it.
-    fn ask_teacher(&mut self, teacher: &Teacher, plan: &Plan) -> Result<TeacherOutputs> {
-        let (model, task) = (&teacher.model, teacher.model.task());
-        let taps =
-            plan.teacher_taps(&tap_shapes(&self.config.student_model, task)?, &tap_shapes(model.name(), task)?)?;
-        if self.config.augmentation().is_active() {
-            return TeacherOutputs::online(model, &taps);
-        }
-        self.teacher_cache.outputs(model, &self.limited, &taps, self.progress)
-    }
-
-    fn job(&self, name: &str, model: &str, plan: Plan, epochs: usize, seed: u64, loader: &Loader) -> Result<Job> {
-        Ok(Job {
-            name: name.to_string(),
-            model: model.to_string(),
-            plan,
-            epochs,
-            eval_batch_size: self.config.eval_batch_size,
-            optimizer: self.config.optimizer_config()?,
-            schedule: self.config.schedule(epochs, loader.batches_per_epoch())?,
-            clip_norm: self.config.clip_norm,
-            seed,
-            normalisation: if self.config.normalize { self.all.moments() } else { Vec::new() },
-        })
+        StudentPlan::of(&self.config)
     }
 }
 
@@ -252,24 +241,25 @@ pub struct StudentPlan {
     pub soft_weight: f64,
     /// What else is learned from.
     pub terms: Vec<TermConfig>,
+    /// How it is trained, if not by learning these things from the teacher.
+    pub recipe: Option<RecipeConfig>,
     /// Passes over the training set.
     pub epochs: usize,
     /// Determines initial weights, batch order and dropout.
     pub seed: u64,
 }
 
-impl RunConfig {
-    /// The plan of the student that it describes.
-    pub(super) fn student_plan(&self) -> StudentPlan {
-        let RunConfig { temperature, hard_weight, soft_weight, epochs, seed, .. } = *self;
-        StudentPlan { temperature, hard_weight, soft_weight, terms: self.term.clone(), epochs, seed }
-    }
-}
-
 impl StudentPlan {
+    /// The student that a configuration describes.
+    pub(super) fn of(config: &RunConfig) -> StudentPlan {
+        let RunConfig { temperature, hard_weight, soft_weight, epochs, seed, .. } = *config;
+        let (terms, recipe) = (config.term.clone(), config.recipe.clone());
+        StudentPlan { temperature, hard_weight, soft_weight, terms, recipe, epochs, seed }
+    }
+
     /// The same student without the teacher.
     pub fn on_labels_alone(&self) -> StudentPlan {
-        StudentPlan { hard_weight: 1.0, soft_weight: 0.0, terms: Vec::new(), ..self.clone() }
+        StudentPlan { hard_weight: 1.0, soft_weight: 0.0, terms: Vec::new(), recipe: None, ..self.clone() }
     }
 
     /// The same student with another temperature in every term that has one.
@@ -278,21 +268,50 @@ impl StudentPlan {
         for value in plan.terms.iter_mut().filter_map(|term| term.values.get_mut("temperature")) {
             *value = Value::Number(temperature);
         }
+        if let Some(value) = plan.recipe.as_mut().and_then(|recipe| recipe.values.get_mut("temperature")) {
+            *value = Value::Number(temperature);
+        }
         plan
     }
 
-    pub(super) fn learned_from(&self) -> Result<Plan> {
-        super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.terms)
+    /// The names of what it learns by, as `--methods` takes them: `born-again+at`.
+    ///
+    /// # Errors
+    /// A value is out of range.
+    pub(super) fn name(&self) -> Result<String> {
+        let plan = super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.terms)?.name();
+        Ok(match &self.recipe {
+            Some(recipe) => format!("{}+{plan}", recipe.method),
+            None => plan,
+        })
+    }
+
+    /// The network that is to be trained.
+    fn pupil(&self, job: &str, model: &str, images: &Arc<Dataset>) -> Result<Pupil> {
+        let plan = super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.terms)?;
+        let (epochs, seed) = (self.epochs, self.seed);
+        Ok(Pupil { job: job.to_string(), model: model.to_string(), plan, epochs, seed, images: images.clone() })
     }
 }
 
-/// Refuses methods that cannot use the networks, before anything is trained.
-fn check_methods(config: &RunConfig, data: &Dataset) -> Result<()> {
-    let plan = super::methods::plan(config.hard_weight, config.soft_weight, config.temperature, &config.term)?;
-    let task = Task { input: data.image_shape(), classes: data.classes.len() };
-    let (student, teacher) = (tap_shapes(&config.student_model, task)?, tap_shapes(&config.teacher_model, task)?);
-    let networks = Networks { student: &student, teacher: &teacher, classes: task.classes, labels: &data.labels };
-    Objective::new(&plan, &networks, Rng::new(config.seed, streams::ADAPTERS), Device::Cpu).map(drop)
+/// Takes the share of a search's judges out of the training images. What is left, how many of it students may use, and the judges.
+/// The share is of what students may use: `--train-limit` is all the labels that there are.
+fn hold_out(train: Dataset, share: f64, config: &RunConfig) -> Result<(Dataset, usize, Dataset)> {
+    let labelled = if config.train_limit == 0 { train.len() } else { config.train_limit.min(train.len()) };
+    let judges = ((share * labelled as f64).round() as usize).clamp(1, labelled.max(2) - 1);
+    let part = judges as f64 / train.len() as f64;
+    let (validation, rest) = train.split(part, Rng::new(config.seed, streams::VALIDATION))?;
+    Ok((rest, config.train_limit.saturating_sub(judges), validation))
+}
+
+/// Refuses methods and recipes that cannot use the networks or the images, before anything is trained.
+fn check_student(config: &RunConfig, images: &Arc<Dataset>, all: &Arc<Dataset>) -> Result<()> {
+    let student = StudentPlan::of(config).pupil("student", &config.student_model, images)?;
+    let prospect = Prospect { student, teacher: config.teacher_model.clone(), all: all.clone() };
+    match &config.recipe {
+        None => prospect.check_learning(&config.student_model, &config.teacher_model),
+        Some(recipe) => RecipeChoice::from_config(recipe)?.build()?.check(&prospect),
+    }
 }
 
 /// What may change when a run is continued: the number of threads, on which nothing depends, and which students there are, since a

@@ -6,6 +6,7 @@ use super::plots::{Plot, STYLE};
 use super::search;
 use super::summary::{ChangedSample, Picture, Summary};
 use super::table::{results, thousands, Table};
+use super::{AccuracyRow, Captioned, Extras};
 use std::fmt::Write;
 
 const PAGE_STYLE: &str = "\
@@ -62,6 +63,7 @@ pub(super) fn page(summary: &Summary, plots: &[Plot]) -> String {
             let _ = writeln!(html, "<p>{}</p>", escape(&plot.remark));
         }
     }
+    html += &extras(&summary.extras);
     html += &soft_targets(summary, plots);
     html += &confusions(plots);
     html += &changed(
@@ -130,6 +132,32 @@ fn leaderboard(summary: &Summary) -> String {
     }
     remarks(board).iter().for_each(|remark| {
         let _ = writeln!(html, "<p>{}</p>", escape(remark));
+    });
+    html
+}
+
+/// What a recipe adds.
+fn extras(extras: &Extras) -> String {
+    let mut html = String::new();
+    for accuracies in &extras.tables {
+        let _ = writeln!(html, "<h2>{}</h2>", escape(&accuracies.title));
+        let columns = [String::new()].into_iter().chain(accuracies.columns.iter().cloned()).collect();
+        let cells = |row: &AccuracyRow| {
+            let numbers = row.accuracies.iter().map(|accuracy| format!("{accuracy:.2} %"));
+            [row.label.clone()].into_iter().chain(numbers).collect()
+        };
+        html += &table(&Table { columns, rows: accuracies.rows.iter().map(cells).collect() }, "");
+    }
+    for gallery in &extras.galleries {
+        let _ = writeln!(html, "<h2>{}</h2>\n<p>{}</p>", escape(&gallery.title), escape(&gallery.about));
+        let thumb = |c: &Captioned| {
+            format!("<div class=\"thumb\">{}{}</div>", image(&c.picture, &c.caption), escape(&c.caption))
+        };
+        let thumbs: String = gallery.pictures.iter().map(thumb).collect();
+        let _ = writeln!(html, "<div class=\"row\">{thumbs}</div>");
+    }
+    extras.notes.iter().for_each(|note| {
+        let _ = writeln!(html, "<p>{}</p>", escape(note));
     });
     html
 }

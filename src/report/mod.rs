@@ -1,6 +1,7 @@
 //! What a run found out, as a table, as plots, and as a page that opens in any browser.
 
 mod chart;
+mod extras;
 mod html;
 mod intervals;
 mod leaderboard;
@@ -11,6 +12,7 @@ mod summary;
 mod table;
 mod words;
 
+pub use extras::{AccuracyRow, AccuracyTable, Captioned, Extras, Gallery};
 pub use leaderboard::{leaderboard_csv, leaderboard_text, Cost, Gain, Leaderboard, Part, Refusal, Score, Standing};
 pub use search::{Rung, SearchResult, Trial};
 pub use statistics::{holm, mcnemar, mean, paired_t_test, standard_deviation, t_quantile_95};

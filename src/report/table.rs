@@ -54,9 +54,13 @@ pub fn results_text(summary: &Summary) -> String {
         false => results(summary),
     };
     let mut lines: Vec<Vec<String>> = [columns].into_iter().chain(rows).collect();
+    let extras = summary.extras.tables.iter().filter(|table| table.columns.len() == 1);
     let mut add = |name: String, accuracy: f64| lines.push(vec![name, String::new(), format!("{accuracy:.2} %")]);
     summary.sweep.iter().for_each(|point| add(format!("sweep, T = {}", point.temperature), point.accuracy));
     summary.ablation.iter().for_each(|row| add(format!("ablation, {}", row.name), row.accuracy));
+    for (table, row) in extras.flat_map(|table| table.rows.iter().map(move |row| (table, row))) {
+        add(format!("{}, {}", table.title, row.label), row.accuracies[0]);
+    }
     let mut text = align(&lines);
     if let Some(comparison) = &summary.comparison {
         text += &format!("\n{}\n({})\n", comparison.verdict, comparison.test);

@@ -2,9 +2,11 @@
 
 use super::super::grid::{Axis, Target};
 use super::super::methods::{split_assignments, BASELINE, HINTON, TEMPERATURE};
+use super::super::session::StudentPlan;
 use super::super::RunConfig;
-use crate::distill::{find_method, METHODS};
+use crate::distill::METHODS;
 use crate::error::{Error, Result};
+use crate::recipes::{find, Named, RECIPES};
 use crate::report::Part;
 use toml::Table;
 
@@ -76,7 +78,8 @@ fn has_part(name: &str, method: &str) -> bool {
 fn names(config: &RunConfig) -> Vec<String> {
     let listed = config.methods.as_deref().unwrap_or_default();
     let listed = listed.split(',').map(|name| name.split('+').map(str::trim).collect::<Vec<_>>().join("+"));
-    let everyone = || METHODS.iter().map(|info| info.name.to_string()).collect::<Vec<_>>();
+    let methods = METHODS.iter().map(|info| info.name);
+    let everyone = || methods.clone().chain(RECIPES.iter().map(|info| info.name)).map(String::from).collect();
     listed.filter(|name| !name.is_empty()).flat_map(|name| if name == ALL { everyone() } else { vec![name] }).collect()
 }
 
@@ -119,7 +122,7 @@ pub(in super::super) fn only_entrant(config: &RunConfig) -> Result<Option<String
 
 /// What the student of the configuration itself is called: its methods, if they are as they come.
 fn configured(config: &RunConfig) -> Result<String> {
-    let name = config.student_plan().learned_from()?.name();
+    let name = StudentPlan::of(config).name()?;
     let plain = config.with_method(Some(&name), &[], Table::new())?;
     match plain == config.with_method(None, &[], Table::new())? {
         true => Ok(name),
@@ -131,8 +134,12 @@ fn configured(config: &RunConfig) -> Result<String> {
 fn expand(config: &RunConfig, methods: Option<&str>, part: Part, axes: &[&Axis]) -> Result<Vec<Entrant>> {
     let is_part = |method: &str| methods.is_some_and(|name| has_part(name, method));
     let has_temperature = |method| {
-        let known = find_method(method);
-        known.map_or(true, |info| info.hyperparameters.iter().any(|h| h.name == TEMPERATURE))
+        let hyperparameters = match find(method) {
+            Ok(Named::Method(info)) => info.hyperparameters,
+            Ok(Named::Recipe(info)) => info.hyperparameters,
+            Err(_) => &[],
+        };
+        hyperparameters.iter().any(|h| h.name == TEMPERATURE)
     };
     let concerns = |axis: &&&Axis| match axis.target {
         Target::Training => true,

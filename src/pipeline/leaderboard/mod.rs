@@ -115,7 +115,11 @@ impl Board {
                 continue;
             }
             let measured = session.with_config(&entrant.config, |session| session.rehearse(teacher, step_cost))?;
-            *cost = Some(Cost { step_ms: measured.ms, relative: measured.relative(), peak_bytes: measured.peak_bytes });
+            *cost = measured.map(|measured| Cost {
+                step_ms: measured.ms,
+                relative: measured.relative(),
+                peak_bytes: measured.peak_bytes,
+            });
         }
         Ok(())
     }

@@ -11,14 +11,13 @@ mod space;
 pub(super) use space::Dimension;
 
 use super::clock::Clock;
-use super::compare::evaluate_on_test;
 use super::leaderboard::{only_entrant, with_setting};
-use super::session::{Session, Teacher};
+use super::session::{Session, StudentPlan, Teacher};
 use super::RunConfig;
 use crate::error::{Error, Result};
 use crate::report::{Rung, SearchResult, Trial};
 use crate::tensor::Rng;
-use crate::train::{streams, JobResult};
+use crate::train::{evaluate, streams, JobResult};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -146,13 +145,15 @@ pub(super) fn run(session: &mut Session, teacher: &Teacher) -> Result<PathBuf> {
         alive.first().ok_or_else(|| Error::argument("search", "no trial could be trained; see the reasons above"))?;
     let epochs = rungs.last().map_or(session.config.epochs, |rung| rung.1);
     let (model, _) = train(session, teacher, &candidates[*winner], epochs)?;
-    let method = candidates[*winner].config.student_plan().learned_from()?.name();
+    let method = StudentPlan::of(&candidates[*winner].config).name()?;
+    let test = session.untouched.as_ref().ok_or_else(|| Error::argument("search", "has no validation images"))?;
+    let judged = evaluate(&model, test, session.config.eval_batch_size, session.device)?;
     session.summary.search = Some(SearchResult {
         method,
         strategy,
-        validation: session.validation_images(),
+        validation: session.test.len(),
         winner: candidates[*winner].number,
-        test_accuracy: evaluate_on_test(session, &model)?.accuracy(),
+        test_accuracy: judged.accuracy(),
         trials: results,
     });
     session.write_report()
@@ -170,7 +171,7 @@ fn train(
     let epochs = own.div_ceil(session.config.epochs.max(1)).max(1);
     let job = format!("trial-{}-e{epochs}", candidate.number);
     session.with_config(&candidate.config, |session| {
-        let plan = super::session::StudentPlan { epochs, ..session.student_plan() };
+        let plan = StudentPlan { epochs, ..session.student_plan() };
         session.student(&job, plan, teacher)
     })
 }

@@ -1,8 +1,9 @@
 //! What a search draws from.
 
 use super::super::grid::{Axis, Target};
-use crate::distill::{find_method, Domain};
+use crate::distill::Domain;
 use crate::error::{Error, Result};
+use crate::recipes::{find, Named};
 use crate::tensor::random::Sequence;
 
 /// One thing that is searched: `KEY=VALUE,VALUE,…`, or `KEY=LOW..HIGH`.
@@ -74,9 +75,14 @@ fn is_whole(key: &str) -> bool {
     use super::super::options::{Kind, OPTIONS};
     match key.split_once('.') {
         None => OPTIONS.iter().any(|option| option.name == key && option.kind == Kind::Count),
-        Some((method, key)) => find_method(method).is_ok_and(|info| {
-            info.hyperparameters.iter().any(|h| h.name == key && matches!(h.domain, Domain::Count { .. }))
-        }),
+        Some((method, key)) => {
+            let hyperparameters = match find(method) {
+                Ok(Named::Method(info)) => info.hyperparameters,
+                Ok(Named::Recipe(info)) => info.hyperparameters,
+                Err(_) => &[],
+            };
+            hyperparameters.iter().any(|h| h.name == key && matches!(h.domain, Domain::Count { .. }))
+        }
     }
 }
 
