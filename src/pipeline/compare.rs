@@ -58,11 +58,11 @@ pub(super) fn compare(session: &mut Session, teacher: &Teacher, stages: Stages) 
     Ok(())
 }
 
-fn evaluate_on_test(session: &Session, model: &Model) -> Result<Evaluation> {
+pub(super) fn evaluate_on_test(session: &Session, model: &Model) -> Result<Evaluation> {
     evaluate(model, &session.test, session.config.eval_batch_size, session.device)
 }
 
-fn describe_model(
+pub(super) fn describe_model(
     session: &mut Session,
     role: Role,
     model: &Model,

@@ -53,6 +53,21 @@ pub struct RunConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipe: Option<RecipeConfig>,
 
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub methods: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grid: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub space: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trials: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<f64>,
+
     pub sweep_temperatures: Vec<f64>,
     pub sweep_epochs: usize,
     pub ablation_weights: Vec<f64>,
@@ -97,6 +112,13 @@ impl RunConfig {
             hard_weight: 0.5,
             soft_weight: 0.5,
             term: Vec::new(),
+            methods: None,
+            set: None,
+            grid: Vec::new(),
+            space: Vec::new(),
+            trials: None,
+            strategy: None,
+            validation: None,
             recipe: None,
             sweep_temperatures: vec![1.0, 2.0, 3.0, 5.0, 10.0],
             sweep_epochs: 5,
@@ -134,10 +156,15 @@ impl RunConfig {
     /// An unknown key (names the nearest known one), a value of the wrong type, or one out of its range.
     pub fn resolve(file: Table, command_line: Table) -> Result<RunConfig> {
         let (mut given, mut command_line) = (file, command_line);
+        let several = super::methods::settle_entrants(&mut given, &mut command_line)?;
         let chosen = match command_line.contains_key("method") {
             false => {
                 given.extend(command_line);
-                super::methods::take_choice(&mut given)?
+                if several {
+                    Table::new()
+                } else {
+                    super::methods::take_choice(&mut given)?
+                }
             }
             true => {
                 let chosen = super::methods::take_choice(&mut command_line)?;
@@ -165,6 +192,11 @@ impl RunConfig {
         let table = table.into_iter().map(|(key, value)| (key.clone(), widen(&key, value))).collect::<Table>();
         let mut config: RunConfig =
             table.try_into().map_err(|e: toml::de::Error| Error::Config(e.to_string().trim().replace('\n', " ")))?;
+        if config.is_search() {
+            config.trials.get_or_insert(16);
+            config.strategy.get_or_insert_with(|| "random".to_string());
+            config.validation.get_or_insert(0.2);
+        }
         for term in &mut config.term {
             *term = Term::from_config(term)?.to_config();
         }
@@ -217,12 +249,66 @@ impl RunConfig {
                 return Err(Error::argument("ablation-weights", format!("must be in [0, 1], found {weight}")));
             }
         }
+        if self.methods.is_some() {
+            let usual = RunConfig::defaults(&self.data);
+            let weights = |c: &RunConfig| [c.temperature, c.hard_weight, c.soft_weight];
+            let named =
+                ["temperature", "hard-weight", "soft-weight"].into_iter().zip(weights(self)).zip(weights(&usual));
+            if let Some(((key, found), _)) = named.into_iter().find(|((_, found), usual)| found != usual) {
+                let reason = format!(
+                    "is {found}, but with --methods each method has its own; set it for all with --grid {key}={found}"
+                );
+                return Err(Error::argument(key, reason));
+            }
+        }
+        if self.is_leaderboard() {
+            super::leaderboard::entrants(self)?;
+        }
+        if self.is_search() {
+            super::search::validate(self)?;
+        }
         crate::models::architecture(&self.teacher_model)?;
         crate::models::architecture(&self.student_model)?;
         self.optimizer_config()?;
         self.regime(Vec::new())?.schedule(1, 1)?;
         self.device()?;
         Ok(())
+    }
+
+    /// Whether students of several methods or settings are trained, and compared on a leaderboard.
+    pub fn is_leaderboard(&self) -> bool {
+        !self.is_search() && (self.methods.is_some() || !self.grid.is_empty())
+    }
+
+    /// Whether settings are searched.
+    pub fn is_search(&self) -> bool {
+        !self.space.is_empty()
+    }
+
+    /// The configuration of one student: the same with another method (`at+hinton`; `None` keeps it), with hyperparameters
+    /// (`at.weight`) and with other options.
+    ///
+    /// # Errors
+    /// As [`RunConfig::resolve`].
+    pub(super) fn with_method(
+        &self,
+        method: Option<&str>,
+        hyperparameters: &[(String, String)],
+        options: Table,
+    ) -> Result<RunConfig> {
+        let mut table = Table::try_from(self).expect("a configuration is plain values");
+        for key in ["methods", "set", "grid", "space", "trials", "strategy", "validation"] {
+            table.remove(key);
+        }
+        let mut asked = options;
+        if let Some(method) = method {
+            asked.insert("method".to_string(), method.replace('+', ",").into());
+            let set: Vec<String> = hyperparameters.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            if !set.is_empty() {
+                asked.insert("set".to_string(), set.join(",").into());
+            }
+        }
+        RunConfig::resolve(table, asked)
     }
 
     /// Random changes to training images.

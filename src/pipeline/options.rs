@@ -13,6 +13,8 @@ pub enum Kind {
     Number,
     /// Numbers, separated by commas on the command line.
     Numbers,
+    /// Words, as often as the flag is given.
+    Texts,
     /// On or off.
     Switch,
 }
@@ -130,6 +132,36 @@ pub const OPTIONS: &[RunOption] = &[
     option(Distillation, "temperature", "T", Number, "softens the teacher's answers; above 0 [3]"),
     option(Distillation, "hard-weight", "W", Number, "weight of the cross-entropy with the labels [0.5; with another --method its own]"),
     option(Distillation, "soft-weight", "W", Number, "weight of T²·KL from the teacher, which can be added to any --method [0.5; with another --method 0]"),
+    option(
+        Studies,
+        "methods",
+        "A,B+C,…",
+        Text,
+        "compare, distill: a leaderboard of these methods, + joins terms of one student, `all` is each of them",
+    ),
+    option(
+        Studies,
+        "grid",
+        "KEY=V,V,…",
+        Texts,
+        "compare, distill: train a student for each value of an option or of METHOD.KEY; several flags are multiplied",
+    ),
+    option(
+        Studies,
+        "space",
+        "KEY=A..B",
+        Texts,
+        "search: draw an option or METHOD.KEY from a range (evenly by the logarithm over a decade or more) or from KEY=V,V,…",
+    ),
+    option(Studies, "trials", "N", Count, "search: how many settings to try [16]"),
+    option(Studies, "strategy", "NAME", Text, "search: random, or halving (the best third goes on with three times the epochs) [random]"),
+    option(
+        Studies,
+        "validation",
+        "SHARE",
+        Number,
+        "search: this share of the training images judges the trials, and nobody learns from it [0.2]",
+    ),
     option(Studies, "sweep-temperatures", "T,…", Numbers, "temperatures of the sweep [1,2,3,5,10]"),
     option(Studies, "sweep-epochs", "N", Count, "epochs of each student of the sweep [5; digits 20]"),
     option(

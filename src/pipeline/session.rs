@@ -10,7 +10,8 @@ use crate::report::{self, Summary};
 use crate::tensor::io::write_atomically;
 use crate::tensor::{Device, Rng};
 use crate::train::{
-    load_model, streams, JobResult, MetricsLog, Progress, Pupil, Regime, RunDir, StepRecord, TeacherCache, TestSet,
+    load_model, streams, JobResult, Lesson, Member, MetricsLog, Progress, Pupil, Regime, Rehearsal, RunDir, Setting,
+    StepRecord, TeacherCache, TestSet,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,10 +34,12 @@ pub struct Session<'a> {
     pub config: RunConfig,
     /// What the report will say.
     pub summary: Summary,
-    /// The images that models are compared on.
+    /// The images that models are compared on: the test set, but in a search the validation images.
     pub test: Dataset,
     /// The same on the device, for the accuracy after each epoch.
     test_set: TestSet,
+    /// In a search, the test set.
+    pub(super) untouched: Option<Dataset>,
     pub(super) device: Device,
     pub(super) run: RunDir,
     pub(super) progress: &'a mut dyn Progress,
@@ -67,8 +70,15 @@ impl<'a> Session<'a> {
         let device = config.device()?;
         progress.stage(&format!("loading {}", config.data));
         let Splits { train, test } = data::load(&config.data, config.data_dir.as_deref())?;
+        let (train, limit, test, untouched) = match config.validation {
+            None => (train, config.train_limit, test, None),
+            Some(share) => {
+                let (train, limit, validation) = hold_out(train, share, &config)?;
+                (train, limit, validation, Some(test))
+            }
+        };
         let train = Arc::new(train);
-        let subset = match config.train_limit {
+        let subset = match limit {
             0 => train.clone(),
             limit => Arc::new(train.limit(limit, Rng::new(config.seed, streams::SUBSET))?),
         };
@@ -77,10 +87,10 @@ impl<'a> Session<'a> {
         let regime = config.regime(normalisation)?;
         check_student(&config, &subset, &train)?;
         let run = RunDir::open(out, resume)?;
-        match resume {
-            true => check_unchanged(&config, &run.config_path())?,
-            false => write_atomically(&run.config_path(), config.to_toml().as_bytes())?,
+        if resume {
+            check_unchanged(&config, &run.config_path())?;
         }
+        write_atomically(&run.config_path(), config.to_toml().as_bytes())?;
         let log = MetricsLog::open(&run.metrics_path(), run.metrics_bytes()?)?;
         let summary = super::describe::new_summary(command, &config, &subset, &test, out);
         let (all, limited) = (train, subset);
@@ -91,6 +101,7 @@ impl<'a> Session<'a> {
             summary,
             test,
             test_set,
+            untouched,
             device,
             run,
             progress,
@@ -145,6 +156,54 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Does something with another configuration of the same run: another student, from the same data and in the same folder.
+    ///
+    /// # Errors
+    /// An unknown optimiser, or what `work` returns.
+    pub(super) fn with_config<R>(
+        &mut self,
+        config: &RunConfig,
+        work: impl FnOnce(&mut Self) -> Result<R>,
+    ) -> Result<R> {
+        let regime = config.regime(self.regime.normalisation.clone())?;
+        let own = (std::mem::replace(&mut self.config, config.clone()), std::mem::replace(&mut self.regime, regime));
+        let result = work(self);
+        (self.config, self.regime) = own;
+        result
+    }
+
+    /// Refuses a configuration whose methods cannot use the networks or the images.
+    pub(super) fn check(&self, config: &RunConfig) -> Result<()> {
+        check_student(config, &self.limited, &self.all)
+    }
+
+    /// Whether a job needs no training any more.
+    pub(super) fn is_finished(&self, job: &str) -> bool {
+        self.run.result(job).is_ok_and(|result| result.is_some())
+    }
+
+    /// Steps on labels alone and steps of the configured student, for timing: they leave nothing behind. `None` for a recipe, whose
+    /// training is more than one kind of step.
+    pub(super) fn rehearse<R>(
+        &mut self,
+        teacher: &Teacher,
+        work: impl FnOnce(&mut Rehearsal, &mut Rehearsal) -> Result<R>,
+    ) -> Result<Option<R>> {
+        let plan = self.student_plan();
+        if plan.recipe.is_some() {
+            return Ok(None);
+        }
+        let pupil = plan.pupil("timing", &self.config.student_model, &self.limited)?;
+        let answers = self.lab(pupil.clone(), Some(&teacher.model)).ask(&teacher.model, &pupil)?;
+        let loader = self.regime.loader(&pupil, self.device)?;
+        let job = |pupil: &Pupil| self.regime.job(pupil, loader.batches_per_epoch());
+        let (labels, method) = (job(&Pupil { plan: Plan::labels(), ..pupil.clone() })?, job(&pupil)?);
+        let (test, run, device) = (&self.test_set, &self.run, self.device);
+        let setting = Setting { loader: &loader, test, teacher: Some(&answers), run, device };
+        let [labels, method] = [&labels, &method].map(|job| [Member { job, lesson: Lesson::Teacher }]);
+        work(&mut Rehearsal::new(&labels, setting)?, &mut Rehearsal::new(&method, setting)?).map(Some)
+    }
+
     /// The steps of a job, as the metrics log has them.
     pub fn steps(&mut self, job: &str) -> Result<Vec<StepRecord>> {
         self.log.sync()?;
@@ -185,7 +244,7 @@ pub struct StudentPlan {
 
 impl StudentPlan {
     /// The student that a configuration describes.
-    fn of(config: &RunConfig) -> StudentPlan {
+    pub(super) fn of(config: &RunConfig) -> StudentPlan {
         let RunConfig { temperature, hard_weight, soft_weight, epochs, seed, .. } = *config;
         let (terms, recipe) = (config.term.clone(), config.recipe.clone());
         StudentPlan { temperature, hard_weight, soft_weight, terms, recipe, epochs, seed }
@@ -208,6 +267,18 @@ impl StudentPlan {
         plan
     }
 
+    /// The names of what it learns by, as `--methods` takes them: `born-again+at`.
+    ///
+    /// # Errors
+    /// A value is out of range.
+    pub(super) fn name(&self) -> Result<String> {
+        let plan = super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.terms)?.name();
+        Ok(match &self.recipe {
+            Some(recipe) => format!("{}+{plan}", recipe.method),
+            None => plan,
+        })
+    }
+
     /// The network that is to be trained.
     fn pupil(&self, job: &str, model: &str, images: &Arc<Dataset>) -> Result<Pupil> {
         let plan = super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.terms)?;
@@ -228,6 +299,16 @@ fn teacher_pupil(config: &RunConfig, all: &Arc<Dataset>) -> Pupil {
     }
 }
 
+/// Takes the share of a search's judges out of the training images. What is left, how many of it students may use, and the judges.
+/// The share is of what students may use: `--train-limit` is all the labels that there are.
+fn hold_out(train: Dataset, share: f64, config: &RunConfig) -> Result<(Dataset, usize, Dataset)> {
+    let labelled = if config.train_limit == 0 { train.len() } else { config.train_limit.min(train.len()) };
+    let judges = ((share * labelled as f64).round() as usize).clamp(1, labelled.max(2) - 1);
+    let part = judges as f64 / train.len() as f64;
+    let (validation, rest) = train.split(part, Rng::new(config.seed, streams::VALIDATION))?;
+    Ok((rest, config.train_limit.saturating_sub(judges), validation))
+}
+
 /// Refuses methods and recipes that cannot use the networks or the images, before anything is trained.
 fn check_student(config: &RunConfig, images: &Arc<Dataset>, all: &Arc<Dataset>) -> Result<()> {
     let student = StudentPlan::of(config).pupil("student", &config.student_model, images)?;
@@ -238,14 +319,18 @@ fn check_student(config: &RunConfig, images: &Arc<Dataset>, all: &Arc<Dataset>) 
     }
 }
 
-/// A run is continued with the settings that it was started with; only the number of threads may change.
+/// What may change when a run is continued: the number of threads, on which nothing depends, and which students there are, since a
+/// student's name decides what it learns from.
+const MAY_CHANGE: [&str; 5] = ["threads", "methods", "seeds", "grid", "trials"];
+
+/// A run is continued with the settings that it was started with.
 fn check_unchanged(config: &RunConfig, saved: &Path) -> Result<()> {
     let text = fs::read_to_string(saved).map_err(|e| Error::io("read", saved, e))?;
     let now: toml::Table = config.to_toml().parse().expect("just written");
     let before: toml::Table =
         text.parse().map_err(|_| Error::data(saved, "is damaged; restore it or start a new run"))?;
     let keys = now.keys().chain(before.keys());
-    match keys.into_iter().find(|key| *key != "threads" && now.get(*key) != before.get(*key)) {
+    match keys.into_iter().find(|key| !MAY_CHANGE.contains(&key.as_str()) && now.get(*key) != before.get(*key)) {
         None => Ok(()),
         Some(key) => {
             let show = |table: &toml::Table| table.get(key).map_or("unset".to_string(), |value| value.to_string());

@@ -1,5 +1,7 @@
 //! `summary.json`: everything that a run found out. The report is made from it, and other tools can read it.
 
+use super::leaderboard::Leaderboard;
+use super::search::SearchResult;
 use super::Extras;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -21,6 +23,12 @@ pub struct Summary {
     pub models: Vec<ModelResult>,
     /// Distilled against baseline.
     pub comparison: Option<Comparison>,
+    /// Many methods side by side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaderboard: Option<Leaderboard>,
+    /// A search for settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchResult>,
     /// The first distilled student's loss, every step.
     pub distillation: Vec<LossPoint>,
     /// Accuracy by temperature.

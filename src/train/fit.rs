@@ -81,7 +81,7 @@ pub fn fit_together(
 ) -> Result<Vec<(Model, JobResult)>> {
     let run = setting.run;
     let first = members.first().ok_or_else(|| Error::argument("cohort", "has no members"))?.job;
-    let models = members.iter().map(|member| fresh(member.job, setting)).collect::<Result<Vec<_>>>()?;
+    let models = members.iter().map(|member| fresh_model(member.job, setting)).collect::<Result<Vec<_>>>()?;
     if run.result(&first.name)?.is_some() {
         return models.into_iter().zip(members).map(|(model, member)| load(model, member.job, run)).collect();
     }
@@ -104,7 +104,7 @@ pub fn fit_together(
 }
 
 /// The job's network before its training.
-fn fresh(job: &Job, setting: Setting) -> Result<Model> {
+pub(super) fn fresh_model(job: &Job, setting: Setting) -> Result<Model> {
     let data = setting.loader.dataset();
     let task = Task { input: data.image_shape(), classes: data.classes.len() };
     let model = Model::new(&job.model, task, Rng::new(job.seed, streams::WEIGHTS), setting.device)?;

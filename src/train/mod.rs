@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod cohort;
+mod cost;
 mod diagnose;
 mod evaluate;
 mod fit;
@@ -18,6 +19,7 @@ mod test_set;
 mod trainee;
 
 pub use checkpoint::{load_model, Checkpoint};
+pub use cost::{step_cost, Rehearsal, StepCost};
 pub use evaluate::{evaluate, Evaluation};
 pub use fit::{fit, fit_together, Lesson, Member, Setting, Update};
 pub use job::{EpochRecord, Job, JobResult};
