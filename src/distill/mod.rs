@@ -13,6 +13,7 @@ mod method;
 mod objective;
 mod pairwise;
 mod plan;
+mod scheduled;
 mod settings;
 mod taps;
 
@@ -50,9 +51,10 @@ pub mod vid;
 
 pub use adapter::Regressor;
 pub use info::{Domain, Family, Hyperparameter, MethodInfo, Needs, Taps, NON_NEGATIVE};
-pub use method::{Features, Loss, Method, Setup, StepInputs};
+pub use method::{Features, Loss, Method, Setup, Stage, StepInputs};
 pub use objective::{Mixture, Networks, Objective};
 pub use plan::{check_weight, Plan, Term, TermConfig};
+pub use scheduled::{Scheduled, FORMS};
 pub use settings::{Settings, Value};
 pub use taps::TapPair;
 

@@ -2,7 +2,7 @@
 
 use crate::backend::open_device;
 use crate::data::AugmentConfig;
-use crate::distill::{Term, TermConfig};
+use crate::distill::{Scheduled, Term, TermConfig};
 use crate::error::{Error, Result};
 use crate::optim::{OptimizerConfig, Schedule};
 use crate::suggest::nearest;
@@ -43,9 +43,9 @@ pub struct RunConfig {
     pub warmup_epochs: f64,
     pub clip_norm: Option<f64>,
 
-    pub temperature: f64,
-    pub hard_weight: f64,
-    pub soft_weight: f64,
+    pub temperature: Scheduled,
+    pub hard_weight: Scheduled,
+    pub soft_weight: Scheduled,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub term: Vec<TermConfig>,
 
@@ -89,9 +89,9 @@ impl RunConfig {
             schedule: "constant".to_string(),
             warmup_epochs: 0.0,
             clip_norm: None,
-            temperature: 3.0,
-            hard_weight: 0.5,
-            soft_weight: 0.5,
+            temperature: 3.0.into(),
+            hard_weight: 0.5.into(),
+            soft_weight: 0.5.into(),
             term: Vec::new(),
             sweep_temperatures: vec![1.0, 2.0, 3.0, 5.0, 10.0],
             sweep_epochs: 5,
@@ -202,7 +202,7 @@ impl RunConfig {
         }
         super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.term)?;
         for &t in self.sweep_temperatures.iter().chain(&self.soft_temperatures) {
-            super::methods::plan(1.0, 1.0, t, &[])?;
+            super::methods::plan(1.0.into(), 1.0.into(), t.into(), &[])?;
         }
         for &weight in &self.ablation_weights {
             if !(0.0..=1.0).contains(&weight) {

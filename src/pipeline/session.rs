@@ -2,7 +2,7 @@
 
 use super::RunConfig;
 use crate::data::{self, Dataset, Loader, LoaderConfig, Splits};
-use crate::distill::{Networks, Objective, Plan, TermConfig, Value};
+use crate::distill::{Networks, Objective, Plan, Scheduled, TermConfig, Value};
 use crate::error::{Error, Result};
 use crate::models::{tap_shapes, Model, Task};
 use crate::report::{self, Summary};
@@ -191,11 +191,11 @@ impl<'a> Session<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct StudentPlan {
     /// T of the soft term.
-    pub temperature: f64,
+    pub temperature: Scheduled,
     /// Weight of the labels.
-    pub hard_weight: f64,
+    pub hard_weight: Scheduled,
     /// Weight of the teacher; 0 trains on labels alone.
-    pub soft_weight: f64,
+    pub soft_weight: Scheduled,
     /// What else is learned from.
     pub terms: Vec<TermConfig>,
     /// Passes over the training set.
@@ -207,12 +207,12 @@ pub struct StudentPlan {
 impl StudentPlan {
     /// The same student without the teacher.
     pub fn on_labels_alone(&self) -> StudentPlan {
-        StudentPlan { hard_weight: 1.0, soft_weight: 0.0, terms: Vec::new(), ..self.clone() }
+        StudentPlan { hard_weight: 1.0.into(), soft_weight: 0.0.into(), terms: Vec::new(), ..self.clone() }
     }
 
     /// The same student with another temperature in every term that has one.
     pub fn at_temperature(&self, temperature: f64) -> StudentPlan {
-        let mut plan = StudentPlan { temperature, ..self.clone() };
+        let mut plan = StudentPlan { temperature: temperature.into(), ..self.clone() };
         for value in plan.terms.iter_mut().filter_map(|term| term.values.get_mut("temperature")) {
             *value = Value::Number(temperature);
         }

@@ -1,5 +1,6 @@
 //! `summary.json`: everything that a run found out. The report is made from it, and other tools can read it.
 
+use crate::distill::Scheduled;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -150,9 +151,9 @@ pub struct AblationRow {
     /// What is learned from.
     pub name: String,
     /// Weight of the labels.
-    pub hard_weight: f64,
+    pub hard_weight: Scheduled,
     /// Weight of the teacher.
-    pub soft_weight: f64,
+    pub soft_weight: Scheduled,
     /// Accuracy in percent.
     pub accuracy: f64,
 }

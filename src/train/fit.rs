@@ -204,6 +204,7 @@ impl<'a> Training<'a> {
             teacher_features: &teacher_features.unwrap_or_default(),
             samples: &batch.index,
             epoch: self.position.epoch + 1,
+            epochs: self.job.epochs,
             rng: rng(streams::METHOD),
         };
         match &batch.mix {
