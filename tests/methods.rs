@@ -269,7 +269,7 @@ fn adapters_are_trained_and_what_they_learned_can_be_saved_and_loaded() {
             assert_ne!(&parameter.get().to_f64_vec().unwrap(), before, "{}: {name} did not change", info.name);
         }
         let state = objective.state();
-        assert_eq!(state.len(), objective.cells().len());
+        assert!(state.len() >= objective.cells().len(), "{}", info.name);
         let again = alone(Term::new(info), &shapes, 4).unwrap();
         again.load_state(&state).unwrap();
         let value = |objective: &Objective| batch.loss(objective).unwrap().total.item().unwrap();

@@ -29,7 +29,11 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     ],
     build: |setup| {
         let number = |name| setup.settings.number(name);
-        Ok(Box::new(Dist { beta: number("beta"), gamma: number("gamma"), temperature: setup.settings.scheduled("temperature") }))
+        Ok(Box::new(Dist {
+            beta: number("beta"),
+            gamma: number("gamma"),
+            temperature: setup.settings.scheduled("temperature"),
+        }))
     },
     specs: SPECS,
 };

@@ -70,6 +70,9 @@ struct Jsd {
 impl Method for Jsd {
     fn loss(&self, inputs: &StepInputs) -> Result<Loss> {
         let teacher = inputs.teacher_logits()?;
-        Ok(Loss::single(JSD.name, inputs.student_logits.jsd_generalized(teacher, inputs.now(self.temperature), self.beta)?))
+        Ok(Loss::single(
+            JSD.name,
+            inputs.student_logits.jsd_generalized(teacher, inputs.now(self.temperature), self.beta)?,
+        ))
     }
 }

@@ -52,7 +52,10 @@ struct LogitStandardization {
 impl Method for LogitStandardization {
     fn loss(&self, inputs: &StepInputs) -> Result<Loss> {
         let teacher = inputs.teacher_logits()?;
-        Ok(Loss::single(INFO.name, logit_standardization(inputs.student_logits, teacher, inputs.now(self.temperature), EPS)?))
+        Ok(Loss::single(
+            INFO.name,
+            logit_standardization(inputs.student_logits, teacher, inputs.now(self.temperature), EPS)?,
+        ))
     }
 }
 

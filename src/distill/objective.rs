@@ -107,8 +107,7 @@ impl Objective {
         let mut parts = Vec::new();
         // What is left to do of the labels' cross-entropy: the first method that has a kernel for both takes it along.
         let mut hard_weight = Some(self.hard_weight).filter(|weight| !weight.is_zero());
-        let stages: Vec<Stage> =
-            self.terms.iter().map(|made| made.method.stage(inputs.epoch, inputs.epochs)).collect();
+        let stages: Vec<Stage> = self.terms.iter().map(|made| made.method.stage(inputs.epoch, inputs.epochs)).collect();
         let present = match stages.contains(&Stage::Alone) {
             true => {
                 hard_weight = None;

@@ -137,7 +137,10 @@ mod tests {
         assert_eq!(values("0.5..2:step@1", 3), [0.5, 2.0, 2.0]);
         let cosine = values("4..1:cosine", 5);
         assert_eq!((cosine[0], cosine[4]), (4.0, 1.0));
-        assert!((cosine[2] - 2.5).abs() < 1e-12 && cosine[1] > 3.25, "slow at first, half-way in the middle: {cosine:?}");
+        assert!(
+            (cosine[2] - 2.5).abs() < 1e-12 && cosine[1] > 3.25,
+            "slow at first, half-way in the middle: {cosine:?}"
+        );
     }
 
     #[test]

@@ -85,7 +85,8 @@ fn own_taps(method: &str, wanted: Taps, student: &[TapShape], named: [&[String];
         return Err(Error::argument(method, "learns from no teacher; leave teacher-taps out"));
     }
     let (Some((last, earlier)), true) = (maps.split_last(), maps.len() > 1) else {
-        let reason = "needs a student with at least two feature maps that have height and width; choose another student";
+        let reason =
+            "needs a student with at least two feature maps that have height and width; choose another student";
         return Err(Error::argument(method, reason));
     };
     let chosen = match (named, wanted) {
@@ -97,7 +98,9 @@ fn own_taps(method: &str, wanted: Taps, student: &[TapShape], named: [&[String];
     pairs.iter().try_for_each(|pair| pair.require_maps(method))?;
     match pairs.iter().find(|pair| pair.student == pair.teacher) {
         None => Ok(pairs),
-        Some(pair) => Err(Error::argument(method, format!("`{}` is the last feature map; name an earlier one", pair.student))),
+        Some(pair) => {
+            Err(Error::argument(method, format!("`{}` is the last feature map; name an earlier one", pair.student)))
+        }
     }
 }
 

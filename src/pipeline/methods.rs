@@ -82,7 +82,8 @@ fn default_term(name: &str, given: &Table) -> Result<TermConfig> {
 
 /// A number or a schedule from a configuration.
 fn value_of(given: &toml::Value) -> Result<Value> {
-    let wrong = |_| Error::argument(TEMPERATURE, format!("must be a number or a schedule, found {given}; write {FORMS}"));
+    let wrong =
+        |_| Error::argument(TEMPERATURE, format!("must be a number or a schedule, found {given}; write {FORMS}"));
     given.clone().try_into::<Value>().map_err(wrong)
 }
 
