@@ -7,7 +7,7 @@ use crate::report::AblationRow;
 /// Trains the ablation's students and puts their accuracies into the summary.
 pub(super) fn ablate(session: &mut Session, teacher: &Teacher) -> Result<()> {
     let epochs = session.config.ablation_epochs;
-    let base = StudentPlan { epochs, terms: Vec::new(), ..session.student_plan() };
+    let base = StudentPlan { epochs, terms: Vec::new(), recipe: None, ..session.student_plan() };
     let plan =
         |hard: f64, soft: f64| StudentPlan { hard_weight: hard.into(), soft_weight: soft.into(), ..base.clone() };
     let mut rows = vec![

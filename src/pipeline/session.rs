@@ -1,16 +1,16 @@
 //! An open run: its data, its folder, and how to train what it needs.
 
 use super::RunConfig;
-use crate::data::{self, Dataset, Loader, LoaderConfig, Splits};
-use crate::distill::{Networks, Objective, Plan, Scheduled, TermConfig, Value};
+use crate::data::{self, Dataset, Splits};
+use crate::distill::{Plan, Scheduled, TermConfig, Value};
 use crate::error::{Error, Result};
-use crate::models::{tap_shapes, Model, Task};
+use crate::models::{Model, Task};
+use crate::recipes::{Lab, Prospect, RecipeChoice, RecipeConfig};
 use crate::report::{self, Summary};
 use crate::tensor::io::write_atomically;
 use crate::tensor::{Device, Rng};
 use crate::train::{
-    fit, load_model, streams, Job, JobResult, MetricsLog, Progress, RunDir, Setting, StepRecord, TeacherCache,
-    TeacherOutputs, TestSet,
+    load_model, streams, JobResult, MetricsLog, Progress, Pupil, Regime, RunDir, StepRecord, TeacherCache, TestSet,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,6 +41,7 @@ pub struct Session<'a> {
     pub(super) run: RunDir,
     pub(super) progress: &'a mut dyn Progress,
     pub(super) started: Instant,
+    regime: Regime,
     log: MetricsLog,
     /// All training images, for the teacher.
     all: Arc<Dataset>,
@@ -72,7 +73,9 @@ impl<'a> Session<'a> {
             limit => Arc::new(train.limit(limit, Rng::new(config.seed, streams::SUBSET))?),
         };
         config.augmentation().validate(train.height, train.width)?;
-        check_methods(&config, &subset)?;
+        let normalisation = if config.normalize { train.moments() } else { Vec::new() };
+        let regime = config.regime(normalisation)?;
+        check_student(&config, &subset, &train)?;
         let run = RunDir::open(out, resume)?;
         match resume {
             true => check_unchanged(&config, &run.config_path())?,
@@ -92,6 +95,7 @@ impl<'a> Session<'a> {
             run,
             progress,
             started,
+            regime,
             log,
             all,
             limited,
@@ -101,39 +105,44 @@ impl<'a> Session<'a> {
 
     /// Trains the teacher on all images, or reads it from the file that was given.
     pub fn teacher(&mut self) -> Result<Teacher> {
-        let architecture = self.config.teacher_model.clone();
         if let Some(file) = self.config.teacher.clone() {
             let task = Task { input: self.test.image_shape(), classes: self.test.classes.len() };
-            let model = load_model(&file, Some(&architecture), task, self.device)?;
+            let model = load_model(&file, Some(&self.config.teacher_model), task, self.device)?;
             return Ok(Teacher { model: Arc::new(model), result: None, file });
         }
-        let (epochs, seed) = (self.config.teacher_epochs, self.config.seed);
-        let loader = self.loader(&self.all, seed)?;
-        let job = self.job("teacher", &architecture, Plan::labels(), epochs, seed, &loader)?;
-        let setting =
-            Setting { loader: &loader, test: &self.test_set, teacher: None, run: &self.run, device: self.device };
-        let (model, result) = fit(&job, setting, &mut self.log, self.progress)?;
+        let pupil = teacher_pupil(&self.config, &self.all);
+        let (model, result) = self.lab(pupil, None).train_student()?;
         Ok(Teacher { model: Arc::new(model), result: Some(result), file: self.run.model_path("teacher") })
     }
 
-    /// Trains a student. Students with the same seed start from the same weights and see the same batches.
+    /// Trains a student, by its plan's recipe if it has one. Students with the same seed start from the same weights and see the
+    /// same batches.
     pub fn student(&mut self, name: &str, plan: StudentPlan, teacher: &Teacher) -> Result<(Model, JobResult)> {
-        let learned_from = plan.learned_from()?;
-        let answers = match learned_from.needs_teacher() {
-            true => Some(self.ask_teacher(teacher, &learned_from)?),
-            false => None,
-        };
-        let architecture = self.config.student_model.clone();
-        let loader = self.loader(&self.limited, plan.seed)?;
-        let job = self.job(name, &architecture, learned_from, plan.epochs, plan.seed, &loader)?;
-        let setting = Setting {
-            loader: &loader,
-            test: &self.test_set,
-            teacher: answers.as_ref(),
+        let pupil = plan.pupil(name, &self.config.student_model, &self.limited)?;
+        let recipe = plan.recipe.as_ref().map(|recipe| RecipeChoice::from_config(recipe)?.build()).transpose()?;
+        let mut lab = self.lab(pupil, Some(&teacher.model));
+        match recipe {
+            None => lab.train_student(),
+            Some(recipe) => recipe.run(&mut lab),
+        }
+    }
+
+    /// What a pupil is trained with.
+    fn lab(&mut self, student: Pupil, teacher: Option<&Arc<Model>>) -> Lab<'_> {
+        Lab {
+            student,
+            teacher: teacher.cloned(),
+            teacher_pupil: teacher_pupil(&self.config, &self.all),
+            test: &self.test,
+            test_set: &self.test_set,
+            regime: &self.regime,
             run: &self.run,
             device: self.device,
-        };
-        fit(&job, setting, &mut self.log, self.progress)
+            progress: self.progress,
+            extras: &mut self.summary.extras,
+            log: &mut self.log,
+            teacher_cache: &mut self.teacher_cache,
+        }
     }
 
     /// The steps of a job, as the metrics log has them.
@@ -149,41 +158,9 @@ impl<'a> Session<'a> {
         report::write(self.run.path(), &self.summary)
     }
 
-    fn loader(&self, data: &Arc<Dataset>, seed: u64) -> Result<Loader> {
-        let config = LoaderConfig { batch_size: self.config.batch_size, seed, augment: self.config.augmentation() };
-        Loader::new(data.clone(), config, self.device)
-    }
-
     /// The plan of the student that the configuration describes.
     pub fn student_plan(&self) -> StudentPlan {
-        let RunConfig { temperature, hard_weight, soft_weight, epochs, seed, .. } = self.config;
-        StudentPlan { temperature, hard_weight, soft_weight, terms: self.config.term.clone(), epochs, seed }
-    }
-
-    /// What the teacher says about the students' images, as far as a plan needs it.
-    fn ask_teacher(&mut self, teacher: &Teacher, plan: &Plan) -> Result<TeacherOutputs> {
-        let (model, task) = (&teacher.model, teacher.model.task());
-        let taps =
-            plan.teacher_taps(&tap_shapes(&self.config.student_model, task)?, &tap_shapes(model.name(), task)?)?;
-        if self.config.augmentation().is_active() {
-            return TeacherOutputs::online(model, &taps);
-        }
-        self.teacher_cache.outputs(model, &self.limited, &taps, self.progress)
-    }
-
-    fn job(&self, name: &str, model: &str, plan: Plan, epochs: usize, seed: u64, loader: &Loader) -> Result<Job> {
-        Ok(Job {
-            name: name.to_string(),
-            model: model.to_string(),
-            plan,
-            epochs,
-            eval_batch_size: self.config.eval_batch_size,
-            optimizer: self.config.optimizer_config()?,
-            schedule: self.config.schedule(epochs, loader.batches_per_epoch())?,
-            clip_norm: self.config.clip_norm,
-            seed,
-            normalisation: if self.config.normalize { self.all.moments() } else { Vec::new() },
-        })
+        StudentPlan::of(&self.config)
     }
 }
 
@@ -198,6 +175,8 @@ pub struct StudentPlan {
     pub soft_weight: Scheduled,
     /// What else is learned from.
     pub terms: Vec<TermConfig>,
+    /// How it is trained, if not by learning these things from the teacher.
+    pub recipe: Option<RecipeConfig>,
     /// Passes over the training set.
     pub epochs: usize,
     /// Determines initial weights, batch order and dropout.
@@ -205,9 +184,17 @@ pub struct StudentPlan {
 }
 
 impl StudentPlan {
+    /// The student that a configuration describes.
+    fn of(config: &RunConfig) -> StudentPlan {
+        let RunConfig { temperature, hard_weight, soft_weight, epochs, seed, .. } = *config;
+        let (terms, recipe) = (config.term.clone(), config.recipe.clone());
+        StudentPlan { temperature, hard_weight, soft_weight, terms, recipe, epochs, seed }
+    }
+
     /// The same student without the teacher.
     pub fn on_labels_alone(&self) -> StudentPlan {
-        StudentPlan { hard_weight: 1.0.into(), soft_weight: 0.0.into(), terms: Vec::new(), ..self.clone() }
+        let (hard_weight, soft_weight) = (1.0.into(), 0.0.into());
+        StudentPlan { hard_weight, soft_weight, terms: Vec::new(), recipe: None, ..self.clone() }
     }
 
     /// The same student with another temperature in every term that has one.
@@ -216,21 +203,40 @@ impl StudentPlan {
         for value in plan.terms.iter_mut().filter_map(|term| term.values.get_mut("temperature")) {
             *value = Value::Number(temperature);
         }
+        if let Some(value) = plan.recipe.as_mut().and_then(|recipe| recipe.values.get_mut("temperature")) {
+            *value = Value::Number(temperature);
+        }
         plan
     }
 
-    fn learned_from(&self) -> Result<Plan> {
-        super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.terms)
+    /// The network that is to be trained.
+    fn pupil(&self, job: &str, model: &str, images: &Arc<Dataset>) -> Result<Pupil> {
+        let plan = super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.terms)?;
+        let (epochs, seed) = (self.epochs, self.seed);
+        Ok(Pupil { job: job.to_string(), model: model.to_string(), plan, epochs, seed, images: images.clone() })
     }
 }
 
-/// Refuses methods that cannot use the networks, before anything is trained.
-fn check_methods(config: &RunConfig, data: &Dataset) -> Result<()> {
-    let plan = super::methods::plan(config.hard_weight, config.soft_weight, config.temperature, &config.term)?;
-    let task = Task { input: data.image_shape(), classes: data.classes.len() };
-    let (student, teacher) = (tap_shapes(&config.student_model, task)?, tap_shapes(&config.teacher_model, task)?);
-    let networks = Networks { student: &student, teacher: &teacher, classes: task.classes, labels: &data.labels };
-    Objective::new(&plan, &networks, Rng::new(config.seed, streams::ADAPTERS), Device::Cpu).map(drop)
+/// The teacher, as it is trained where no file is given.
+fn teacher_pupil(config: &RunConfig, all: &Arc<Dataset>) -> Pupil {
+    Pupil {
+        job: "teacher".to_string(),
+        model: config.teacher_model.clone(),
+        plan: Plan::labels(),
+        epochs: config.teacher_epochs,
+        seed: config.seed,
+        images: all.clone(),
+    }
+}
+
+/// Refuses methods and recipes that cannot use the networks or the images, before anything is trained.
+fn check_student(config: &RunConfig, images: &Arc<Dataset>, all: &Arc<Dataset>) -> Result<()> {
+    let student = StudentPlan::of(config).pupil("student", &config.student_model, images)?;
+    let prospect = Prospect { student, teacher: teacher_pupil(config, all) };
+    match &config.recipe {
+        None => prospect.check_learning(&config.student_model, &config.teacher_model),
+        Some(recipe) => RecipeChoice::from_config(recipe)?.build()?.check(&prospect),
+    }
 }
 
 /// A run is continued with the settings that it was started with; only the number of threads may change.
