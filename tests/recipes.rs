@@ -144,7 +144,7 @@ fn a_recipe_is_written_down_and_read_back_and_goes_together_with_methods() {
     let resolve = |text: &str| RunConfig::resolve(text.parse().unwrap(), Default::default()).unwrap();
     let (table, word) = (resolve("[recipe]\nmethod = \"born-again\""), resolve("method = \"born-again\""));
     assert_eq!(table, word);
-    assert_eq!((word.hard_weight, word.soft_weight, word.temperature), (0.0, 1.0, 1.0));
+    assert_eq!((word.hard_weight, word.soft_weight, word.temperature), (0.0.into(), 1.0.into(), 1.0.into()));
     let hot = resolve("method = \"born-again\"\ntemperature = 4");
     assert_eq!(hot.recipe.unwrap().values["temperature"], kdengine::distill::Value::Number(4.0));
 }

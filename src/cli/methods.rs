@@ -1,6 +1,6 @@
 //! `methods`: what a student can learn from, and how each method is used.
 
-use crate::distill::{Entry, Hyperparameter, METHODS};
+use crate::distill::{Domain, Entry, Hyperparameter, FORMS, METHODS};
 use crate::error::Result;
 use crate::recipes::{find, Named, RECIPES};
 use clap::{Arg, ArgMatches, Command};
@@ -73,6 +73,10 @@ fn explain<Build>(info: &Entry<Build>, loss: &str) {
             println!("{:<24} {:<10} {:<28} {}", h.name, h.default_text(), h.range_text(), h.about);
         }
     }
+    let scheduled = |h: &&Hyperparameter| matches!(h.domain, Domain::Scheduled { .. });
+    let also = info.hyperparameters.iter().filter(scheduled).map(|h| h.name);
+    let names: Vec<&str> = ["weight", "--hard-weight"].into_iter().chain(also).collect();
+    println!("\n{} may change over the epochs: {FORMS}", names.join(", "));
     println!("\nexample  {}", example(info));
 }
 

@@ -2,7 +2,7 @@
 
 use crate::backend::open_device;
 use crate::data::AugmentConfig;
-use crate::distill::{Term, TermConfig};
+use crate::distill::{Scheduled, Term, TermConfig};
 use crate::error::{Error, Result};
 use crate::optim::OptimizerConfig;
 use crate::recipes::{RecipeChoice, RecipeConfig};
@@ -45,9 +45,9 @@ pub struct RunConfig {
     pub warmup_epochs: f64,
     pub clip_norm: Option<f64>,
 
-    pub temperature: f64,
-    pub hard_weight: f64,
-    pub soft_weight: f64,
+    pub temperature: Scheduled,
+    pub hard_weight: Scheduled,
+    pub soft_weight: Scheduled,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub term: Vec<TermConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -108,9 +108,9 @@ impl RunConfig {
             schedule: "constant".to_string(),
             warmup_epochs: 0.0,
             clip_norm: None,
-            temperature: 3.0,
-            hard_weight: 0.5,
-            soft_weight: 0.5,
+            temperature: 3.0.into(),
+            hard_weight: 0.5.into(),
+            soft_weight: 0.5.into(),
             term: Vec::new(),
             methods: None,
             set: None,
@@ -242,7 +242,7 @@ impl RunConfig {
         }
         super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.term)?;
         for &t in self.sweep_temperatures.iter().chain(&self.soft_temperatures) {
-            super::methods::plan(1.0, 1.0, t, &[])?;
+            super::methods::plan(1.0.into(), 1.0.into(), t.into(), &[])?;
         }
         for &weight in &self.ablation_weights {
             if !(0.0..=1.0).contains(&weight) {

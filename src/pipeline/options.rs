@@ -11,6 +11,8 @@ pub enum Kind {
     Count,
     /// A number.
     Number,
+    /// A number, or one for each epoch: `FROM..TO`, with a shape after a colon.
+    Scheduled,
     /// Numbers, separated by commas on the command line.
     Numbers,
     /// Words, as often as the flag is given.
@@ -129,9 +131,9 @@ pub const OPTIONS: &[RunOption] = &[
         Text,
         "the method's hyperparameters, its weight, student-taps and teacher-taps (A+B); METHOD.KEY=VALUE with several methods",
     ),
-    option(Distillation, "temperature", "T", Number, "softens the teacher's answers; above 0 [3]"),
-    option(Distillation, "hard-weight", "W", Number, "weight of the cross-entropy with the labels [0.5; with another --method its own]"),
-    option(Distillation, "soft-weight", "W", Number, "weight of T²·KL from the teacher, which can be added to any --method [0.5; with another --method 0]"),
+    option(Distillation, "temperature", "T", Scheduled, "softens the teacher's answers; above 0; 4..1 falls over the epochs, 4..1:cosine and 4..1:step@5 in other ways [3]"),
+    option(Distillation, "hard-weight", "W", Scheduled, "weight of the cross-entropy with the labels [0.5; with another --method its own]"),
+    option(Distillation, "soft-weight", "W", Scheduled, "weight of T²·KL from the teacher, which can be added to any --method [0.5; with another --method 0]"),
     option(
         Studies,
         "methods",

@@ -2,7 +2,7 @@
 
 use super::RunConfig;
 use crate::data::{self, Dataset, Splits};
-use crate::distill::{Plan, TermConfig, Value};
+use crate::distill::{Plan, Scheduled, TermConfig, Value};
 use crate::error::{Error, Result};
 use crate::models::{Model, Task};
 use crate::recipes::{Lab, Prospect, RecipeChoice, RecipeConfig};
@@ -227,11 +227,11 @@ impl<'a> Session<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct StudentPlan {
     /// T of the soft term.
-    pub temperature: f64,
+    pub temperature: Scheduled,
     /// Weight of the labels.
-    pub hard_weight: f64,
+    pub hard_weight: Scheduled,
     /// Weight of the teacher; 0 trains on labels alone.
-    pub soft_weight: f64,
+    pub soft_weight: Scheduled,
     /// What else is learned from.
     pub terms: Vec<TermConfig>,
     /// How it is trained, if not by learning these things from the teacher.
@@ -252,12 +252,13 @@ impl StudentPlan {
 
     /// The same student without the teacher.
     pub fn on_labels_alone(&self) -> StudentPlan {
-        StudentPlan { hard_weight: 1.0, soft_weight: 0.0, terms: Vec::new(), recipe: None, ..self.clone() }
+        let (hard_weight, soft_weight) = (1.0.into(), 0.0.into());
+        StudentPlan { hard_weight, soft_weight, terms: Vec::new(), recipe: None, ..self.clone() }
     }
 
     /// The same student with another temperature in every term that has one.
     pub fn at_temperature(&self, temperature: f64) -> StudentPlan {
-        let mut plan = StudentPlan { temperature, ..self.clone() };
+        let mut plan = StudentPlan { temperature: temperature.into(), ..self.clone() };
         for value in plan.terms.iter_mut().filter_map(|term| term.values.get_mut("temperature")) {
             *value = Value::Number(temperature);
         }

@@ -3,6 +3,7 @@
 use super::leaderboard::Leaderboard;
 use super::search::SearchResult;
 use super::Extras;
+use crate::distill::Scheduled;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -161,9 +162,9 @@ pub struct AblationRow {
     /// What is learned from.
     pub name: String,
     /// Weight of the labels.
-    pub hard_weight: f64,
+    pub hard_weight: Scheduled,
     /// Weight of the teacher.
-    pub soft_weight: f64,
+    pub soft_weight: Scheduled,
     /// Accuracy in percent.
     pub accuracy: f64,
 }

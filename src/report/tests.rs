@@ -60,7 +60,12 @@ fn full() -> Summary {
         }),
         distillation: (1..4000).map(step).collect(),
         sweep: vec![SweepPoint { temperature: 1.0, accuracy: 98.0 }, SweepPoint { temperature: 10.0, accuracy: 98.2 }],
-        ablation: vec![AblationRow { name: "both".into(), hard_weight: 0.5, soft_weight: 0.5, accuracy: 98.4 }],
+        ablation: vec![AblationRow {
+            name: "both".into(),
+            hard_weight: 0.5.into(),
+            soft_weight: 0.5.into(),
+            accuracy: 98.4,
+        }],
         soft_targets: vec![SoftTarget { picture: picture(), label: 0, distributions: vec![(3.0, vec![0.9, 0.1])] }],
         extras: extras(),
         improved: vec![sample.clone()],

@@ -155,6 +155,7 @@ impl<'a> Trainee<'a> {
                 teacher_features: &other.features,
                 samples: &batch.index,
                 epoch,
+                epochs: self.job.epochs,
                 rng: self.rng(streams::METHOD, step),
             };
             let mixture = mixed.as_ref().map(|(labels, share)| Mixture { labels, share: *share });
@@ -190,35 +191,34 @@ impl<'a> Trainee<'a> {
         Rng::new(self.job.seed, stream).derive(step)
     }
 
-    /// Everything that a checkpoint keeps of it: the weights, and what is not the model's under [`EXTRA`].
+    /// Everything that a checkpoint keeps of it: the weights, and behind a prefix with a slash what is not the model's.
     pub(super) fn state(&self) -> BTreeMap<String, Tensor> {
-        let mut extra = BTreeMap::new();
+        let mut state = self.model.state();
         if let Some(Learning { lessons, optimizer, .. }) = &self.learning {
-            extra = optimizer.state();
+            state.extend(prefixed(OPTIMIZER, optimizer.state()));
             for (from, objective) in lessons {
-                extra.extend(prefixed(&method_prefix(*from), objective.state()));
+                state.extend(prefixed(&method_prefix(*from), objective.state()));
             }
         }
-        self.model.state().into_iter().chain(prefixed(EXTRA, extra)).collect()
+        state
     }
 
     /// Takes over what [`Trainee::state`] returned.
     pub(super) fn load_state(&mut self, state: &BTreeMap<String, Tensor>, path: &Path) -> Result<()> {
-        let extra = under(EXTRA, state);
-        let model = state.iter().filter(|(name, _)| !name.starts_with(EXTRA));
+        let model = state.iter().filter(|(name, _)| !name.contains('/'));
         self.model.load_state(&model.map(|(name, x)| (name.clone(), x.clone())).collect(), path)?;
         if let Some(Learning { lessons, optimizer, .. }) = &mut self.learning {
-            optimizer.load_state(&extra)?;
+            optimizer.load_state(&under(OPTIMIZER, state))?;
             for (from, objective) in lessons {
-                objective.load_state(&under(&method_prefix(*from), &extra))?;
+                objective.load_state(&under(&method_prefix(*from), state))?;
             }
         }
         Ok(())
     }
 }
 
-/// In front of names that are not the model's.
-const EXTRA: &str = "optimizer/";
+/// In front of the names of what the optimiser keeps.
+const OPTIMIZER: &str = "optimizer/";
 
 /// In front of the names of what methods train, in checkpoints and in the optimiser's state.
 fn method_prefix(from: Option<usize>) -> String {
