@@ -27,9 +27,11 @@ pub mod deit;
 pub mod dist;
 pub mod divergences;
 pub mod dkd;
+pub mod embedding_matching;
 pub mod fitnet;
 pub mod fsp;
 pub mod ft;
+pub mod generalized;
 pub mod hard_labels;
 pub mod hinton;
 pub mod infonce;
@@ -66,6 +68,7 @@ pub static METHODS: &[&MethodInfo] = &[
     &hinton::INFO,
     &logit_mse::INFO,
     &regression::INFO,
+    &generalized::INFO,
     &dkd::INFO,
     &dist::INFO,
     &logit_standardization::INFO,
@@ -91,6 +94,7 @@ pub static METHODS: &[&MethodInfo] = &[
     &irg::INFO,
     &crd::INFO,
     &infonce::INFO,
+    &embedding_matching::INFO,
 ];
 
 /// Losses that are no method of their own: procedures with several networks or without data are made of them.

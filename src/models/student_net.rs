@@ -10,7 +10,7 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
     about: "the notebook's student: 2 convolutions, 2 linear layers, 106 k parameters",
     default_task: Task { input: [1, 28, 28], classes: 10 },
     smallest_input: [4, 4],
-    build,
+    build: &build,
 };
 
 fn build(task: Task, init: &mut Init) -> Result<Sequential> {

@@ -2,6 +2,7 @@
 
 use super::describe::picture;
 use super::session::{Session, Teacher};
+use super::sides::Side;
 use super::Stages;
 use crate::error::{Error, Result};
 use crate::models::{summarise, Model};
@@ -18,7 +19,8 @@ const CHANGED_SHOWN: usize = 12;
 
 /// Trains what the stages ask for and puts it into the summary, side by side.
 pub(super) fn compare(session: &mut Session, teacher: &Teacher, stages: Stages) -> Result<()> {
-    let judge = evaluate_on_test(session, &teacher.model)?;
+    let sides = &session.sides;
+    let judge = evaluate_on(session, &sides.teacher, &teacher.model)?.grouped(&sides.mapping);
     let result =
         describe_model(session, Role::Teacher, &teacher.model, teacher.result.as_ref(), &teacher.file, &judge, &judge)?;
     session.summary.models = vec![result];
@@ -40,7 +42,7 @@ pub(super) fn compare(session: &mut Session, teacher: &Teacher, stages: Stages) 
             let (model, result) = session.student(&job, plan, teacher)?;
             accuracies.push(result.accuracy());
             if number == 1 {
-                let evaluation = evaluate_on_test(session, &model)?;
+                let evaluation = evaluate_on(session, &session.sides.student, &model)?;
                 let file = session.run.model_path(&job);
                 let row = describe_model(session, role, &model, Some(&result), &file, &evaluation, &judge)?;
                 session.summary.models.push(row);
@@ -58,8 +60,8 @@ pub(super) fn compare(session: &mut Session, teacher: &Teacher, stages: Stages) 
     Ok(())
 }
 
-fn evaluate_on_test(session: &Session, model: &Model) -> Result<Evaluation> {
-    evaluate(model, &session.test, session.config.eval_batch_size, session.device)
+fn evaluate_on(session: &Session, side: &Side, model: &Model) -> Result<Evaluation> {
+    evaluate(model, &side.test, session.config.eval_batch_size, session.device)
 }
 
 fn describe_model(
@@ -131,7 +133,7 @@ fn show_changes(session: &mut Session, distilled: &Evaluation, baseline: &Evalua
         .collect();
     changed.sort_by(|a, b| b.0.abs().total_cmp(&a.0.abs()).then(a.1.cmp(&b.1)));
     let sample = |i: usize| ChangedSample {
-        picture: picture(&session.test, i),
+        picture: picture(&session.sides.student.test, i),
         index: i,
         label: distilled.labels[i],
         baseline: baseline.predictions[i],

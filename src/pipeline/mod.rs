@@ -7,13 +7,14 @@ mod describe;
 mod methods;
 pub mod options;
 mod session;
+mod sides;
 mod soft_targets;
 mod sweep;
 
 pub use config::RunConfig;
 pub use session::Session;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::path::PathBuf;
 
 /// Which parts of the notebook a command runs. The teacher is always there: trained, or read from a file.
@@ -36,6 +37,12 @@ impl Stages {
 
 /// Runs the stages in order and writes the report. Returns its path.
 pub fn run(session: &mut Session, stages: Stages) -> Result<PathBuf> {
+    if stages.ablation && session.sides.other_task() {
+        let reason =
+            "the ablation compares answers, which are to another question than the teacher's; leave the ablation out \
+                      (`kdengine compare`)";
+        return Err(Error::argument("student-classes", reason));
+    }
     let teacher = session.teacher()?;
     compare::compare(session, &teacher, stages)?;
     let mut report = session.write_report()?;

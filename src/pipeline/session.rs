@@ -1,16 +1,17 @@
 //! An open run: its data, its folder, and how to train what it needs.
 
+use super::sides::{Side, Sides};
 use super::RunConfig;
-use crate::data::{self, Dataset, Loader, LoaderConfig, Splits};
+use crate::data::{Dataset, Loader, LoaderConfig};
 use crate::distill::{Networks, Objective, Plan, TermConfig, Value};
 use crate::error::{Error, Result};
-use crate::models::{tap_shapes, Model, Task};
+use crate::models::{tap_shapes, Model};
 use crate::report::{self, Summary};
 use crate::tensor::io::write_atomically;
 use crate::tensor::{Device, Rng};
 use crate::train::{
     fit, load_model, streams, Job, JobResult, MetricsLog, Progress, RunDir, Setting, StepRecord, TeacherCache,
-    TeacherOutputs, TestSet,
+    TeacherOutputs,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,19 +34,13 @@ pub struct Session<'a> {
     pub config: RunConfig,
     /// What the report will say.
     pub summary: Summary,
-    /// The images that models are compared on.
-    pub test: Dataset,
-    /// The same on the device, for the accuracy after each epoch.
-    test_set: TestSet,
+    /// What teacher and student see.
+    pub(super) sides: Sides,
     pub(super) device: Device,
     pub(super) run: RunDir,
     pub(super) progress: &'a mut dyn Progress,
     pub(super) started: Instant,
     log: MetricsLog,
-    /// All training images, for the teacher.
-    all: Arc<Dataset>,
-    /// The students' images: all, or the random subset of `--train-limit`.
-    limited: Arc<Dataset>,
     /// What the teacher has said about the students' images.
     teacher_cache: TeacherCache,
 }
@@ -65,53 +60,35 @@ impl<'a> Session<'a> {
         let started = Instant::now();
         let device = config.device()?;
         progress.stage(&format!("loading {}", config.data));
-        let Splits { train, test } = data::load(&config.data, config.data_dir.as_deref())?;
-        let train = Arc::new(train);
-        let subset = match config.train_limit {
-            0 => train.clone(),
-            limit => Arc::new(train.limit(limit, Rng::new(config.seed, streams::SUBSET))?),
-        };
-        config.augmentation().validate(train.height, train.width)?;
-        check_methods(&config, &subset)?;
+        let sides = Sides::load(&config, device)?;
+        for side in [&sides.teacher, &sides.student] {
+            config.augmentation().validate(side.train.height, side.train.width)?;
+        }
+        check_methods(&config, &sides)?;
         let run = RunDir::open(out, resume)?;
         match resume {
             true => check_unchanged(&config, &run.config_path())?,
             false => write_atomically(&run.config_path(), config.to_toml().as_bytes())?,
         }
         let log = MetricsLog::open(&run.metrics_path(), run.metrics_bytes()?)?;
-        let summary = super::describe::new_summary(command, &config, &subset, &test, out);
-        let (all, limited) = (train, subset);
-        let test_set = TestSet::new(&test, device)?;
+        let summary = super::describe::new_summary(command, &config, &sides.student, out);
         let teacher_cache = TeacherCache::new(run.path(), config.eval_batch_size, device);
-        Ok(Session {
-            config,
-            summary,
-            test,
-            test_set,
-            device,
-            run,
-            progress,
-            started,
-            log,
-            all,
-            limited,
-            teacher_cache,
-        })
+        Ok(Session { config, summary, sides, device, run, progress, started, log, teacher_cache })
     }
 
-    /// Trains the teacher on all images, or reads it from the file that was given.
+    /// Trains the teacher on its view of all images (or of those of `--teacher-limit`), or reads it from the file that was given.
     pub fn teacher(&mut self) -> Result<Teacher> {
         let architecture = self.config.teacher_model.clone();
         if let Some(file) = self.config.teacher.clone() {
-            let task = Task { input: self.test.image_shape(), classes: self.test.classes.len() };
-            let model = load_model(&file, Some(&architecture), task, self.device)?;
+            let model = load_model(&file, Some(&architecture), self.sides.teacher.task(), self.device)?;
             return Ok(Teacher { model: Arc::new(model), result: None, file });
         }
         let (epochs, seed) = (self.config.teacher_epochs, self.config.seed);
-        let loader = self.loader(&self.all, seed)?;
-        let job = self.job("teacher", &architecture, Plan::labels(), epochs, seed, &loader)?;
+        let side = &self.sides.teacher;
+        let loader = self.loader(&side.train, seed)?;
+        let job = self.job("teacher", &architecture, Plan::labels(), epochs, seed, (side, &loader))?;
         let setting =
-            Setting { loader: &loader, test: &self.test_set, teacher: None, run: &self.run, device: self.device };
+            Setting { loader: &loader, test: &side.test_set, teacher: None, run: &self.run, device: self.device };
         let (model, result) = fit(&job, setting, &mut self.log, self.progress)?;
         Ok(Teacher { model: Arc::new(model), result: Some(result), file: self.run.model_path("teacher") })
     }
@@ -124,11 +101,12 @@ impl<'a> Session<'a> {
             false => None,
         };
         let architecture = self.config.student_model.clone();
-        let loader = self.loader(&self.limited, plan.seed)?;
-        let job = self.job(name, &architecture, learned_from, plan.epochs, plan.seed, &loader)?;
+        let side = &self.sides.student;
+        let loader = self.loader(&side.train, plan.seed)?;
+        let job = self.job(name, &architecture, learned_from, plan.epochs, plan.seed, (side, &loader))?;
         let setting = Setting {
             loader: &loader,
-            test: &self.test_set,
+            test: &side.test_set,
             teacher: answers.as_ref(),
             run: &self.run,
             device: self.device,
@@ -162,16 +140,24 @@ impl<'a> Session<'a> {
 
     /// What the teacher says about the students' images, as far as a plan needs it.
     fn ask_teacher(&mut self, teacher: &Teacher, plan: &Plan) -> Result<TeacherOutputs> {
-        let (model, task) = (&teacher.model, teacher.model.task());
-        let taps =
-            plan.teacher_taps(&tap_shapes(&self.config.student_model, task)?, &tap_shapes(model.name(), task)?)?;
+        let (model, sides) = (&teacher.model, &self.sides);
+        let student = tap_shapes(&self.config.student_model, sides.student.task())?;
+        let taps = plan.teacher_taps(&student, &tap_shapes(model.name(), model.task())?)?;
         if self.config.augmentation().is_active() {
             return TeacherOutputs::online(model, &taps);
         }
-        self.teacher_cache.outputs(model, &self.limited, &taps, self.progress)
+        self.teacher_cache.outputs(model, &sides.shown_to_teacher, &taps, self.progress)
     }
 
-    fn job(&self, name: &str, model: &str, plan: Plan, epochs: usize, seed: u64, loader: &Loader) -> Result<Job> {
+    fn job(
+        &self,
+        name: &str,
+        model: &str,
+        plan: Plan,
+        epochs: usize,
+        seed: u64,
+        (side, loader): (&Side, &Loader),
+    ) -> Result<Job> {
         Ok(Job {
             name: name.to_string(),
             model: model.to_string(),
@@ -182,7 +168,7 @@ impl<'a> Session<'a> {
             schedule: self.config.schedule(epochs, loader.batches_per_epoch())?,
             clip_norm: self.config.clip_norm,
             seed,
-            normalisation: if self.config.normalize { self.all.moments() } else { Vec::new() },
+            normalisation: side.normalisation.clone(),
         })
     }
 }
@@ -225,11 +211,23 @@ impl StudentPlan {
 }
 
 /// Refuses methods that cannot use the networks, before anything is trained.
-fn check_methods(config: &RunConfig, data: &Dataset) -> Result<()> {
+fn check_methods(config: &RunConfig, sides: &Sides) -> Result<()> {
     let plan = super::methods::plan(config.hard_weight, config.soft_weight, config.temperature, &config.term)?;
-    let task = Task { input: data.image_shape(), classes: data.classes.len() };
-    let (student, teacher) = (tap_shapes(&config.student_model, task)?, tap_shapes(&config.teacher_model, task)?);
-    let networks = Networks { student: &student, teacher: &teacher, classes: task.classes, labels: &data.labels };
+    if let (true, Some(term)) = (sides.other_task(), plan.terms.iter().find(|term| term.info.needs.teacher_logits)) {
+        let reason = format!(
+            "{} compares answers, but --student-classes {} asks the student another question than the teacher; choose a \
+             method of features or relations (`kdengine methods`) and leave --soft-weight out",
+            term.info.name, config.student_classes
+        );
+        return Err(Error::argument("method", reason));
+    }
+    let (student, teacher) = (sides.student.task(), sides.teacher.task());
+    let networks = Networks {
+        student: &tap_shapes(&config.student_model, student)?,
+        teacher: &tap_shapes(&config.teacher_model, teacher)?,
+        classes: student.classes,
+        labels: &sides.student.train.labels,
+    };
     Objective::new(&plan, &networks, Rng::new(config.seed, streams::ADAPTERS), Device::Cpu).map(drop)
 }
 
