@@ -3,8 +3,7 @@
 mod common;
 
 use common::{error_of, expect, kdengine, small_digits};
-use kdengine::data::{digits, Classes, View};
-use kdengine::distill::{Plan, Term};
+use kdengine::data::{digits, View};
 use kdengine::models::{Model, Task};
 use kdengine::nn::{Context, Module};
 use kdengine::tensor::io::load_safetensors;
@@ -137,12 +136,4 @@ fn what_cannot_work_is_refused_before_anything_is_trained() {
     // Augmentation is fine where both see the same view.
     let same = ["--teacher-view", "low-resolution-14", "--student-view", "low-resolution-14", "--shift", "1"];
     expect(&mut small("distill", &data, &folder.path().join("same"), &same), 0);
-}
-
-#[test]
-fn every_term_of_features_fits_any_grouping() {
-    let grouped = Classes::named("0+1+2+3+4/5+6+7+8+9").unwrap().mapping(10).unwrap();
-    assert_eq!(grouped, Classes::named("halves").unwrap().mapping(10).unwrap());
-    let plan = Plan::new(1.0, vec![Term::new(kdengine::distill::find_method("embedding-matching").unwrap())]).unwrap();
-    assert!(plan.needs_teacher() && !plan.terms[0].info.needs.teacher_logits);
 }
