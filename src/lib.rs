@@ -18,6 +18,7 @@ pub mod nn;
 pub mod ops;
 pub mod optim;
 pub mod pipeline;
+pub mod recipes;
 pub mod report;
 mod suggest;
 pub mod tensor;

@@ -8,6 +8,7 @@ use kdengine::distill::{Plan, Term, METHODS};
 use kdengine::models::{tap_shapes, Model, Task};
 use kdengine::nn::Module;
 use kdengine::optim::{OptimizerConfig, Schedule};
+use kdengine::recipes::RECIPES;
 use kdengine::tensor::Rng;
 use kdengine::train::{fit, Job, MetricsLog, RunDir, Setting, Silent, TeacherOutputs, TestSet};
 use kdengine::Device;
@@ -172,7 +173,7 @@ fn methods_are_listed_and_explained() {
     }
     let json: serde_json::Value = serde_json::from_str(&text(&["dkd", "--json"])).unwrap();
     assert_eq!(json["hyperparameters"][1]["name"], "beta");
-    assert_eq!(text(&["--json"]).lines().count(), METHODS.len());
+    assert_eq!(text(&["--json"]).lines().count(), METHODS.len() + RECIPES.len());
     let error = error_of(kdengine().args(["methods", "layerwse"]), 2);
     assert!(error.contains("did you mean `layerwise`?"), "{error}");
 }

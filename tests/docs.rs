@@ -1,6 +1,7 @@
 //! What the documentation says about methods is what the registry says.
 
-use kdengine::distill::{Hyperparameter, METHODS};
+use kdengine::distill::{Entry, Hyperparameter, METHODS};
+use kdengine::recipes::RECIPES;
 use std::path::Path;
 
 const BEGIN: &str = "<!-- methods: begin (written by `KDENGINE_BLESS=1 cargo test --release --test docs`) -->";
@@ -10,34 +11,43 @@ fn rows() -> String {
     let mut rows = format!(
         "{BEGIN}\n\n| method | family | paper | needs | weight, labels | cost | use it |\n| --- | --- | --- | --- | --- | --- | --- |\n"
     );
-    for info in METHODS {
-        rows += &format!(
-            "| `{}` | {} | {} | {} | {}, {} | {}× | {} |\n",
-            info.name,
-            info.family.name(),
-            info.paper,
-            info.needs.describe(),
-            info.weight,
-            info.hard_weight,
-            info.cost,
-            info.when
-        );
-    }
-    for info in METHODS {
-        rows += &format!("\n### {}\n\n{}: {}.\n\n`{}`\n", info.name, info.paper, info.about, info.formula);
-        if !info.hyperparameters.is_empty() {
-            rows += "\n| hyperparameter | default | range | meaning |\n| --- | --- | --- | --- |\n";
-        }
-        let line = |h: &Hyperparameter| {
-            format!("| `{}` | {} | {} | {} |\n", h.name, h.default_text(), h.range_text(), h.about)
-        };
-        rows.extend(info.hyperparameters.iter().map(line));
-        if !info.traps.is_empty() {
-            rows += "\n";
-        }
-        rows.extend(info.traps.iter().map(|trap| format!("- {trap}\n")));
-    }
+    METHODS.iter().for_each(|info| rows += &row(info));
+    rows +=
+        "\nRecipes arrange several trainings; the weight is that of Hinton's term where no other method is named.\n\n";
+    rows += "| recipe | family | paper | needs | weight, labels | cost | use it |\n| --- | --- | --- | --- | --- | --- | --- |\n";
+    RECIPES.iter().for_each(|info| rows += &row(info));
+    METHODS.iter().for_each(|info| rows += &section(info));
+    RECIPES.iter().for_each(|info| rows += &section(info));
     rows + &format!("\n{END}")
+}
+
+fn row<Build>(info: &Entry<Build>) -> String {
+    format!(
+        "| `{}` | {} | {} | {} | {}, {} | {}× | {} |\n",
+        info.name,
+        info.family.name(),
+        info.paper,
+        info.needs.describe(),
+        info.weight,
+        info.hard_weight,
+        info.cost,
+        info.when
+    )
+}
+
+fn section<Build>(info: &Entry<Build>) -> String {
+    let mut text = format!("\n### {}\n\n{}: {}.\n\n`{}`\n", info.name, info.paper, info.about, info.formula);
+    if !info.hyperparameters.is_empty() {
+        text += "\n| hyperparameter | default | range | meaning |\n| --- | --- | --- | --- |\n";
+    }
+    let line =
+        |h: &Hyperparameter| format!("| `{}` | {} | {} | {} |\n", h.name, h.default_text(), h.range_text(), h.about);
+    text.extend(info.hyperparameters.iter().map(line));
+    if !info.traps.is_empty() {
+        text += "\n";
+    }
+    text.extend(info.traps.iter().map(|trap| format!("- {trap}\n")));
+    text
 }
 
 #[test]

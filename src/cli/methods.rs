@@ -1,45 +1,58 @@
 //! `methods`: what a student can learn from, and how each method is used.
 
-use crate::distill::{find_method, Hyperparameter, MethodInfo, METHODS};
+use crate::distill::{Entry, Hyperparameter, METHODS};
 use crate::error::Result;
+use crate::recipes::{find, Named, RECIPES};
 use clap::{Arg, ArgMatches, Command};
 use serde_json::json;
 
 /// The `methods` subcommand.
 pub fn command() -> Command {
     Command::new("methods")
-        .about("What a student can learn from: all methods, or one explained")
-        .arg(Arg::new("name").value_name("NAME").help("explain this method"))
+        .about("What a student can learn from: all methods and recipes, or one explained")
+        .arg(Arg::new("name").value_name("NAME").help("explain this method or recipe"))
 }
 
 /// Carries out `methods`.
 pub fn run(matches: &ArgMatches) -> Result<()> {
     let json = matches.get_flag("json");
     match matches.get_one::<String>("name") {
-        Some(name) => {
-            let info = find_method(name)?;
-            if json {
-                println!("{}", describe(info));
-            } else {
-                explain(info);
+        Some(name) => match (find(name)?, json) {
+            (Named::Method(info), true) => println!("{}", describe(METHOD, info)),
+            (Named::Recipe(info), true) => println!("{}", describe(RECIPE, info)),
+            (Named::Method(info), false) => explain(info, &format!("loss     {} · [{}]", info.weight, info.formula)),
+            (Named::Recipe(info), false) => {
+                let terms = format!("terms    {} · hinton, or those of the methods named beside it", info.weight);
+                explain(info, &format!("recipe   {}\n{terms}", info.formula));
             }
+        },
+        None if json => {
+            METHODS.iter().for_each(|info| println!("{}", describe(METHOD, info)));
+            RECIPES.iter().for_each(|info| println!("{}", describe(RECIPE, info)));
         }
-        None if json => METHODS.iter().for_each(|info| println!("{}", describe(info))),
         None => list(),
     }
     Ok(())
 }
 
+/// What an entry is, in JSON.
+const METHOD: &str = "method";
+const RECIPE: &str = "recipe";
+
 fn list() {
     println!("{:<22} {:<9} {:<17} {:>5}  {:<28} about", "method", "family", "needs", "cost", "paper");
-    for info in METHODS {
-        let (family, needs) = (info.family.name(), info.needs.describe());
-        println!("{:<22} {family:<9} {needs:<17} {:>4}×  {:<28} {}", info.name, info.cost, info.paper, info.about);
-    }
+    METHODS.iter().for_each(|info| println!("{}", line(info)));
+    println!("\nrecipes: ways to arrange trainings; at most one beside any number of methods (--method born-again,at)");
+    RECIPES.iter().for_each(|info| println!("{}", line(info)));
     println!("\ncost: time of a step relative to training on labels; `kdengine methods NAME` explains one");
 }
 
-fn explain(info: &MethodInfo) {
+fn line<Build>(info: &Entry<Build>) -> String {
+    let (family, needs) = (info.family.name(), info.needs.describe());
+    format!("{:<22} {family:<9} {needs:<17} {:>4}×  {:<28} {}", info.name, info.cost, info.paper, info.about)
+}
+
+fn explain<Build>(info: &Entry<Build>, loss: &str) {
     println!("{}: {}", info.name, info.about);
     println!(
         "{}; {} family; needs {}; about {}× the time of a plain step\n",
@@ -48,7 +61,7 @@ fn explain(info: &MethodInfo) {
         info.needs.describe(),
         info.cost
     );
-    println!("loss     {} · [{}]", info.weight, info.formula);
+    println!("{loss}");
     println!("labels   {} · cross-entropy beside it (--hard-weight)", info.hard_weight);
     println!("use it   {}", info.when);
     for trap in info.traps {
@@ -64,20 +77,20 @@ fn explain(info: &MethodInfo) {
 }
 
 /// A command line that uses the method, with its first hyperparameter written out.
-fn example(info: &MethodInfo) -> String {
+fn example<Build>(info: &Entry<Build>) -> String {
     let set = |h: &Hyperparameter| format!(" --set {}={}", h.name, h.default_text());
     let set = info.hyperparameters.first().map(set).unwrap_or_default();
     format!("kdengine distill --data digits --method {}{set}", info.name)
 }
 
-fn describe(info: &MethodInfo) -> serde_json::Value {
+fn describe<Build>(kind: &str, info: &Entry<Build>) -> serde_json::Value {
     let hyperparameters: Vec<_> = info
         .hyperparameters
         .iter()
         .map(|h| json!({"name": h.name, "default": h.default_text(), "range": h.range_text(), "about": h.about}))
         .collect();
     json!({
-        "name": info.name, "paper": info.paper, "family": info.family.name(), "about": info.about,
+        "name": info.name, "kind": kind, "paper": info.paper, "family": info.family.name(), "about": info.about,
         "formula": info.formula, "needs": info.needs.describe(), "weight": info.weight,
         "hard_weight": info.hard_weight, "cost": info.cost, "when": info.when, "traps": info.traps,
         "hyperparameters": hyperparameters, "example": example(info),

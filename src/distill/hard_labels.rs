@@ -1,7 +1,7 @@
 //! Training on labels alone: the teacher's own training, and the baseline that a distilled student must beat. It has no term of its own;
 //! what is left is the cross-entropy that every method has beside it.
 
-use super::info::{Family, MethodInfo, Needs, Taps};
+use super::info::{Family, MethodInfo, Needs};
 use super::math::zero;
 use super::{Loss, Method, Setup, StepInputs};
 use crate::error::Result;
@@ -12,7 +12,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     family: Family::Baseline,
     about: "cross-entropy with the labels; the baseline",
     formula: "CE(z_s, y)",
-    needs: Needs { teacher_logits: false, labels: false, taps: Taps::None },
+    needs: Needs::NOTHING,
     weight: 0.0,
     hard_weight: 1.0,
     cost: 1.0,

@@ -1,4 +1,4 @@
-//! What the registry knows about a method: the source of listings, help, documentation and configuration.
+//! What a registry knows about a method or a recipe: the source of listings, help, documentation and configuration.
 
 use super::{Method, Setup};
 use crate::error::Result;
@@ -15,6 +15,14 @@ pub enum Family {
     Feature,
     /// How the teacher relates samples to one another.
     Relation,
+    /// The network's own past.
+    Own,
+    /// Networks that are trained at the same time.
+    Mutual,
+    /// Several teachers, beside or behind one another.
+    Teachers,
+    /// Other images, classes or domains than the teacher's.
+    Transfer,
 }
 
 impl Family {
@@ -25,6 +33,10 @@ impl Family {
             Family::Response => "response",
             Family::Feature => "feature",
             Family::Relation => "relation",
+            Family::Own => "self",
+            Family::Mutual => "mutual",
+            Family::Teachers => "teachers",
+            Family::Transfer => "transfer",
         }
     }
 }
@@ -60,6 +72,8 @@ pub struct Needs {
 impl Needs {
     /// The teacher's logits alone.
     pub const LOGITS: Needs = Needs { teacher_logits: true, labels: false, taps: Taps::None };
+    /// Nothing but the labels beside it.
+    pub const NOTHING: Needs = Needs { teacher_logits: false, ..Needs::LOGITS };
     /// The teacher's logits and the labels.
     pub const LOGITS_AND_LABELS: Needs = Needs { labels: true, ..Needs::LOGITS };
 
@@ -95,6 +109,8 @@ pub enum Domain {
     Count { least: usize, default: usize },
     /// One of several words, the first by default.
     Choice(&'static [&'static str]),
+    /// Names joined by `+`, or the word that stands for none given.
+    Names { default: &'static str },
 }
 
 /// One hyperparameter of a method.
@@ -134,12 +150,18 @@ impl Hyperparameter {
         Hyperparameter { name, domain: Domain::Choice(words), about }
     }
 
+    /// Names, joined by `+`; `default` is what stands there where none are given.
+    pub const fn names(name: &'static str, default: &'static str, about: &'static str) -> Hyperparameter {
+        Hyperparameter { name, domain: Domain::Names { default }, about }
+    }
+
     /// The default in words.
     pub fn default_text(&self) -> String {
         match self.domain {
             Domain::Above { default, .. } | Domain::Between { default, .. } => default.to_string(),
             Domain::Count { default, .. } => default.to_string(),
             Domain::Choice(words) => words.first().map_or(String::new(), |word| word.to_string()),
+            Domain::Names { default } => default.to_string(),
         }
     }
 
@@ -151,6 +173,7 @@ impl Hyperparameter {
             Domain::Between { low, high, .. } => format!("{low} to {high}"),
             Domain::Count { least, .. } => format!("a whole number, {least} or more"),
             Domain::Choice(words) => words.join(" or "),
+            Domain::Names { default } => format!("{default}, or names joined by +"),
         }
     }
 }
@@ -158,8 +181,11 @@ impl Hyperparameter {
 /// A number of 0 or more, for [`Hyperparameter::between`].
 pub const NON_NEGATIVE: [f64; 2] = [0.0, f64::INFINITY];
 
-/// An entry of the registry: all that is known about a method.
-pub struct MethodInfo {
+/// A method: a term of one student's loss.
+pub type MethodInfo = Entry<fn(&mut Setup) -> Result<Box<dyn Method>>>;
+
+/// An entry of a registry: all that is known about a method, or about a recipe. `Build` is the function that makes it.
+pub struct Entry<Build> {
     /// The name on the command line.
     pub name: &'static str,
     /// Where it was published.
@@ -172,7 +198,7 @@ pub struct MethodInfo {
     pub formula: &'static str,
     /// What it has to be given.
     pub needs: Needs,
-    /// What its loss is multiplied by where nothing else is asked for.
+    /// What its loss is multiplied by where nothing else is asked for; of a recipe, Hinton's term.
     pub weight: f64,
     /// What the cross-entropy with the labels is multiplied by beside it.
     pub hard_weight: f64,
@@ -184,8 +210,8 @@ pub struct MethodInfo {
     pub traps: &'static [&'static str],
     /// What can be set.
     pub hyperparameters: &'static [Hyperparameter],
-    /// Makes the loss for two networks.
-    pub build: fn(&mut Setup) -> Result<Box<dyn Method>>,
+    /// Makes it: a method for two networks, a recipe from its hyperparameters.
+    pub build: Build,
     /// Its losses for the gradient check and the conformance fixtures.
     pub specs: &'static [OpSpec],
 }

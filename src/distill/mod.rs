@@ -51,7 +51,7 @@ pub mod transformers;
 pub mod vid;
 
 pub use adapter::Regressor;
-pub use info::{Domain, Family, Hyperparameter, MethodInfo, Needs, Taps, NON_NEGATIVE};
+pub use info::{Domain, Entry, Family, Hyperparameter, MethodInfo, Needs, Taps, NON_NEGATIVE};
 pub use method::{Features, Loss, Method, Setup, StepInputs};
 pub use objective::{Mixture, Networks, Objective};
 pub use plan::{check_weight, Plan, Term, TermConfig};
@@ -105,11 +105,15 @@ const PARTS: [&[OpSpec]; 4] = [online::SPECS, adversarial::SPECS, data_free::SPE
 /// # Errors
 /// There is none; the error names the nearest.
 pub fn find_method(name: &str) -> Result<&'static MethodInfo> {
-    METHODS.iter().find(|info| info.name == name).copied().ok_or_else(|| {
-        let known: Vec<&str> = METHODS.iter().map(|info| info.name).collect();
-        let hint = nearest(name, &known).map(|n| format!("did you mean `{n}`? ")).unwrap_or_default();
-        Error::argument("method", format!("there is no `{name}`; {hint}known: {}", known.join(", ")))
-    })
+    let unknown = || unknown_name(name, METHODS.iter().map(|info| info.name));
+    METHODS.iter().find(|info| info.name == name).copied().ok_or_else(unknown)
+}
+
+/// The error for a name that is not among the known ones; it names the nearest.
+pub fn unknown_name(name: &str, known: impl Iterator<Item = &'static str>) -> Error {
+    let known: Vec<&str> = known.collect();
+    let hint = nearest(name, &known).map(|n| format!("did you mean `{n}`? ")).unwrap_or_default();
+    Error::argument("method", format!("there is no `{name}`; {hint}known: {}", known.join(", ")))
 }
 
 /// Every loss, for `gradcheck`, `conformance` and their tests.

@@ -1,6 +1,6 @@
-//! Hyperparameters of a method with their values: checked against the registry, completed by its defaults.
+//! Hyperparameters of a method or recipe with their values: checked against the registry, completed by its defaults.
 
-use super::info::{Domain, Hyperparameter, MethodInfo};
+use super::info::{Domain, Entry, Hyperparameter};
 use crate::error::{Error, Result};
 use crate::suggest::nearest;
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,7 @@ impl Settings {
     ///
     /// # Errors
     /// A name that the method does not know (the nearest is named), or a value out of its range.
-    pub fn new(info: &MethodInfo, given: &BTreeMap<String, Value>) -> Result<Settings> {
+    pub fn new<Build>(info: &Entry<Build>, given: &BTreeMap<String, Value>) -> Result<Settings> {
         let known: Vec<&str> = info.hyperparameters.iter().map(|h| h.name).collect();
         if let Some(unknown) = given.keys().find(|name| !known.contains(&name.as_str())) {
             let all = if known.is_empty() { "it has none".to_string() } else { format!("known: {}", known.join(", ")) };
@@ -74,6 +74,14 @@ impl Settings {
         self.0.get(name).is_some_and(|value| *value == Value::Text(word.to_string()))
     }
 
+    /// Names that the method declares, or the word that stands for none given.
+    pub fn names(&self, name: &str) -> Vec<&str> {
+        match self.0.get(name) {
+            Some(Value::Text(text)) => text.split('+').map(str::trim).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Replaces a number, if the method declares it.
     pub fn set_number(&mut self, name: &str, number: f64) {
         if let Some(value @ Value::Number(_)) = self.0.get_mut(name) {
@@ -93,6 +101,7 @@ impl Domain {
             Domain::Above { default, .. } | Domain::Between { default, .. } => Value::Number(default),
             Domain::Count { default, .. } => Value::Number(default as f64),
             Domain::Choice(words) => Value::Text(words.first().map_or(String::new(), |word| word.to_string())),
+            Domain::Names { default } => Value::Text(default.to_string()),
         }
     }
 
@@ -102,6 +111,7 @@ impl Domain {
             (Domain::Between { low, high, .. }, Value::Number(x)) => (low..=high).contains(x) && x.is_finite(),
             (Domain::Count { least, .. }, Value::Number(x)) => *x >= least as f64 && x.fract() == 0.0 && x.is_finite(),
             (Domain::Choice(words), Value::Text(word)) => words.contains(&word.as_str()),
+            (Domain::Names { .. }, Value::Text(names)) => names.split('+').all(|name| !name.trim().is_empty()),
             _ => false,
         }
     }

@@ -7,7 +7,7 @@ use crate::report::AblationRow;
 /// Trains the ablation's students and puts their accuracies into the summary.
 pub(super) fn ablate(session: &mut Session, teacher: &Teacher) -> Result<()> {
     let epochs = session.config.ablation_epochs;
-    let base = StudentPlan { epochs, terms: Vec::new(), ..session.student_plan() };
+    let base = StudentPlan { epochs, terms: Vec::new(), recipe: None, ..session.student_plan() };
     let plan = |hard_weight, soft_weight| StudentPlan { hard_weight, soft_weight, ..base.clone() };
     let mut rows = vec![
         ("labels only".to_string(), base.on_labels_alone()),

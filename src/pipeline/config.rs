@@ -4,9 +4,11 @@ use crate::backend::open_device;
 use crate::data::{AugmentConfig, Classes, View};
 use crate::distill::{Term, TermConfig};
 use crate::error::{Error, Result};
-use crate::optim::{OptimizerConfig, Schedule};
+use crate::optim::OptimizerConfig;
+use crate::recipes::{RecipeChoice, RecipeConfig};
 use crate::suggest::nearest;
 use crate::tensor::Device;
+use crate::train::Regime;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use toml::{Table, Value};
@@ -53,6 +55,8 @@ pub struct RunConfig {
     pub soft_weight: f64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub term: Vec<TermConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<RecipeConfig>,
 
     pub sweep_temperatures: Vec<f64>,
     pub sweep_epochs: usize,
@@ -103,6 +107,7 @@ impl RunConfig {
             hard_weight: 0.5,
             soft_weight: 0.5,
             term: Vec::new(),
+            recipe: None,
             sweep_temperatures: vec![1.0, 2.0, 3.0, 5.0, 10.0],
             sweep_epochs: 5,
             ablation_weights: vec![0.1, 0.3, 0.7, 0.9],
@@ -146,7 +151,7 @@ impl RunConfig {
             }
             true => {
                 let chosen = super::methods::take_choice(&mut command_line)?;
-                for key in chosen.keys().map(String::as_str).chain(["method", "set"]) {
+                for key in chosen.keys().map(String::as_str).chain(["method", "set", "recipe"]) {
                     given.remove(key);
                 }
                 given.extend(command_line);
@@ -156,7 +161,7 @@ impl RunConfig {
         let data = given.get("data").and_then(Value::as_str).unwrap_or("digits");
         let mut table = Table::try_from(RunConfig::defaults(data)).expect("defaults are plain values");
         let options = super::options::OPTIONS.iter().map(|option| option.name);
-        let known: Vec<&str> = options.chain(["term"]).collect();
+        let known: Vec<&str> = options.chain(["term", "recipe"]).collect();
         if let Some(unknown) = given.keys().find(|key| !known.contains(&key.as_str())) {
             let hint = nearest(unknown, &known).map(|n| format!("did you mean `{n}`?"));
             let hint = hint.unwrap_or_else(|| format!("known keys: {}", known.join(", ")));
@@ -172,6 +177,9 @@ impl RunConfig {
             table.try_into().map_err(|e: toml::de::Error| Error::Config(e.to_string().trim().replace('\n', " ")))?;
         for term in &mut config.term {
             *term = Term::from_config(term)?.to_config();
+        }
+        if let Some(recipe) = &mut config.recipe {
+            *recipe = RecipeChoice::from_config(recipe)?.at_temperature(config.temperature).to_config();
         }
         config.validate()?;
         Ok(config)
@@ -227,7 +235,7 @@ impl RunConfig {
         crate::models::architecture(&self.teacher_model)?;
         crate::models::architecture(&self.student_model)?;
         self.optimizer_config()?;
-        self.schedule(1, 1)?;
+        self.regime(Vec::new())?.schedule(1, 1)?;
         self.device()?;
         Ok(())
     }
@@ -254,11 +262,22 @@ impl RunConfig {
         })
     }
 
-    /// The learning rates of a job of `epochs` epochs of `steps_per_epoch` steps.
-    pub fn schedule(&self, epochs: usize, steps_per_epoch: usize) -> Result<Schedule> {
-        let total = (epochs * steps_per_epoch).max(1) as u64;
-        let warmup = (self.warmup_epochs * steps_per_epoch as f64).round() as u64;
-        Schedule::named(&self.schedule, self.lr, total, warmup)
+    /// How every network is trained, with images normalised by these moments of their channels.
+    ///
+    /// # Errors
+    /// An unknown optimiser.
+    pub fn regime(&self, normalisation: Vec<[f32; 2]>) -> Result<Regime> {
+        Ok(Regime {
+            batch_size: self.batch_size,
+            eval_batch_size: self.eval_batch_size,
+            augment: self.augmentation(),
+            optimizer: self.optimizer_config()?,
+            schedule: self.schedule.clone(),
+            lr: self.lr,
+            warmup_epochs: self.warmup_epochs,
+            clip_norm: self.clip_norm,
+            normalisation,
+        })
     }
 }
 

@@ -1,7 +1,8 @@
-//! From `--method` and `--set` to terms of a loss, and from a configuration to the plan of a training.
+//! From `--method` and `--set` to terms of a loss and a recipe, and from a configuration to the plan of a training.
 
-use crate::distill::{check_weight, find_method, Plan, Settings, Term, TermConfig, Value};
+use crate::distill::{check_weight, find_method, Hyperparameter, Plan, Settings, Term, TermConfig, Value};
 use crate::error::{Error, Result};
+use crate::recipes::{find, find_recipe, Named, RecipeChoice, RecipeConfig};
 use std::collections::BTreeMap;
 use toml::Table;
 
@@ -22,11 +23,11 @@ pub(super) fn plan(hard_weight: f64, soft_weight: f64, temperature: f64, terms: 
     Plan::new(hard_weight, [soft].into_iter().chain(others).collect())
 }
 
-/// Takes the shorthand `method` and `set` out of a configuration and returns the defaults that it stands for: the terms and the
-/// weights beside them.
+/// Takes the shorthand `method` and `set` out of a configuration and returns the defaults that it stands for: the terms, the recipe, and
+/// the weights beside them. A table `[recipe]` stands for its defaults likewise.
 ///
 /// # Errors
-/// An unknown method, a malformed assignment, or both a shorthand and `[[term]]`.
+/// An unknown method or recipe, two recipes, a malformed assignment, or both a shorthand and a table.
 pub(super) fn take_choice(given: &mut Table) -> Result<Table> {
     let mut text = |key: &str| match given.remove(key) {
         None => Ok(None),
@@ -37,33 +38,115 @@ pub(super) fn take_choice(given: &mut Table) -> Result<Table> {
     let assignments = assignments.as_deref().map(split_assignments).transpose()?.unwrap_or_default();
     let Some(methods) = methods else {
         return match assignments.first() {
-            None => Ok(Table::new()),
+            None => defaults_of_tables(given),
             Some((key, _)) => {
                 Err(Error::argument("set", format!("`{key}` belongs to a method; name it with --method")))
             }
         };
     };
-    if given.contains_key("term") {
-        let reason = "is given besides [[term]]; leave one of them out, or write it as another [[term]]";
+    if let Some(table) = ["term", "recipe"].into_iter().find(|table| given.contains_key(*table)) {
+        let both = if table == "term" { "[[term]]" } else { "[recipe]" };
+        let reason = format!("is given besides {both}; leave one of them out, or write it as another table");
         return Err(Error::argument("method", reason));
     }
-    let names: Vec<&str> = methods.split(',').map(str::trim).collect();
-    let mut terms = names.iter().map(|name| default_term(name, given)).collect::<Result<Vec<_>>>()?;
+    let mut choice = Choice::default();
+    for name in methods.split(',').map(str::trim) {
+        match (find(name)?, &choice.recipe) {
+            (Named::Method(_), _) => choice.terms.push(default_term(name, given)?),
+            (Named::Recipe(info), None) => {
+                choice.recipe = Some(RecipeConfig { method: info.name.to_string(), values: BTreeMap::new() });
+            }
+            (Named::Recipe(info), Some(other)) => {
+                let reason = format!("{} and {} are both recipes; a student has one at most", other.method, info.name);
+                return Err(Error::argument("method", reason));
+            }
+        }
+    }
     for (key, value) in assignments {
-        let (method, key) = match (key.split_once('.'), &terms[..]) {
-            (Some((method, key)), _) => (method.to_string(), key.to_string()),
-            (None, [only]) => (only.method.clone(), key),
-            (None, _) => {
-                let reason = format!("which method's `{key}` is meant? Write METHOD.{key}=VALUE");
-                return Err(Error::argument("set", reason));
+        let (owner, key) = match key.split_once('.') {
+            Some((owner, key)) => (owner.to_string(), key.to_string()),
+            None => (choice.owner_of(&key)?, key),
+        };
+        choice.assign(&owner, &key, value, &methods)?;
+    }
+    choice.terms.iter().try_for_each(|term| Term::from_config(term).map(drop))?;
+    choice.defaults()
+}
+
+/// What a `[recipe]` without `[[term]]` stands for.
+fn defaults_of_tables(given: &Table) -> Result<Table> {
+    let recipe = given.get("recipe").filter(|_| !given.contains_key("term")).cloned();
+    let Some(recipe) = recipe else { return Ok(Table::new()) };
+    let recipe = recipe
+        .try_into()
+        .map_err(|e: toml::de::Error| Error::Config(format!("recipe: {}", e.to_string().trim().replace('\n', " "))))?;
+    Choice { terms: Vec::new(), recipe: Some(recipe) }.defaults()
+}
+
+/// What `--method` names.
+#[derive(Default)]
+struct Choice {
+    terms: Vec<TermConfig>,
+    recipe: Option<RecipeConfig>,
+}
+
+impl Choice {
+    /// The only one of the methods and the recipe that `key` can belong to.
+    fn owner_of(&self, key: &str) -> Result<String> {
+        let mut names: Vec<&str> = self.terms.iter().map(|term| term.method.as_str()).collect();
+        names.extend(self.recipe.iter().map(|recipe| recipe.method.as_str()));
+        let knows = |name: &&&str| {
+            let known = |hyperparameters: &[Hyperparameter]| hyperparameters.iter().any(|h| h.name == key);
+            match find(name) {
+                Ok(Named::Method(info)) => OF_ANY_TERM.contains(&key) || known(info.hyperparameters),
+                Ok(Named::Recipe(info)) => known(info.hyperparameters),
+                Err(_) => false,
             }
         };
-        let term = terms.iter_mut().find(|term| term.method == method);
-        let term = term.ok_or_else(|| Error::argument("set", format!("`{method}` is not among --method {methods}")))?;
-        assign(term, &key, value)?;
+        match (&names.iter().filter(knows).collect::<Vec<_>>()[..], &names[..]) {
+            ([owner], _) => Ok(owner.to_string()),
+            ([], [only]) => Ok(only.to_string()),
+            _ => Err(Error::argument("set", format!("which method's `{key}` is meant? Write METHOD.{key}=VALUE"))),
+        }
     }
-    terms.iter().try_for_each(|term| Term::from_config(term).map(drop))?;
-    defaults(terms)
+
+    /// Gives a hyperparameter of one of the methods, or of the recipe, its value.
+    fn assign(&mut self, owner: &str, key: &str, value: String, methods: &str) -> Result<()> {
+        if let Some(recipe) = self.recipe.as_mut().filter(|recipe| recipe.method == owner) {
+            recipe.values.insert(key.to_string(), number_or_text(value));
+            return Ok(());
+        }
+        let term = self.terms.iter_mut().find(|term| term.method == owner);
+        let term = term.ok_or_else(|| Error::argument("set", format!("`{owner}` is not among --method {methods}")))?;
+        assign(term, key, value)
+    }
+
+    /// The configuration that the choice stands for. Hinton's term and the labels have keys of their own; a recipe without terms is
+    /// one of Hinton's.
+    fn defaults(&self) -> Result<Table> {
+        let mut table = match (&self.recipe, self.terms.is_empty()) {
+            (Some(recipe), true) => defaults_of_recipe(recipe)?,
+            _ => defaults(&self.terms)?,
+        };
+        if let Some(recipe) = &self.recipe {
+            let recipe = RecipeChoice::from_config(recipe)?.to_config();
+            table.insert("recipe".to_string(), Table::try_from(recipe).expect("plain values").into());
+        }
+        Ok(table)
+    }
+}
+
+/// The weights and the temperature that a recipe brings along.
+fn defaults_of_recipe(recipe: &RecipeConfig) -> Result<Table> {
+    let (info, choice) = (find_recipe(&recipe.method)?, RecipeChoice::from_config(recipe)?);
+    let mut table = Table::new();
+    let mut number = |key: &str, value: f64| table.insert(key.to_string(), toml::Value::Float(value));
+    number("soft-weight", info.weight);
+    number("hard-weight", info.hard_weight);
+    if let Some(temperature) = choice.temperature() {
+        number(TEMPERATURE, temperature);
+    }
+    Ok(table)
 }
 
 /// A method with its defaults, and the temperature that was asked for beside it, if it has one.
@@ -76,8 +159,8 @@ fn default_term(name: &str, given: &Table) -> Result<TermConfig> {
     Ok(term.to_config())
 }
 
-/// The configuration that terms stand for. Hinton's term and the labels have keys of their own.
-fn defaults(terms: Vec<TermConfig>) -> Result<Table> {
+/// The configuration that terms stand for.
+fn defaults(terms: &[TermConfig]) -> Result<Table> {
     let mut table = Table::new();
     let mut number = |key: &str, value: f64| table.insert(key.to_string(), toml::Value::Float(value));
     let leading = terms.iter().find(|term| ![HINTON, BASELINE].contains(&term.method.as_str())).or(terms.first());
@@ -105,6 +188,13 @@ fn split_assignments(text: &str) -> Result<Vec<(String, String)>> {
     text.split(',').map(one).collect()
 }
 
+/// What every term has besides its hyperparameters.
+const OF_ANY_TERM: [&str; 3] = ["weight", "student-taps", "teacher-taps"];
+
+fn number_or_text(value: String) -> Value {
+    value.parse().map(Value::Number).unwrap_or(Value::Text(value))
+}
+
 fn assign(term: &mut TermConfig, key: &str, value: String) -> Result<()> {
     let taps = |value: &str| value.split('+').map(|tap| tap.trim().to_string()).collect();
     match key {
@@ -116,8 +206,7 @@ fn assign(term: &mut TermConfig, key: &str, value: String) -> Result<()> {
         "student-taps" => term.student_taps = taps(&value),
         "teacher-taps" => term.teacher_taps = taps(&value),
         _ => {
-            let value = value.parse().map(Value::Number).unwrap_or(Value::Text(value));
-            term.values.insert(key.to_string(), value);
+            term.values.insert(key.to_string(), number_or_text(value));
         }
     }
     Ok(())

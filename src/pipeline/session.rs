@@ -1,18 +1,16 @@
 //! An open run: its data, its folder, and how to train what it needs.
 
-use super::sides::{Side, Sides};
+use super::sides::Sides;
 use super::RunConfig;
-use crate::data::{Dataset, Loader, LoaderConfig};
-use crate::distill::{Networks, Objective, Plan, TermConfig, Value};
+use crate::data::Dataset;
+use crate::distill::{Plan, TermConfig, Value};
 use crate::error::{Error, Result};
-use crate::models::{tap_shapes, Model};
+use crate::models::Model;
+use crate::recipes::{Lab, Prospect, RecipeChoice, RecipeConfig};
 use crate::report::{self, Summary};
 use crate::tensor::io::write_atomically;
-use crate::tensor::{Device, Rng};
-use crate::train::{
-    fit, load_model, streams, Job, JobResult, MetricsLog, Progress, RunDir, Setting, StepRecord, TeacherCache,
-    TeacherOutputs,
-};
+use crate::tensor::Device;
+use crate::train::{load_model, JobResult, MetricsLog, Progress, Pupil, RunDir, StepRecord, TeacherCache};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,10 +59,7 @@ impl<'a> Session<'a> {
         let device = config.device()?;
         progress.stage(&format!("loading {}", config.data));
         let sides = Sides::load(&config, device)?;
-        for side in [&sides.teacher, &sides.student] {
-            config.augmentation().validate(side.train.height, side.train.width)?;
-        }
-        check_methods(&config, &sides)?;
+        check_student(&config, &sides)?;
         let run = RunDir::open(out, resume)?;
         match resume {
             true => check_unchanged(&config, &run.config_path())?,
@@ -83,35 +78,48 @@ impl<'a> Session<'a> {
             let model = load_model(&file, Some(&architecture), self.sides.teacher.task(), self.device)?;
             return Ok(Teacher { model: Arc::new(model), result: None, file });
         }
-        let (epochs, seed) = (self.config.teacher_epochs, self.config.seed);
-        let side = &self.sides.teacher;
-        let loader = self.loader(&side.train, seed)?;
-        let job = self.job("teacher", &architecture, Plan::labels(), epochs, seed, (side, &loader))?;
-        let setting =
-            Setting { loader: &loader, test: &side.test_set, teacher: None, run: &self.run, device: self.device };
-        let (model, result) = fit(&job, setting, &mut self.log, self.progress)?;
+        let pupil = Pupil {
+            job: "teacher".to_string(),
+            model: architecture,
+            plan: Plan::labels(),
+            epochs: self.config.teacher_epochs,
+            seed: self.config.seed,
+            images: self.sides.teacher.train.clone(),
+        };
+        let (model, result) = self.lab(pupil, None).train_student()?;
         Ok(Teacher { model: Arc::new(model), result: Some(result), file: self.run.model_path("teacher") })
     }
 
-    /// Trains a student. Students with the same seed start from the same weights and see the same batches.
+    /// Trains a student, by its plan's recipe if it has one. Students with the same seed start from the same weights and see the
+    /// same batches.
     pub fn student(&mut self, name: &str, plan: StudentPlan, teacher: &Teacher) -> Result<(Model, JobResult)> {
-        let learned_from = plan.learned_from()?;
-        let answers = match learned_from.needs_teacher() {
-            true => Some(self.ask_teacher(teacher, &learned_from)?),
-            false => None,
-        };
-        let architecture = self.config.student_model.clone();
-        let side = &self.sides.student;
-        let loader = self.loader(&side.train, plan.seed)?;
-        let job = self.job(name, &architecture, learned_from, plan.epochs, plan.seed, (side, &loader))?;
-        let setting = Setting {
-            loader: &loader,
-            test: &side.test_set,
-            teacher: answers.as_ref(),
+        let pupil = plan.pupil(name, &self.config.student_model, &self.sides.student.train)?;
+        let recipe = plan.recipe.as_ref().map(|recipe| RecipeChoice::from_config(recipe)?.build()).transpose()?;
+        let mut lab = self.lab(pupil, Some(&teacher.model));
+        match recipe {
+            None => lab.train_student(),
+            Some(recipe) => recipe.run(&mut lab),
+        }
+    }
+
+    /// What a student is trained with that has a teacher, or the teacher itself.
+    fn lab(&mut self, student: Pupil, teacher: Option<&Arc<Model>>) -> Lab<'_> {
+        let side = if teacher.is_some() { &self.sides.student } else { &self.sides.teacher };
+        Lab {
+            student,
+            teacher: teacher.cloned(),
+            all: side.all.clone(),
+            shown_to_teacher: self.sides.shown_to_teacher.clone(),
+            test: &side.test,
+            test_set: &side.test_set,
+            regime: &side.regime,
             run: &self.run,
             device: self.device,
-        };
-        fit(&job, setting, &mut self.log, self.progress)
+            progress: self.progress,
+            extras: &mut self.summary.extras,
+            log: &mut self.log,
+            teacher_cache: &mut self.teacher_cache,
+        }
     }
 
     /// The steps of a job, as the metrics log has them.
@@ -127,49 +135,9 @@ impl<'a> Session<'a> {
         report::write(self.run.path(), &self.summary)
     }
 
-    fn loader(&self, data: &Arc<Dataset>, seed: u64) -> Result<Loader> {
-        let config = LoaderConfig { batch_size: self.config.batch_size, seed, augment: self.config.augmentation() };
-        Loader::new(data.clone(), config, self.device)
-    }
-
     /// The plan of the student that the configuration describes.
     pub fn student_plan(&self) -> StudentPlan {
-        let RunConfig { temperature, hard_weight, soft_weight, epochs, seed, .. } = self.config;
-        StudentPlan { temperature, hard_weight, soft_weight, terms: self.config.term.clone(), epochs, seed }
-    }
-
-    /// What the teacher says about the students' images, as far as a plan needs it.
-    fn ask_teacher(&mut self, teacher: &Teacher, plan: &Plan) -> Result<TeacherOutputs> {
-        let (model, sides) = (&teacher.model, &self.sides);
-        let student = tap_shapes(&self.config.student_model, sides.student.task())?;
-        let taps = plan.teacher_taps(&student, &tap_shapes(model.name(), model.task())?)?;
-        if self.config.augmentation().is_active() {
-            return TeacherOutputs::online(model, &taps);
-        }
-        self.teacher_cache.outputs(model, &sides.shown_to_teacher, &taps, self.progress)
-    }
-
-    fn job(
-        &self,
-        name: &str,
-        model: &str,
-        plan: Plan,
-        epochs: usize,
-        seed: u64,
-        (side, loader): (&Side, &Loader),
-    ) -> Result<Job> {
-        Ok(Job {
-            name: name.to_string(),
-            model: model.to_string(),
-            plan,
-            epochs,
-            eval_batch_size: self.config.eval_batch_size,
-            optimizer: self.config.optimizer_config()?,
-            schedule: self.config.schedule(epochs, loader.batches_per_epoch())?,
-            clip_norm: self.config.clip_norm,
-            seed,
-            normalisation: side.normalisation.clone(),
-        })
+        StudentPlan::of(&self.config)
     }
 }
 
@@ -184,6 +152,8 @@ pub struct StudentPlan {
     pub soft_weight: f64,
     /// What else is learned from.
     pub terms: Vec<TermConfig>,
+    /// How it is trained, if not by learning these things from the teacher.
+    pub recipe: Option<RecipeConfig>,
     /// Passes over the training set.
     pub epochs: usize,
     /// Determines initial weights, batch order and dropout.
@@ -191,9 +161,16 @@ pub struct StudentPlan {
 }
 
 impl StudentPlan {
+    /// The student that a configuration describes.
+    fn of(config: &RunConfig) -> StudentPlan {
+        let RunConfig { temperature, hard_weight, soft_weight, epochs, seed, .. } = *config;
+        let (terms, recipe) = (config.term.clone(), config.recipe.clone());
+        StudentPlan { temperature, hard_weight, soft_weight, terms, recipe, epochs, seed }
+    }
+
     /// The same student without the teacher.
     pub fn on_labels_alone(&self) -> StudentPlan {
-        StudentPlan { hard_weight: 1.0, soft_weight: 0.0, terms: Vec::new(), ..self.clone() }
+        StudentPlan { hard_weight: 1.0, soft_weight: 0.0, terms: Vec::new(), recipe: None, ..self.clone() }
     }
 
     /// The same student with another temperature in every term that has one.
@@ -202,18 +179,28 @@ impl StudentPlan {
         for value in plan.terms.iter_mut().filter_map(|term| term.values.get_mut("temperature")) {
             *value = Value::Number(temperature);
         }
+        if let Some(value) = plan.recipe.as_mut().and_then(|recipe| recipe.values.get_mut("temperature")) {
+            *value = Value::Number(temperature);
+        }
         plan
     }
 
-    fn learned_from(&self) -> Result<Plan> {
-        super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.terms)
+    /// The network that is to be trained.
+    fn pupil(&self, job: &str, model: &str, images: &Arc<Dataset>) -> Result<Pupil> {
+        let plan = super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.terms)?;
+        let (epochs, seed) = (self.epochs, self.seed);
+        Ok(Pupil { job: job.to_string(), model: model.to_string(), plan, epochs, seed, images: images.clone() })
     }
 }
 
-/// Refuses methods that cannot use the networks, before anything is trained.
-fn check_methods(config: &RunConfig, sides: &Sides) -> Result<()> {
-    let plan = super::methods::plan(config.hard_weight, config.soft_weight, config.temperature, &config.term)?;
-    if let (true, Some(term)) = (sides.other_task(), plan.terms.iter().find(|term| term.info.needs.teacher_logits)) {
+/// Refuses methods and recipes that cannot use the networks or the images, before anything is trained.
+fn check_student(config: &RunConfig, sides: &Sides) -> Result<()> {
+    for side in [&sides.teacher, &sides.student] {
+        side.regime.augment.validate(side.train.height, side.train.width)?;
+    }
+    let student = StudentPlan::of(config).pupil("student", &config.student_model, &sides.student.train)?;
+    let by_answers = student.plan.terms.iter().find(|term| term.info.needs.teacher_logits);
+    if let (true, Some(term)) = (sides.other_task(), by_answers) {
         let reason = format!(
             "{} compares answers, but --student-classes {} asks the student another question than the teacher; choose a \
              method of features or relations (`kdengine methods`) and leave --soft-weight out",
@@ -221,14 +208,24 @@ fn check_methods(config: &RunConfig, sides: &Sides) -> Result<()> {
         );
         return Err(Error::argument("method", reason));
     }
-    let (student, teacher) = (sides.student.task(), sides.teacher.task());
-    let networks = Networks {
-        student: &tap_shapes(&config.student_model, student)?,
-        teacher: &tap_shapes(&config.teacher_model, teacher)?,
-        classes: student.classes,
-        labels: &sides.student.train.labels,
+    let prospect = Prospect {
+        student,
+        teacher: config.teacher_model.clone(),
+        teacher_task: sides.teacher.task(),
+        all: sides.student.all.clone(),
     };
-    Objective::new(&plan, &networks, Rng::new(config.seed, streams::ADAPTERS), Device::Cpu).map(drop)
+    match &config.recipe {
+        None => prospect.check_learning(&config.student_model, &config.teacher_model),
+        Some(recipe) if sides.differ() => {
+            let reason = format!(
+                "{} trains several networks on the same images and classes; leave --teacher-view, --student-view and \
+                 --student-classes out",
+                recipe.method
+            );
+            Err(Error::argument("method", reason))
+        }
+        Some(recipe) => RecipeChoice::from_config(recipe)?.build()?.check(&prospect),
+    }
 }
 
 /// A run is continued with the settings that it was started with; only the number of threads may change.

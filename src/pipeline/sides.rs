@@ -5,19 +5,21 @@ use crate::data::{self, Classes, Dataset, Splits, View};
 use crate::error::{Error, Result};
 use crate::models::Task;
 use crate::tensor::{Device, Rng};
-use crate::train::{streams, TestSet};
+use crate::train::{streams, Regime, TestSet};
 use std::sync::Arc;
 
 /// The data of one network.
 pub(super) struct Side {
-    /// What it learns from.
+    /// All training images.
+    pub all: Arc<Dataset>,
+    /// What it learns from: these, or the random subset that was asked for.
     pub train: Arc<Dataset>,
     /// What it is judged by.
     pub test: Arc<Dataset>,
     /// The same on the device, for the accuracy after each epoch.
     pub test_set: TestSet,
-    /// Mean and deviation of each channel, where images are normalised.
-    pub normalisation: Vec<[f32; 2]>,
+    /// How it is trained.
+    pub regime: Regime,
 }
 
 impl Side {
@@ -35,6 +37,8 @@ pub(super) struct Sides {
     pub student: Side,
     /// The teacher's view of the student's images, in the same order.
     pub shown_to_teacher: Arc<Dataset>,
+    /// Whether both have the same view.
+    same_view: bool,
     /// The student's class for each of the teacher's classes.
     pub mapping: Vec<usize>,
 }
@@ -67,18 +71,25 @@ impl Sides {
         };
         let side = |all: &Arc<Dataset>, limit: usize, test: Dataset| {
             Ok::<_, Error>(Side {
+                all: all.clone(),
                 train: limited(all, limit)?,
                 test_set: TestSet::new(&test, device)?,
                 test: Arc::new(test),
-                normalisation: if config.normalize { all.moments() } else { Vec::new() },
+                regime: config.regime(if config.normalize { all.moments() } else { Vec::new() })?,
             })
         };
         Ok(Sides {
             student: side(&student_train, config.train_limit, grouping.of(&views[1].of(&test)?)?)?,
             shown_to_teacher: limited(&teacher_train, config.train_limit)?,
             teacher: side(&teacher_train, config.teacher_limit, views[0].of(&test)?)?,
+            same_view,
             mapping,
         })
+    }
+
+    /// Whether the student sees or answers anything else than the teacher.
+    pub fn differ(&self) -> bool {
+        !self.same_view || self.other_task()
     }
 
     /// Whether the student answers another question than the teacher.

@@ -4,6 +4,7 @@ use super::chart::escape;
 use super::plots::{Plot, STYLE};
 use super::summary::{ChangedSample, Picture, Summary};
 use super::table::{results, thousands, Table};
+use super::{AccuracyRow, Captioned, Extras};
 use std::fmt::Write;
 
 const PAGE_STYLE: &str = "\
@@ -48,6 +49,7 @@ pub(super) fn page(summary: &Summary, plots: &[Plot]) -> String {
             let _ = writeln!(html, "<p>{}</p>", escape(&plot.remark));
         }
     }
+    html += &extras(&summary.extras);
     html += &soft_targets(summary, plots);
     html += &confusions(plots);
     html += &changed(
@@ -98,6 +100,32 @@ fn verdict(summary: &Summary) -> String {
         list(&c.distilled),
         list(&c.baseline)
     )
+}
+
+/// What a recipe adds.
+fn extras(extras: &Extras) -> String {
+    let mut html = String::new();
+    for accuracies in &extras.tables {
+        let _ = writeln!(html, "<h2>{}</h2>", escape(&accuracies.title));
+        let columns = [String::new()].into_iter().chain(accuracies.columns.iter().cloned()).collect();
+        let cells = |row: &AccuracyRow| {
+            let numbers = row.accuracies.iter().map(|accuracy| format!("{accuracy:.2} %"));
+            [row.label.clone()].into_iter().chain(numbers).collect()
+        };
+        html += &table(&Table { columns, rows: accuracies.rows.iter().map(cells).collect() }, "");
+    }
+    for gallery in &extras.galleries {
+        let _ = writeln!(html, "<h2>{}</h2>\n<p>{}</p>", escape(&gallery.title), escape(&gallery.about));
+        let thumb = |c: &Captioned| {
+            format!("<div class=\"thumb\">{}{}</div>", image(&c.picture, &c.caption), escape(&c.caption))
+        };
+        let thumbs: String = gallery.pictures.iter().map(thumb).collect();
+        let _ = writeln!(html, "<div class=\"row\">{thumbs}</div>");
+    }
+    extras.notes.iter().for_each(|note| {
+        let _ = writeln!(html, "<p>{}</p>", escape(note));
+    });
+    html
 }
 
 fn soft_targets(summary: &Summary, plots: &[Plot]) -> String {

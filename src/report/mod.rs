@@ -1,6 +1,7 @@
 //! What a run found out, as a table, as plots, and as a page that opens in any browser.
 
 mod chart;
+mod extras;
 mod html;
 mod plots;
 mod statistics;
@@ -8,6 +9,7 @@ mod summary;
 mod table;
 mod words;
 
+pub use extras::{AccuracyRow, AccuracyTable, Captioned, Extras, Gallery};
 pub use statistics::{mcnemar, mean, paired_t_test, standard_deviation};
 pub use summary::*;
 pub use table::{results_text, thousands};

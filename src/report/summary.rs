@@ -1,5 +1,6 @@
 //! `summary.json`: everything that a run found out. The report is made from it, and other tools can read it.
 
+use super::Extras;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -28,6 +29,8 @@ pub struct Summary {
     pub ablation: Vec<AblationRow>,
     /// What the teacher says about some test images.
     pub soft_targets: Vec<SoftTarget>,
+    /// What a recipe found out besides its student.
+    pub extras: Extras,
     /// Test images that the distilled student gets right and the baseline does not.
     pub improved: Vec<ChangedSample>,
     /// Test images that the baseline gets right and the distilled student does not.
@@ -158,7 +161,7 @@ pub struct AblationRow {
 }
 
 /// An image for the report.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Picture {
     /// Height and width in pixels.
     pub size: [usize; 2],

@@ -51,9 +51,13 @@ fn accuracy(model: &ModelResult, summary: &Summary) -> String {
 pub fn results_text(summary: &Summary) -> String {
     let Table { columns, rows } = results(summary);
     let mut lines: Vec<Vec<String>> = [columns].into_iter().chain(rows).collect();
+    let extras = summary.extras.tables.iter().filter(|table| table.columns.len() == 1);
     let mut add = |name: String, accuracy: f64| lines.push(vec![name, String::new(), format!("{accuracy:.2} %")]);
     summary.sweep.iter().for_each(|point| add(format!("sweep, T = {}", point.temperature), point.accuracy));
     summary.ablation.iter().for_each(|row| add(format!("ablation, {}", row.name), row.accuracy));
+    for (table, row) in extras.flat_map(|table| table.rows.iter().map(move |row| (table, row))) {
+        add(format!("{}, {}", table.title, row.label), row.accuracies[0]);
+    }
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width =
         |c: usize| lines.iter().filter_map(|line| line.get(c)).map(|cell| cell.chars().count()).max().unwrap_or(0);

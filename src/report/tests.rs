@@ -24,6 +24,14 @@ fn picture() -> Picture {
     Picture { size: [2, 2], channels: 1, pixels: vec![0, 255, 128, 7] }
 }
 
+fn extras() -> Extras {
+    let mut table = AccuracyTable::new("Generations", &["test images"]);
+    table.row("generation <1>", &[97.125]);
+    let pictures = vec![Captioned { picture: picture(), caption: "a & b".into() }];
+    let gallery = Gallery { title: "Made up".into(), about: "from noise".into(), pictures };
+    Extras { tables: vec![table], galleries: vec![gallery], notes: vec!["a note".into()] }
+}
+
 fn full() -> Summary {
     let sample = ChangedSample { picture: picture(), index: 3, label: 0, baseline: 1, distilled: 0, teacher: 0 };
     let step = |step| LossPoint {
@@ -54,6 +62,7 @@ fn full() -> Summary {
         sweep: vec![SweepPoint { temperature: 1.0, accuracy: 98.0 }, SweepPoint { temperature: 10.0, accuracy: 98.2 }],
         ablation: vec![AblationRow { name: "both".into(), hard_weight: 0.5, soft_weight: 0.5, accuracy: 98.4 }],
         soft_targets: vec![SoftTarget { picture: picture(), label: 0, distributions: vec![(3.0, vec![0.9, 0.1])] }],
+        extras: extras(),
         improved: vec![sample.clone()],
         hurt: vec![sample],
         ..Summary::default()
@@ -91,6 +100,10 @@ fn every_plot_is_well_formed_and_text_is_escaped() {
     let page = html::page(&full(), &plots::all(&full()));
     for expected in [
         "a &amp; b",
+        "<h2>Generations</h2>",
+        "<td>generation &lt;1&gt;</td><td>97.12 %</td>",
+        "<h2>Made up</h2>",
+        "a note",
         "x&lt;y",
         "98.55 ± 0.07 %",
         "within noise",

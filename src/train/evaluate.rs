@@ -2,7 +2,7 @@
 
 use crate::autograd::no_grad;
 use crate::data::Dataset;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::models::Model;
 use crate::nn::{Context, Module};
 use crate::tensor::Device;
@@ -62,6 +62,29 @@ impl Evaluation {
         let predictions = logits.chunks(groups).map(argmax).collect();
         let labels = self.labels.iter().map(|&label| mapping[label]).collect();
         Evaluation { classes: groups, logits, predictions, labels }
+    }
+
+    /// What several models say together: the mean of their class probabilities, whose logarithms stand for the logits.
+    ///
+    /// # Errors
+    /// There is no model, or they were not asked about the same images.
+    pub fn ensemble(members: &[Evaluation]) -> Result<Evaluation> {
+        let alike = |first: &Evaluation| {
+            members.iter().all(|member| member.labels == first.labels && member.classes == first.classes)
+        };
+        let first = members.first().filter(|first| alike(first));
+        let first =
+            first.ok_or_else(|| Error::argument("ensemble", "needs one or more models that saw the same images"))?;
+        let mut logits = Vec::with_capacity(first.logits.len());
+        for image in 0..first.labels.len() {
+            let mut sum = vec![0.0; first.classes];
+            for member in members {
+                sum.iter_mut().zip(member.probabilities(image, 1.0)).for_each(|(sum, p)| *sum += p);
+            }
+            logits.extend(sum.iter().map(|p| (p / members.len() as f64).ln() as f32));
+        }
+        let predictions = logits.chunks(first.classes).map(argmax).collect();
+        Ok(Evaluation { logits, predictions, ..first.clone() })
     }
 
     /// Percent classified correctly.
@@ -162,6 +185,18 @@ mod tests {
         assert_eq!((two.classes, &two.predictions[..], &two.labels[..]), (2, &[1][..], &[1][..]));
         assert!((two.probabilities(0, 1.0)[1] - (p[1] + p[2])).abs() < 1e-6);
         assert_eq!(three.clone().grouped(&[0, 1, 2]).logits, z);
+    }
+
+    #[test]
+    fn an_ensemble_averages_probabilities() {
+        // The mean of the logits says the second class, the mean of the probabilities (0.88, 0.62, 0.02) the first.
+        let members =
+            [evaluation(&[[2.0, 0.0]], &[0]), evaluation(&[[0.5, 0.0]], &[0]), evaluation(&[[0.0, 4.0]], &[0])];
+        let together = Evaluation::ensemble(&members).unwrap();
+        let p: Vec<f64> = members.iter().map(|m| m.probabilities(0, 1.0)[0]).collect();
+        assert!((together.probabilities(0, 1.0)[0] - (p[0] + p[1] + p[2]) / 3.0).abs() < 1e-6);
+        assert_eq!(together.predictions, [0]);
+        assert!(Evaluation::ensemble(&[]).is_err());
     }
 
     #[test]

@@ -40,7 +40,7 @@ enum Source {
 /// Answers about one training set, which students with different needs share.
 pub struct TeacherCache {
     known: Features,
-    folder: PathBuf,
+    folder: Option<PathBuf>,
     batch: usize,
     device: Device,
 }
@@ -48,7 +48,12 @@ pub struct TeacherCache {
 impl TeacherCache {
     /// A cache that keeps its files in `folder` and asks for `batch` images at a time.
     pub fn new(folder: &Path, batch: usize, device: Device) -> TeacherCache {
-        TeacherCache { known: Features::new(), folder: folder.to_path_buf(), batch, device }
+        TeacherCache { folder: Some(folder.to_path_buf()), ..TeacherCache::in_memory(batch, device) }
+    }
+
+    /// A cache that forgets everything at its end.
+    pub fn in_memory(batch: usize, device: Device) -> TeacherCache {
+        TeacherCache { known: Features::new(), folder: None, batch, device }
     }
 
     /// The logits and these feature maps over the training set: those that are not known yet are read from the folder if they were
@@ -75,9 +80,9 @@ impl TeacherCache {
             return Ok(TeacherOutputs { source: Source::Online(teacher.clone(), Some(images)), ..online });
         }
         let key = cache_key(teacher, data)?;
-        let path = |tap: &str| self.folder.join(format!("teacher-{}-{tap}.safetensors", &key[..16]));
+        let path = |tap: &str| Some(self.folder.as_ref()?.join(format!("teacher-{}-{tap}.safetensors", &key[..16])));
         for tap in &wanted {
-            let saved = load_safetensors(&path(tap)).ok().and_then(|(mut tensors, _)| tensors.remove(tap));
+            let saved = path(tap).and_then(|path| load_safetensors(&path).ok()?.0.remove(tap));
             if let (false, Some(saved)) = (self.known.contains_key(tap), saved) {
                 self.known.insert(tap.clone(), saved.to_device(self.device)?);
             }
@@ -87,7 +92,9 @@ impl TeacherCache {
         if !missing.is_empty() {
             progress.stage("computing the teacher's answers over the training set (once for all students)");
             for (tap, answers) in over_data_set(teacher, data, &missing, self.batch, self.device)? {
-                save_safetensors(&path(&tap), &BTreeMap::from([(tap.clone(), answers.clone())]), &BTreeMap::new())?;
+                if let Some(path) = path(&tap) {
+                    save_safetensors(&path, &BTreeMap::from([(tap.clone(), answers.clone())]), &BTreeMap::new())?;
+                }
                 self.known.insert(tap, answers);
             }
         }

@@ -1,0 +1,145 @@
+//! What a recipe works with: the student that was asked for, the teacher, the images, and a way to train networks.
+
+use crate::data::Dataset;
+use crate::distill::{Networks, Objective};
+use crate::error::{Error, Result};
+use crate::models::{tap_shapes, Model, Task};
+use crate::report::Extras;
+use crate::tensor::{Device, Rng};
+use crate::train::{
+    evaluate, fit, streams, Evaluation, JobResult, MetricsLog, Progress, Pupil, Regime, RunDir, Setting, TeacherCache,
+    TeacherOutputs, TestSet,
+};
+use std::sync::Arc;
+
+/// What a recipe is asked for, before there is a run.
+pub struct Prospect {
+    /// The student that is asked for.
+    pub student: Pupil,
+    /// The teacher's architecture.
+    pub teacher: String,
+    /// What the teacher is built for.
+    pub teacher_task: Task,
+    /// All training images, of which [`Pupil::images`] may be a part (`--train-limit`).
+    pub all: Arc<Dataset>,
+}
+
+impl Prospect {
+    /// Whether a network of one architecture can learn from one of another by the plan's terms.
+    ///
+    /// # Errors
+    /// A term cannot use the networks' feature maps; the error says what to do.
+    pub fn check_learning(&self, student: &str, teacher: &str) -> Result<()> {
+        let (task, plan) = (task_of(&self.student.images), &self.student.plan);
+        let (student, teacher) = (tap_shapes(student, task)?, tap_shapes(teacher, self.teacher_task)?);
+        let labels = &self.student.images.labels;
+        let networks = Networks { student: &student, teacher: &teacher, classes: task.classes, labels };
+        Objective::new(plan, &networks, Rng::new(self.student.seed, streams::ADAPTERS), Device::Cpu).map(drop)
+    }
+}
+
+/// The workplace of a recipe within a run.
+pub struct Lab<'a> {
+    /// The student that is asked for. A recipe's other jobs are named after it: [`Pupil::named`].
+    pub student: Pupil,
+    /// The run's teacher.
+    pub teacher: Option<Arc<Model>>,
+    /// All training images, of which the student's may be a part (`--train-limit`).
+    pub all: Arc<Dataset>,
+    /// The run's teacher's view of the student's images.
+    pub shown_to_teacher: Arc<Dataset>,
+    /// The images that models are judged by.
+    pub test: &'a Dataset,
+    /// The same on the device.
+    pub test_set: &'a TestSet,
+    /// How every network of the run is trained.
+    pub regime: &'a Regime,
+    /// The run's folder.
+    pub run: &'a RunDir,
+    /// Where it is computed.
+    pub device: Device,
+    /// Who is told what happens.
+    pub progress: &'a mut dyn Progress,
+    /// What the report will say besides what it says of the student.
+    pub extras: &'a mut Extras,
+    /// The run's metrics.
+    pub log: &'a mut MetricsLog,
+    /// What the run's teacher has said about the student's images.
+    pub teacher_cache: &'a mut TeacherCache,
+}
+
+impl Lab<'_> {
+    /// The run's teacher.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn teacher(&self) -> Result<Arc<Model>> {
+        self.teacher.clone().ok_or_else(|| Error::argument("teacher", "is needed (--teacher FILE)"))
+    }
+
+    /// Trains the student that is asked for from the run's teacher.
+    ///
+    /// # Errors
+    /// See [`fit`].
+    pub fn train_student(&mut self) -> Result<(Model, JobResult)> {
+        let teacher = self.teacher.clone();
+        self.train(&self.student.clone(), teacher.as_ref())
+    }
+
+    /// Trains a network from a teacher, which its plan may not need; continues it from its checkpoint, or loads it if it was finished.
+    ///
+    /// # Errors
+    /// See [`fit`].
+    pub fn train(&mut self, pupil: &Pupil, teacher: Option<&Arc<Model>>) -> Result<(Model, JobResult)> {
+        let answers = match (teacher, pupil.plan.needs_teacher() && self.run.result(&pupil.job)?.is_none()) {
+            (Some(teacher), true) => Some(self.ask(teacher, pupil)?),
+            _ => None,
+        };
+        self.train_with(pupil, answers.as_ref())
+    }
+
+    /// The same with a teacher's answers.
+    ///
+    /// # Errors
+    /// See [`fit`].
+    pub fn train_with(&mut self, pupil: &Pupil, answers: Option<&TeacherOutputs>) -> Result<(Model, JobResult)> {
+        let loader = self.regime.loader(pupil, self.device)?;
+        let job = self.regime.job(pupil, loader.batches_per_epoch())?;
+        let (test, run, device) = (self.test_set, self.run, self.device);
+        let setting = Setting { loader: &loader, test, teacher: answers, run, device };
+        fit(&job, setting, self.log, self.progress)
+    }
+
+    /// What a teacher says about a pupil's images, as far as its plan needs it: computed once if they are always the same.
+    ///
+    /// # Errors
+    /// The networks cannot be compared, or the answers are not finite.
+    pub fn ask(&mut self, teacher: &Arc<Model>, pupil: &Pupil) -> Result<TeacherOutputs> {
+        let task = task_of(&pupil.images);
+        let taps =
+            pupil.plan.teacher_taps(&tap_shapes(&pupil.model, task)?, &tap_shapes(teacher.name(), teacher.task())?)?;
+        if self.regime.augment.is_active() {
+            return TeacherOutputs::online(teacher, &taps);
+        }
+        let of_the_run = self.teacher.as_ref().is_some_and(|own| Arc::ptr_eq(own, teacher))
+            && Arc::ptr_eq(&pupil.images, &self.student.images);
+        if of_the_run {
+            return self.teacher_cache.outputs(teacher, &self.shown_to_teacher, &taps, self.progress);
+        }
+        let mut cache = TeacherCache::in_memory(self.regime.eval_batch_size, self.device);
+        cache.outputs(teacher, &pupil.images, &taps, self.progress)
+    }
+
+    /// What a model says about the test images.
+    ///
+    /// # Errors
+    /// The model cannot be computed.
+    pub fn evaluate(&self, model: &Model) -> Result<Evaluation> {
+        evaluate(model, self.test, self.regime.eval_batch_size, self.device)
+    }
+}
+
+/// What a network for these images is built for.
+pub fn task_of(images: &Dataset) -> Task {
+    Task { input: images.image_shape(), classes: images.classes.len() }
+}

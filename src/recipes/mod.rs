@@ -1,0 +1,69 @@
+//! Recipes, one file each: ways to arrange trainings — generations, networks side by side, stages — and the registry that knows them by
+//! name. What the networks learn from is a [`Plan`](crate::distill::Plan) as for a single student; a recipe says who teaches whom, and
+//! when.
+
+mod choice;
+mod lab;
+
+pub mod born_again;
+
+pub use choice::{RecipeChoice, RecipeConfig};
+pub use lab::{Lab, Prospect};
+
+use crate::distill::{unknown_name, Entry, MethodInfo, Settings, METHODS};
+use crate::error::Result;
+use crate::models::Model;
+use crate::train::JobResult;
+
+/// A recipe: an entry of [`RECIPES`].
+pub type RecipeInfo = Entry<fn(&Settings) -> Result<Box<dyn Recipe>>>;
+
+/// All recipes. A new one is a file (`pub mod` above) and a line here.
+pub static RECIPES: &[&RecipeInfo] = &[&born_again::INFO];
+
+/// A way to arrange trainings, with its hyperparameters.
+pub trait Recipe {
+    /// Refuses networks, images or plans that it cannot use, before anything is trained.
+    ///
+    /// # Errors
+    /// Says what does not fit and what to do instead.
+    fn check(&self, prospect: &Prospect) -> Result<()> {
+        prospect.check_learning(&prospect.student.model, &prospect.teacher)
+    }
+
+    /// Trains what it needs and returns the student, which is the model of the job [`Lab::student`] names. Every training is a job of
+    /// the run, so that a run that was stopped loads the finished ones and goes on with the unfinished.
+    ///
+    /// # Errors
+    /// A training fails or is interrupted.
+    fn run(&self, lab: &mut Lab) -> Result<(Model, JobResult)>;
+}
+
+/// What `--method` can name.
+#[derive(Clone, Copy)]
+pub enum Named {
+    /// A term of a student's loss.
+    Method(&'static MethodInfo),
+    /// A way to arrange trainings.
+    Recipe(&'static RecipeInfo),
+}
+
+/// The recipe with this name.
+///
+/// # Errors
+/// There is none; the error names the nearest.
+pub fn find_recipe(name: &str) -> Result<&'static RecipeInfo> {
+    let unknown = || unknown_name(name, RECIPES.iter().map(|info| info.name));
+    RECIPES.iter().find(|info| info.name == name).copied().ok_or_else(unknown)
+}
+
+/// The method or recipe with this name.
+///
+/// # Errors
+/// There is neither; the error names the nearest.
+pub fn find(name: &str) -> Result<Named> {
+    let method = METHODS.iter().find(|info| info.name == name).map(|info| Named::Method(info));
+    let recipe = || RECIPES.iter().find(|info| info.name == name).map(|info| Named::Recipe(info));
+    let names = METHODS.iter().map(|info| info.name).chain(RECIPES.iter().map(|info| info.name));
+    method.or_else(recipe).ok_or_else(|| unknown_name(name, names))
+}
