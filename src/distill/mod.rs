@@ -52,6 +52,7 @@ pub mod vid;
 
 pub use adapter::Regressor;
 pub use info::{Domain, Entry, Family, Hyperparameter, MethodInfo, Needs, Taps, NON_NEGATIVE};
+pub(crate) use math::soft_targets;
 pub use method::{Features, Loss, Method, Setup, StepInputs};
 pub use objective::{Mixture, Networks, Objective};
 pub use plan::{check_weight, Plan, Term, TermConfig};

@@ -142,6 +142,21 @@ impl Model {
         x.sub(&vector(0)?)?.div(&vector(1)?)
     }
 
+    /// A copy whose weights are constants: gradients pass through it to its input, and nothing can train it.
+    ///
+    /// # Errors
+    /// There is not enough memory.
+    pub fn frozen(&self) -> Result<Model> {
+        let device = self.parameters().first().map_or(Device::default(), |(_, p)| p.get().device());
+        let copy = Model::new(self.name(), self.task, Rng::new(0, 0), device)?.normalising(self.normalisation.clone());
+        load_state(&copy, &self.state())?;
+        for (_, parameter) in copy.parameters() {
+            let constant = parameter.get().detach();
+            *parameter.write() = constant;
+        }
+        Ok(copy)
+    }
+
     /// The layers in order.
     pub fn layers(&self) -> &Sequential {
         &self.layers

@@ -6,6 +6,7 @@ mod choice;
 mod lab;
 
 pub mod born_again;
+pub mod data_free;
 
 pub use choice::{RecipeChoice, RecipeConfig};
 pub use lab::{Lab, Prospect};
@@ -19,7 +20,14 @@ use crate::train::JobResult;
 pub type RecipeInfo = Entry<fn(&Settings) -> Result<Box<dyn Recipe>>>;
 
 /// All recipes. A new one is a file (`pub mod` above) and a line here.
-pub static RECIPES: &[&RecipeInfo] = &[&born_again::INFO];
+pub static RECIPES: &[&RecipeInfo] = &[
+    &born_again::INFO,
+    &data_free::gradient::INFO,
+    &data_free::activation_max::INFO,
+    &data_free::deep_inversion::INFO,
+    &data_free::dafl::INFO,
+    &data_free::dfad::INFO,
+];
 
 /// A way to arrange trainings, with its hyperparameters.
 pub trait Recipe {

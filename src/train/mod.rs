@@ -15,7 +15,7 @@ pub mod streams;
 mod teacher;
 mod test_set;
 
-pub use checkpoint::{load_model, Checkpoint};
+pub use checkpoint::{load_model, save_model, Checkpoint, Position};
 pub use evaluate::{evaluate, Evaluation};
 pub use fit::{fit, Setting};
 pub use job::{EpochRecord, Job, JobResult};
