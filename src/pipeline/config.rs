@@ -1,7 +1,7 @@
 //! Every number of a run, resolved. Field names, configuration keys and command-line flags are the same words.
 
 use crate::backend::open_device;
-use crate::data::AugmentConfig;
+use crate::data::{AugmentConfig, Classes, View};
 use crate::distill::{Scheduled, Term, TermConfig};
 use crate::error::{Error, Result};
 use crate::optim::OptimizerConfig;
@@ -21,6 +21,10 @@ pub struct RunConfig {
     pub data: String,
     pub data_dir: Option<PathBuf>,
     pub train_limit: usize,
+    pub teacher_limit: usize,
+    pub teacher_view: String,
+    pub student_view: String,
+    pub student_classes: String,
     pub normalize: bool,
     pub shift: f64,
     pub rotate: f64,
@@ -40,6 +44,7 @@ pub struct RunConfig {
     pub optimizer: String,
     pub lr: f64,
     pub momentum: f64,
+    pub rmsprop_alpha: f64,
     pub weight_decay: f64,
     pub schedule: String,
     pub warmup_epochs: f64,
@@ -87,6 +92,10 @@ impl RunConfig {
             data: data.to_string(),
             data_dir: None,
             train_limit: 0,
+            teacher_limit: 0,
+            teacher_view: "identity".to_string(),
+            student_view: "identity".to_string(),
+            student_classes: "same".to_string(),
             normalize: false,
             shift: 0.0,
             rotate: 0.0,
@@ -104,6 +113,7 @@ impl RunConfig {
             optimizer: "adam".to_string(),
             lr: 1e-3,
             momentum: 0.9,
+            rmsprop_alpha: 0.99,
             weight_decay: 0.0,
             schedule: "constant".to_string(),
             warmup_epochs: 0.0,
@@ -234,8 +244,10 @@ impl RunConfig {
                 return Err(Error::argument(name, format!("must be 0 or more, found {value}")));
             }
         }
-        if !(0.0..1.0).contains(&self.momentum) {
-            return Err(Error::argument("momentum", format!("must be in [0, 1), found {}", self.momentum)));
+        for (name, value) in [("momentum", self.momentum), ("rmsprop-alpha", self.rmsprop_alpha)] {
+            if !(0.0..1.0).contains(&value) {
+                return Err(Error::argument(name, format!("must be in [0, 1), found {value}")));
+            }
         }
         if self.clip_norm.is_some_and(|norm| !(norm > 0.0 && norm.is_finite())) {
             return Err(Error::argument("clip-norm", "must be above 0"));
@@ -249,6 +261,9 @@ impl RunConfig {
                 return Err(Error::argument("ablation-weights", format!("must be in [0, 1], found {weight}")));
             }
         }
+        View::named(&self.teacher_view)?;
+        View::named(&self.student_view)?;
+        Classes::named(&self.student_classes)?;
         if self.methods.is_some() {
             let usual = RunConfig::defaults(&self.data);
             let weights = |c: &RunConfig| [c.temperature, c.hard_weight, c.soft_weight];
@@ -324,7 +339,13 @@ impl RunConfig {
 
     /// The optimiser of every job.
     pub fn optimizer_config(&self) -> Result<OptimizerConfig> {
-        OptimizerConfig::named(&self.optimizer, self.momentum, self.weight_decay)
+        let named = OptimizerConfig::named(&self.optimizer, self.momentum, self.weight_decay)?;
+        Ok(match named {
+            OptimizerConfig::RmsProp { eps, momentum, weight_decay, .. } => {
+                OptimizerConfig::RmsProp { alpha: self.rmsprop_alpha, eps, momentum, weight_decay }
+            }
+            other => other,
+        })
     }
 
     /// How every network is trained, with images normalised by these moments of their channels.

@@ -5,7 +5,7 @@ use super::session::{Session, Teacher};
 use super::RunConfig;
 use crate::error::{Error, Result};
 use crate::folders::Scratch;
-use crate::models::{Model, Task};
+use crate::models::Model;
 use crate::tensor::Rng;
 use crate::train::{streams, Rehearsal, Silent};
 use std::path::PathBuf;
@@ -40,7 +40,7 @@ pub fn for_each_method(
     let folder = Scratch::new("kdengine-bench")?;
     let mut progress = Silent;
     let mut session = Session::open("bench", config, &folder.path().join("run"), false, &mut progress)?;
-    let task = Task { input: session.test.image_shape(), classes: session.test.classes.len() };
+    let task = session.sides.student.task();
     let weights = Rng::new(session.config.seed, streams::WEIGHTS);
     let model = Model::new(&session.config.teacher_model, task, weights, session.device)?;
     let teacher = Teacher { model: Arc::new(model), result: None, file: PathBuf::new() };

@@ -19,6 +19,8 @@ pub struct Prospect {
     /// How the run's teacher is trained, on all images, of which the student's may be a part (`--train-limit`). It may come from a
     /// file instead.
     pub teacher: Pupil,
+    /// What the teacher is built for.
+    pub teacher_task: Task,
 }
 
 impl Prospect {
@@ -28,7 +30,7 @@ impl Prospect {
     /// A term cannot use the networks' feature maps; the error says what to do.
     pub fn check_learning(&self, student: &str, teacher: &str) -> Result<()> {
         let (task, plan) = (task_of(&self.student.images), &self.student.plan);
-        let (student, teacher) = (tap_shapes(student, task)?, tap_shapes(teacher, task)?);
+        let (student, teacher) = (tap_shapes(student, task)?, tap_shapes(teacher, self.teacher_task)?);
         let labels = &self.student.images.labels;
         let networks = Networks { student: &student, teacher: &teacher, classes: task.classes, labels };
         Objective::new(plan, &networks, Rng::new(self.student.seed, streams::ADAPTERS), Device::Cpu).map(drop)
@@ -44,6 +46,8 @@ pub struct Lab<'a> {
     /// How it was trained, or would have been if it is not from a file: on all images, of which the student's may be a part
     /// (`--train-limit`).
     pub teacher_pupil: Pupil,
+    /// The run's teacher's view of the student's images.
+    pub shown_to_teacher: Arc<Dataset>,
     /// The images that models are judged by.
     pub test: &'a Dataset,
     /// The same on the device.
@@ -132,14 +136,15 @@ impl Lab<'_> {
     /// The networks cannot be compared, or the answers are not finite.
     pub fn ask(&mut self, teacher: &Arc<Model>, pupil: &Pupil) -> Result<TeacherOutputs> {
         let task = task_of(&pupil.images);
-        let taps = pupil.plan.teacher_taps(&tap_shapes(&pupil.model, task)?, &tap_shapes(teacher.name(), task)?)?;
+        let taps =
+            pupil.plan.teacher_taps(&tap_shapes(&pupil.model, task)?, &tap_shapes(teacher.name(), teacher.task())?)?;
         if self.regime.augment.is_active() {
             return TeacherOutputs::online(teacher, &taps);
         }
         let of_the_run = self.teacher.as_ref().is_some_and(|own| Arc::ptr_eq(own, teacher))
             && Arc::ptr_eq(&pupil.images, &self.student.images);
         if of_the_run {
-            return self.teacher_cache.outputs(teacher, &pupil.images, &taps, self.progress);
+            return self.teacher_cache.outputs(teacher, &self.shown_to_teacher, &taps, self.progress);
         }
         let mut cache = TeacherCache::in_memory(self.regime.eval_batch_size, self.device);
         cache.outputs(teacher, &pupil.images, &taps, self.progress)

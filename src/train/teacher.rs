@@ -1,5 +1,6 @@
-//! What the frozen teacher says about the training set: its logits and the feature maps that methods compare, computed once for all
-//! students where the images do not change and the answers fit in memory, else batch by batch. Nothing here is recorded.
+//! What the frozen teacher says about the students' images, as it sees them: its logits and the feature maps that methods compare,
+//! computed once for all students where the images do not change and the answers fit in memory, else batch by batch. Nothing here is
+//! recorded.
 
 use super::Progress;
 use crate::autograd::no_grad;
@@ -31,8 +32,9 @@ pub struct TeacherOutputs {
 enum Source {
     /// Known for every image of the training set: `[images, …]` by tap.
     Known(Features),
-    /// Computed for each batch.
-    Online(Arc<Model>),
+    /// Computed for each batch: of the batch's own images, or of these `[images, c, h, w]` (`U8`), where the teacher sees something else
+    /// than the student.
+    Online(Arc<Model>, Option<Tensor>),
 }
 
 /// Answers about one training set, which students with different needs share.
@@ -74,7 +76,8 @@ impl TeacherCache {
             |tap: &String| online.shapes.iter().find(|s| s.name == *tap).map_or(0, |s| s.shape.iter().product());
         let per_image: usize = wanted.iter().map(numbers).sum();
         if per_image * data.len() * size_of::<f32>() > BUDGET {
-            return Ok(online);
+            let images = data.images.to_device(self.device)?;
+            return Ok(TeacherOutputs { source: Source::Online(teacher.clone(), Some(images)), ..online });
         }
         let key = cache_key(teacher, data)?;
         let path = |tap: &str| Some(self.folder.as_ref()?.join(format!("teacher-{}-{tap}.safetensors", &key[..16])));
@@ -101,13 +104,13 @@ impl TeacherCache {
 }
 
 impl TeacherOutputs {
-    /// The logits and these feature maps, computed for each batch.
+    /// The logits and these feature maps, computed for each batch of what the student sees.
     ///
     /// # Errors
     /// The teacher cannot be computed.
     pub fn online(teacher: &Arc<Model>, taps: &[String]) -> Result<TeacherOutputs> {
         let shapes = tap_shapes(teacher.name(), teacher.task())?;
-        Ok(TeacherOutputs { shapes, taps: taps.to_vec(), source: Source::Online(teacher.clone()) })
+        Ok(TeacherOutputs { shapes, taps: taps.to_vec(), source: Source::Online(teacher.clone(), None) })
     }
 
     /// The teacher's taps.
@@ -117,13 +120,20 @@ impl TeacherOutputs {
 
     /// The logits `[n, classes]` and the feature maps of a batch; without history.
     pub(super) fn of_batch(&self, batch: &Batch) -> Result<(Tensor, Features)> {
+        let rows = || {
+            let rows: Vec<i32> = batch.index.iter().map(|&i| i as i32).collect();
+            Tensor::from_slice(&rows, [rows.len()], batch.images.device())
+        };
         let mut answers = match &self.source {
-            Source::Online(teacher) => {
-                answers(teacher, &batch.images, &self.taps.iter().map(String::as_str).collect::<Vec<_>>())?
+            Source::Online(teacher, images) => {
+                let images = match images {
+                    Some(all) => all.gather_images(&rows()?, None)?,
+                    None => batch.images.clone(),
+                };
+                answers(teacher, &images, &self.taps.iter().map(String::as_str).collect::<Vec<_>>())?
             }
             Source::Known(known) => {
-                let rows: Vec<i32> = batch.index.iter().map(|&i| i as i32).collect();
-                let rows = Tensor::from_slice(&rows, [rows.len()], batch.images.device())?;
+                let rows = rows()?;
                 known.iter().map(|(tap, all)| Ok((tap.clone(), all.gather_rows(&rows)?))).collect::<Result<_>>()?
             }
         };
