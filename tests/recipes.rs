@@ -290,3 +290,101 @@ fn an_assistant_lies_between_teacher_and_student() {
         assert!(error.contains(expected), "{error}");
     }
 }
+
+#[test]
+fn several_teachers_are_trained_once_a_run_and_combined() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = small_digits(&folder.path().join("data"), 96, 20);
+    let run = |name: &str, set: &str| {
+        run(folder.path(), &data, name, &["--method", "multi-teacher", "--set", set, "--seeds", "2"])
+    };
+    let mean = run("mean", "teachers=2");
+    let jobs: Vec<String> = fs::read_dir(mean.join("jobs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(jobs.len(), 4, "two teachers for two students: {jobs:?}");
+    assert!(!same_model((&mean, "teacher"), (&mean, "teacher-2")));
+    // A committee of which only the run's own teacher counts is that teacher.
+    let own = run("own", "teachers=2,combine=weighted,weights=1+0");
+    let plain = folder.path().join("plain");
+    expect(&mut distill(&data, &plain, &[]), 0);
+    assert!(same_model((&own, "distilled-1"), (&plain, "distilled-1")));
+    assert!(!same_model((&mean, "distilled-1"), (&own, "distilled-1")));
+    let confident = run("confident", "teachers=2,combine=confidence");
+    assert!(!same_model((&mean, "distilled-1"), (&confident, "distilled-1")));
+    // Teachers from files are those very teachers.
+    let file = mean.join("jobs/teacher-2/model.safetensors");
+    let from_file = run("files", &format!("files={}", file.display()));
+    assert!(same_model((&mean, "distilled-1"), (&from_file, "distilled-1")));
+    for (set, expected) in [
+        ("teachers=3,combine=weighted,weights=1+2", "must be 3 numbers"),
+        ("files=nowhere.safetensors", "there is no file nowhere.safetensors"),
+    ] {
+        let out = folder.path().join("bad");
+        let error = error_of(&mut distill(&data, &out, &["--method", "multi-teacher", "--set", set]), 2);
+        assert!(error.contains(expected), "{error}");
+    }
+    let error = error_of(&mut distill(&data, &folder.path().join("bad"), &["--method", "multi-teacher,at"]), 2);
+    assert!(error.contains("leave out at"), "{error}");
+}
+
+#[test]
+fn self_training_does_not_look_at_the_labels_that_it_has_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = small_digits(&folder.path().join("data"), 120, 20);
+    let flags = ["--method", "self-training", "--train-limit", "40", "--epochs", "4", "--set"];
+    let run = |data: &Path, name: &str, set: &str| run(folder.path(), data, name, &[&flags[..], &[set]].concat());
+    let all = run(&data, "all", "rounds=1,confidence=0");
+    // The same images with wrong labels beyond the first 40 of the training set's random order: nothing may change.
+    let splits = kdengine::data::load(&data.display().to_string(), None).unwrap();
+    let order = kdengine::tensor::Rng::new(0, kdengine::train::streams::SUBSET).sequence().permutation(120);
+    let mut lies = splits.clone();
+    for &i in &order[40..] {
+        lies.train.labels[i as usize] = 9 - lies.train.labels[i as usize];
+    }
+    let lied = folder.path().join("lied");
+    kdengine::data::idx::write_splits(&lied, &lies).unwrap();
+    let teacher = all.join("jobs/teacher/model.safetensors").display().to_string();
+    let blind = folder.path().join("blind");
+    let with_teacher = [&flags[..], &["rounds=1,confidence=0", "--teacher", &teacher]].concat();
+    expect(&mut distill(&lied, &blind, &with_teacher), 0);
+    assert!(same_model((&all, "distilled-1"), (&blind, "distilled-1")));
+    let note = |out: &Path| summary(out)["extras"]["notes"][0].as_str().unwrap().to_string();
+    assert!(note(&all).contains("80 of 80 images"), "{}", note(&all));
+    // Nobody is sure enough: the student learns from the labelled images alone.
+    let none = run(&data, "none", "rounds=1,confidence=1");
+    assert!(note(&none).contains(" 0 of 80 images"), "{}", note(&none));
+    assert!(!same_model((&all, "distilled-1"), (&none, "distilled-1")));
+    let error = error_of(&mut distill(&data, &folder.path().join("bad"), &["--method", "self-training"]), 2);
+    assert!(error.contains("--train-limit"), "{error}");
+}
+
+#[test]
+fn learning_without_forgetting_remembers_more_than_fine_tuning() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = small_digits(&folder.path().join("data"), 400, 200);
+    let flags = ["--method", "lwf", "--epochs", "8", "--lr", "0.005"];
+    let run = |name: &str, more: &[&str]| run(folder.path(), &data, name, &[&flags[..], more].concat());
+    let out = run("lwf", &[]);
+    let groups = |job: &str| {
+        let result: serde_json::Value =
+            serde_json::from_slice(&fs::read(out.join("jobs").join(job).join("result.json")).unwrap()).unwrap();
+        let last = result["history"].as_array().unwrap().last().unwrap()["groups"].clone();
+        [last[0].as_f64().unwrap(), last[1].as_f64().unwrap()]
+    };
+    let (with, without) = (groups("distilled-1"), groups("distilled-1-fine-tuned"));
+    assert!(with[0] > without[0], "old classes: {with:?} with the old answers, {without:?} without");
+    assert!(groups("distilled-1-old")[0] > 50.0);
+    // Without the old answers it is fine-tuning.
+    let tuned = run("tuned", &["--soft-weight", "0"]);
+    assert!(same_model((&tuned, "distilled-1"), (&tuned, "distilled-1-fine-tuned")));
+    assert!(same_model((&out, "distilled-1-old"), (&tuned, "distilled-1-old")), "the old network is what it was");
+    for (flags, expected) in [
+        (["--method", "lwf", "--set", "old-classes=10"], "must leave new classes"),
+        (["--method", "lwf,at", "--set", "old-classes=5"], "leave out at"),
+    ] {
+        let error = error_of(&mut distill(&data, &folder.path().join("bad"), &flags), 2);
+        assert!(error.contains(expected), "{error}");
+    }
+}

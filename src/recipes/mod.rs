@@ -9,6 +9,9 @@ pub mod born_again;
 pub mod co_training;
 pub mod dml;
 pub mod ema;
+pub mod lwf;
+pub mod multi_teacher;
+pub mod self_training;
 pub mod teacher_assistant;
 
 pub use choice::{RecipeChoice, RecipeConfig};
@@ -23,8 +26,16 @@ use crate::train::JobResult;
 pub type RecipeInfo = Entry<fn(&Settings) -> Result<Box<dyn Recipe>>>;
 
 /// All recipes. A new one is a file (`pub mod` above) and a line here.
-pub static RECIPES: &[&RecipeInfo] =
-    &[&born_again::INFO, &ema::INFO, &dml::INFO, &co_training::INFO, &teacher_assistant::INFO];
+pub static RECIPES: &[&RecipeInfo] = &[
+    &born_again::INFO,
+    &ema::INFO,
+    &dml::INFO,
+    &co_training::INFO,
+    &teacher_assistant::INFO,
+    &multi_teacher::INFO,
+    &self_training::INFO,
+    &lwf::INFO,
+];
 
 /// A way to arrange trainings, with its hyperparameters.
 pub trait Recipe {
