@@ -138,7 +138,7 @@ impl<'a> Cohort<'a> {
             let loss = self.trainees[number].loss(&own, &said, teacher.as_ref(), step, epoch, batch)?;
             let value = loss.total.item()?;
             if !value.is_finite() {
-                let found = self.trainees[number].diagnose(step, batch);
+                let found = self.trainees[number].diagnose(&said, teacher.as_ref(), step, epoch, batch);
                 return Err(self.not_finite(number, value, epoch, &found));
             }
             drop(own);
