@@ -166,6 +166,12 @@ fn a_recipe_is_written_down_and_read_back_and_goes_together_with_methods() {
     let (table, word) = (resolve("[recipe]\nmethod = \"born-again\""), resolve("method = \"born-again\""));
     assert_eq!(table, word);
     assert_eq!((word.hard_weight, word.soft_weight, word.temperature), (0.0, 1.0, 1.0));
+    let over_file = |file: &str, word: &str| {
+        let command_line = format!("method = \"{word}\"").parse().unwrap();
+        RunConfig::resolve(file.parse().unwrap(), command_line).unwrap()
+    };
+    assert_eq!(over_file("[[term]]\nmethod = \"at\"", "born-again"), word, "the command line's recipe replaces terms");
+    assert_eq!(over_file("[recipe]\nmethod = \"born-again\"", "at").recipe, None, "and its terms a recipe");
     let hot = resolve("method = \"born-again\"\ntemperature = 4");
     assert_eq!(hot.recipe.unwrap().values["temperature"], kdengine::distill::Value::Number(4.0));
 }
