@@ -247,7 +247,8 @@ impl StudentPlan {
     fn pupil(&self, job: &str, model: &str, images: &Arc<Dataset>) -> Result<Pupil> {
         let plan = super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.terms)?;
         let (epochs, seed) = (self.epochs, self.seed);
-        Ok(Pupil { job: job.to_string(), model: model.to_string(), plan, epochs, seed, images: images.clone() })
+        let (job, model, images) = (job.to_string(), model.to_string(), images.clone());
+        Ok(Pupil { job, model, plan, epochs, seed, images, start: None })
     }
 }
 
@@ -260,6 +261,7 @@ fn teacher_pupil(config: &RunConfig, sides: &Sides) -> Pupil {
         epochs: config.teacher_epochs,
         seed: config.seed,
         images: sides.teacher.train.clone(),
+        start: None,
     }
 }
 

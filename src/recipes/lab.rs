@@ -103,9 +103,22 @@ impl Lab<'_> {
     /// # Errors
     /// See [`fit`].
     pub fn train_with(&mut self, pupil: &Pupil, answers: Option<&TeacherOutputs>) -> Result<(Model, JobResult)> {
+        self.train_judged(pupil, answers, self.test_set)
+    }
+
+    /// The same with other test images, or other groups of classes among them.
+    ///
+    /// # Errors
+    /// See [`fit`].
+    pub fn train_judged(
+        &mut self,
+        pupil: &Pupil,
+        answers: Option<&TeacherOutputs>,
+        test: &TestSet,
+    ) -> Result<(Model, JobResult)> {
         let loader = self.regime.loader(pupil, self.device)?;
         let job = self.regime.job(pupil, loader.batches_per_epoch())?;
-        let (test, run, device) = (self.test_set, self.run, self.device);
+        let (run, device) = (self.run, self.device);
         let setting = Setting { loader: &loader, test, teacher: answers, run, device };
         fit(&job, setting, self.log, self.progress)
     }

@@ -10,6 +10,9 @@ pub mod co_training;
 pub mod data_free;
 pub mod dml;
 pub mod ema;
+pub mod lwf;
+pub mod multi_teacher;
+pub mod self_training;
 pub mod teacher_assistant;
 
 pub use choice::{RecipeChoice, RecipeConfig};
@@ -30,6 +33,9 @@ pub static RECIPES: &[&RecipeInfo] = &[
     &dml::INFO,
     &co_training::INFO,
     &teacher_assistant::INFO,
+    &multi_teacher::INFO,
+    &self_training::INFO,
+    &lwf::INFO,
     &data_free::gradient::INFO,
     &data_free::activation_max::INFO,
     &data_free::deep_inversion::INFO,

@@ -106,10 +106,12 @@ impl<'a> Cohort<'a> {
             }
         }
         for (number_of, (trainee, member)) in self.trainees.iter().zip(self.members).enumerate() {
+            let (test_accuracy, groups) = self.setting.test.accuracies(trainee.model(), member.job.eval_batch_size)?;
             let record = EpochRecord {
                 epoch: number,
                 train_loss: self.position.courses[number_of].loss_sum / self.setting.loader.batches_per_epoch() as f64,
-                test_accuracy: self.setting.test.accuracy(trainee.model(), member.job.eval_batch_size)?,
+                test_accuracy,
+                groups,
                 seconds: earlier + started.elapsed().as_secs_f64(),
             };
             if number_of == 0 {
@@ -146,7 +148,7 @@ impl<'a> Cohort<'a> {
             let loss = self.trainees[number].loss(&own, &said, teacher.as_ref(), step, epoch, batch)?;
             let value = loss.total.item()?;
             if !value.is_finite() {
-                let found = self.trainees[number].diagnose(step, batch);
+                let found = self.trainees[number].diagnose(&said, teacher.as_ref(), step, epoch, batch);
                 return Err(self.not_finite(number, value, epoch, &found));
             }
             drop(own);

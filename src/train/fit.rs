@@ -6,8 +6,10 @@ use super::{streams, Job, JobResult, MetricsLog, Progress, RunDir, TeacherOutput
 use crate::data::Loader;
 use crate::error::{Error, Result};
 use crate::models::{Model, Task};
+use crate::nn::Module;
 use crate::tensor::io::load_safetensors;
 use crate::tensor::{Device, Rng};
+use std::path::Path;
 
 /// What a job is trained with.
 #[derive(Clone, Copy)]
@@ -108,6 +110,9 @@ pub(super) fn fresh_model(job: &Job, setting: Setting) -> Result<Model> {
     let data = setting.loader.dataset();
     let task = Task { input: data.image_shape(), classes: data.classes.len() };
     let model = Model::new(&job.model, task, Rng::new(job.seed, streams::WEIGHTS), setting.device)?;
+    if let Some(start) = &job.start {
+        model.load_state(&start.state(), Path::new("the network to start from"))?;
+    }
     Ok(model.normalising(job.normalisation.clone()))
 }
 

@@ -181,9 +181,17 @@ impl<'a> Trainee<'a> {
         Ok(StepRecord { job: self.job.name.clone(), epoch, step: step + 1, lr, loss: value, terms })
     }
 
-    /// Where its forward pass stops being finite.
-    pub(super) fn diagnose(&self, step: u64, batch: &Batch) -> String {
-        let forward = || no_grad(|| self.answer(step, batch)).map(drop);
+    /// Where the forward pass or the loss stops being finite.
+    pub(super) fn diagnose(
+        &self,
+        said: &[Answers],
+        teacher: Option<&Answers>,
+        step: u64,
+        epoch: usize,
+        batch: &Batch,
+    ) -> String {
+        let loss = || self.loss(&self.answer(step, batch)?, said, teacher, step, epoch, batch);
+        let forward = || no_grad(loss).map(drop);
         first_non_finite(&self.model, forward).unwrap_or_else(|error| error.to_string())
     }
 

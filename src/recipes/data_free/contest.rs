@@ -218,6 +218,7 @@ fn train(lab: &mut Lab, job: &Job, contest: &mut Contest, round: &Round) -> Resu
             epoch,
             train_loss: sum / iterations as f64,
             test_accuracy: lab.test_set.accuracy(&contest.student, job.eval_batch_size)?,
+            groups: Vec::new(),
             seconds: started.elapsed().as_secs_f64(),
         };
         lab.progress.epoch(job, &record);
