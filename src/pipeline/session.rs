@@ -122,16 +122,45 @@ impl<'a> Session<'a> {
             let model = load_model(&file, Some(&architecture), task, self.device)?;
             return Ok(Teacher { model: Arc::new(model), result: None, file });
         }
+        self.teacher_of(self.config.teacher_epochs, "teacher")
+    }
+
+    /// Trains a teacher for so many epochs, as a job of this name.
+    ///
+    /// # Errors
+    /// The training fails or is interrupted.
+    pub(super) fn teacher_of(&mut self, epochs: usize, job: &str) -> Result<Teacher> {
         let pupil = Pupil {
-            job: "teacher".to_string(),
-            model: architecture,
+            job: job.to_string(),
+            model: self.config.teacher_model.clone(),
             plan: Plan::labels(),
-            epochs: self.config.teacher_epochs,
+            epochs,
             seed: self.config.seed,
             images: self.all.clone(),
         };
         let (model, result) = self.lab(pupil, None).train_student()?;
-        Ok(Teacher { model: Arc::new(model), result: Some(result), file: self.run.model_path("teacher") })
+        Ok(Teacher { model: Arc::new(model), result: Some(result), file: self.run.model_path(job) })
+    }
+
+    /// The students' images.
+    pub(super) fn images(&self) -> Arc<Dataset> {
+        self.limited.clone()
+    }
+
+    /// Does something with other images for the students, about which no teacher was asked yet.
+    ///
+    /// # Errors
+    /// What `work` returns.
+    pub(super) fn with_images<R>(
+        &mut self,
+        images: Arc<Dataset>,
+        work: impl FnOnce(&mut Self) -> Result<R>,
+    ) -> Result<R> {
+        let cache = TeacherCache::in_memory(self.config.eval_batch_size, self.device);
+        let own = (std::mem::replace(&mut self.limited, images), std::mem::replace(&mut self.teacher_cache, cache));
+        let result = work(self);
+        (self.limited, self.teacher_cache) = own;
+        result
     }
 
     /// Trains a student, by its plan's recipe if it has one. Students with the same seed start from the same weights and see the
@@ -316,7 +345,7 @@ fn check_student(config: &RunConfig, images: &Arc<Dataset>, all: &Arc<Dataset>) 
 
 /// What may change when a run is continued: the number of threads, on which nothing depends, and which students there are, since a
 /// student's name decides what it learns from.
-const MAY_CHANGE: [&str; 5] = ["threads", "methods", "seeds", "grid", "trials"];
+const MAY_CHANGE: [&str; 6] = ["threads", "methods", "seeds", "grid", "trials", "studies"];
 
 /// A run is continued with the settings that it was started with.
 fn check_unchanged(config: &RunConfig, saved: &Path) -> Result<()> {
