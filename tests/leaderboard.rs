@@ -179,7 +179,7 @@ fn what_cannot_be_meant_is_refused_before_anything_is_trained() {
         (&["--methods", "at", "--set", "weight=3"], "METHOD.weight=VALUE"),
         (&["--methods", "at", "--set", "sp.weight=3"], "not among --methods at"),
         (&["--methods", "at", "--grid", "sp.weight=3"], "not among --methods at"),
-        (&["--methods", "at", "--grid", "at.wieght=3"], "did you mean"),
+        (&["--methods", "at", "--grid", "at.powr=3"], "did you mean `power`"),
         (&["--methods", "at", "--grid", "device=cpu"], "cannot be varied"),
         (&["--methods", "at", "--temperature", "7"], "--grid temperature=7"),
     ] {

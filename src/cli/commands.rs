@@ -25,7 +25,7 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (everything is saved; go on with --resume).";
 
 /// Commands that are stages of a run: name, what it does, the stages.
-const RUNS: [(&str, &str, Stages); 7] = [
+const RUNS: [(&str, &str, Stages); 8] = [
     (
         "run",
         "The whole notebook: teacher, distilled and baseline students, comparison, sweep, ablation, report",
@@ -52,6 +52,11 @@ const RUNS: [(&str, &str, Stages); 7] = [
         "search",
         "Search a --space of settings for one student, judged by images that nobody learns from",
         Stages { search: true, ..Stages::NONE },
+    ),
+    (
+        "analyze",
+        "What explains a distillation: layers, soft targets, attention, student size, teachers, label noise, data",
+        Stages { analysis: true, ..Stages::NONE },
     ),
 ];
 

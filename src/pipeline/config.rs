@@ -72,6 +72,8 @@ pub struct RunConfig {
     pub strategy: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub studies: Option<String>,
 
     pub sweep_temperatures: Vec<f64>,
     pub sweep_epochs: usize,
@@ -129,6 +131,7 @@ impl RunConfig {
             trials: None,
             strategy: None,
             validation: None,
+            studies: None,
             recipe: None,
             sweep_temperatures: vec![1.0, 2.0, 3.0, 5.0, 10.0],
             sweep_epochs: 5,
@@ -279,6 +282,9 @@ impl RunConfig {
         if self.is_leaderboard() {
             super::leaderboard::entrants(self)?;
         }
+        if let Some(studies) = &self.studies {
+            super::analysis::studies(studies)?;
+        }
         if self.is_search() {
             super::search::validate(self)?;
         }
@@ -312,7 +318,7 @@ impl RunConfig {
         options: Table,
     ) -> Result<RunConfig> {
         let mut table = Table::try_from(self).expect("a configuration is plain values");
-        for key in ["methods", "set", "grid", "space", "trials", "strategy", "validation"] {
+        for key in ["methods", "set", "grid", "space", "trials", "strategy", "validation", "studies"] {
             table.remove(key);
         }
         let mut asked = options;

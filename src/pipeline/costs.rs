@@ -8,7 +8,7 @@ use crate::folders::Scratch;
 use crate::models::Model;
 use crate::tensor::Rng;
 use crate::train::{streams, Rehearsal, Silent};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use toml::Table;
 
@@ -35,7 +35,10 @@ pub fn for_each_method(
 ) -> Result<()> {
     let mut options = bench.options.clone();
     options.insert("methods".to_string(), bench.methods.clone().into());
-    options.entry("train-limit").or_insert(IMAGES.into());
+    // A folder may have fewer.
+    if !options.get("data").and_then(|data| data.as_str()).is_some_and(|data| Path::new(data).is_dir()) {
+        options.entry("train-limit").or_insert(IMAGES.into());
+    }
     let config = RunConfig::resolve(Table::new(), options)?;
     let folder = Scratch::new("kdengine-bench")?;
     let mut progress = Silent;

@@ -1,6 +1,7 @@
 //! The notebook end to end: which jobs a run consists of, in which order, and how their results become a report.
 
 mod ablation;
+mod analysis;
 mod clock;
 mod compare;
 mod config;
@@ -36,13 +37,17 @@ pub struct Stages {
     pub ablation: bool,
     /// Search for good settings, by images that nobody learns from.
     pub search: bool,
+    /// What explains a distillation: layers, soft targets, attention, and studies that vary one thing.
+    pub analysis: bool,
 }
 
 impl Stages {
     /// The whole notebook.
-    pub const ALL: Stages = Stages { distil: true, baseline: true, sweep: true, ablation: true, search: false };
+    pub const ALL: Stages =
+        Stages { distil: true, baseline: true, sweep: true, ablation: true, search: false, analysis: false };
     /// The teacher alone.
-    pub const NONE: Stages = Stages { distil: false, baseline: false, sweep: false, ablation: false, search: false };
+    pub const NONE: Stages =
+        Stages { distil: false, baseline: false, sweep: false, ablation: false, search: false, analysis: false };
 }
 
 /// Refuses a leaderboard or a search as a part of something else.
@@ -76,6 +81,9 @@ pub fn run(session: &mut Session, stages: Stages) -> Result<PathBuf> {
     }
     if stages.search {
         return search::run(session, &teacher);
+    }
+    if stages.analysis {
+        return analysis::run(session, &teacher);
     }
     compare::compare(session, &teacher, stages)?;
     let mut report = session.write_report()?;

@@ -187,6 +187,13 @@ pub const OPTIONS: &[RunOption] = &[
         Number,
         "search: this share of the training images judges the trials, and nobody learns from it [0.2]",
     ),
+    option(
+        Studies,
+        "studies",
+        "NAME,…",
+        Text,
+        "analyze: layers, classes, attention, capacity, teachers, noise, fraction or all [all]",
+    ),
     option(Studies, "sweep-temperatures", "T,…", Numbers, "temperatures of the sweep [1,2,3,5,10]"),
     option(Studies, "sweep-epochs", "N", Count, "epochs of each student of the sweep [5; digits 20]"),
     option(

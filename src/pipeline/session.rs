@@ -80,9 +80,46 @@ impl<'a> Session<'a> {
             let model = load_model(&file, Some(&self.config.teacher_model), self.sides.teacher.task(), self.device)?;
             return Ok(Teacher { model: Arc::new(model), result: None, file });
         }
-        let pupil = teacher_pupil(&self.config, &self.sides);
+        self.teacher_of(self.config.teacher_epochs, "teacher")
+    }
+
+    /// Trains a teacher for so many epochs, as a job of this name.
+    ///
+    /// # Errors
+    /// The training fails or is interrupted.
+    pub(super) fn teacher_of(&mut self, epochs: usize, job: &str) -> Result<Teacher> {
+        let pupil = Pupil { epochs, job: job.to_string(), ..teacher_pupil(&self.config, &self.sides) };
         let (model, result) = self.lab(pupil, None).train_student()?;
-        Ok(Teacher { model: Arc::new(model), result: Some(result), file: self.run.model_path("teacher") })
+        Ok(Teacher { model: Arc::new(model), result: Some(result), file: self.run.model_path(job) })
+    }
+
+    /// The students' images.
+    pub(super) fn images(&self) -> Arc<Dataset> {
+        self.sides.student.train.clone()
+    }
+
+    /// Does something with other images for the students, about which no teacher was asked yet.
+    ///
+    /// # Errors
+    /// Teacher and student see different things of an image, or what `work` returns.
+    pub(super) fn with_images<R>(
+        &mut self,
+        images: Arc<Dataset>,
+        work: impl FnOnce(&mut Self) -> Result<R>,
+    ) -> Result<R> {
+        if self.sides.differ() {
+            let reason =
+                "a study of the images needs one view and the same classes for both networks; leave --teacher-view, \
+                          --student-view and --student-classes out";
+            return Err(Error::argument("study", reason));
+        }
+        let cache = TeacherCache::in_memory(self.config.eval_batch_size, self.device);
+        let own_cache = std::mem::replace(&mut self.teacher_cache, cache);
+        let own_images = self.sides.show(images.clone(), images);
+        let result = work(self);
+        self.sides.show(own_images.0, own_images.1);
+        self.teacher_cache = own_cache;
+        result
     }
 
     /// Trains a student, by its plan's recipe if it has one. Students with the same seed start from the same weights and see the
@@ -297,7 +334,7 @@ fn check_student(config: &RunConfig, sides: &Sides) -> Result<()> {
 
 /// What may change when a run is continued: the number of threads, on which nothing depends, and which students there are, since a
 /// student's name decides what it learns from.
-const MAY_CHANGE: [&str; 5] = ["threads", "methods", "seeds", "grid", "trials"];
+const MAY_CHANGE: [&str; 6] = ["threads", "methods", "seeds", "grid", "trials", "studies"];
 
 /// A run is continued with the settings that it was started with.
 fn check_unchanged(config: &RunConfig, saved: &Path) -> Result<()> {

@@ -94,6 +94,12 @@ impl Sides {
         })
     }
 
+    /// Replaces the student's images, and what the teacher sees of them; returns those of before.
+    pub fn show(&mut self, to_student: Arc<Dataset>, to_teacher: Arc<Dataset>) -> (Arc<Dataset>, Arc<Dataset>) {
+        let own = std::mem::replace(&mut self.student.train, to_student);
+        (own, std::mem::replace(&mut self.shown_to_teacher, to_teacher))
+    }
+
     /// Whether the student sees or answers anything else than the teacher.
     pub fn differ(&self) -> bool {
         !self.same_view || self.other_task()

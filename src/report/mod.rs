@@ -2,6 +2,7 @@
 
 mod chart;
 mod extras;
+mod heatmap;
 mod html;
 mod intervals;
 mod leaderboard;
@@ -13,6 +14,7 @@ mod table;
 mod words;
 
 pub use extras::{AccuracyRow, AccuracyTable, Captioned, Extras, Gallery};
+pub use heatmap::Heatmap;
 pub use leaderboard::{leaderboard_csv, leaderboard_text, Cost, Gain, Leaderboard, Part, Refusal, Score, Standing};
 pub use search::{Rung, SearchResult, Trial};
 pub use statistics::{holm, mcnemar, mean, paired_t_test, standard_deviation, t_quantile_95};

@@ -1,5 +1,6 @@
 //! `summary.json`: everything that a run found out. The report is made from it, and other tools can read it.
 
+use super::heatmap::Heatmap;
 use super::leaderboard::Leaderboard;
 use super::search::SearchResult;
 use super::Extras;
@@ -32,6 +33,9 @@ pub struct Summary {
     pub search: Option<SearchResult>,
     /// The first distilled student's loss, every step.
     pub distillation: Vec<LossPoint>,
+    /// Matrices: which layers are alike, which classes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heatmaps: Vec<Heatmap>,
     /// Accuracy by temperature.
     pub sweep: Vec<SweepPoint>,
     /// What the loss's terms are worth.

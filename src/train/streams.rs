@@ -14,3 +14,5 @@ pub const SUBSET: u64 = 3;
 pub const VALIDATION: u64 = 31;
 /// The settings of a search's trials.
 pub const SEARCH: u64 = 32;
+/// Wrong labels of the study of label noise.
+pub const NOISE: u64 = 33;

@@ -148,11 +148,15 @@ fn train(
     entrant: &Entrant,
     seed: usize,
 ) -> Result<Student> {
-    let (model, result): (_, JobResult) = session.with_config(&entrant.config, |session| {
+    // What a recipe has to say about its student is for that student's own report.
+    let extras = std::mem::take(&mut session.summary.extras);
+    let trained: Result<(_, JobResult)> = session.with_config(&entrant.config, |session| {
         let mut plan = session.student_plan();
         plan.seed += seed as u64;
         session.student(&entrant.job(seed), plan, teacher)
-    })?;
+    });
+    session.summary.extras = extras;
+    let (model, result) = trained?;
     let evaluation = evaluate_student(session, &model)?;
     let history: Vec<f64> = result.history.iter().map(|epoch| epoch.test_accuracy).collect();
     let score = Score {

@@ -8,6 +8,8 @@ use super::{Leaderboard, Part, Standing};
 
 /// Curves in one chart, with those of labels alone and plain hinton: as many as there are colours.
 const CURVES: usize = 6;
+/// Characters that a legend has room for.
+const LEGEND: usize = 92;
 
 /// Every plot for which there are numbers.
 pub(in super::super) fn all(board: &Leaderboard) -> Vec<Plot> {
@@ -27,19 +29,33 @@ pub(in super::super) fn all(board: &Leaderboard) -> Vec<Plot> {
     let references: Vec<&Standing> = board.rows.iter().filter(reference).take(2).collect();
     let others: Vec<&Standing> =
         board.rows.iter().filter(|row| !references.iter().any(|r| r.name == row.name)).collect();
-    let charts: Vec<&[&Standing]> = match others.is_empty() {
-        true => vec![&[]],
-        false => others.chunks(CURVES - references.len()).collect(),
-    };
-    for (i, chunk) in charts.into_iter().enumerate() {
+    for (i, chunk) in charts(&references, &others).into_iter().enumerate() {
         plots.push(Plot {
             name: format!("leaderboard-curves-{}", i + 1),
             heading: if i == 0 { "Accuracy by epoch".to_string() } else { String::new() },
-            svg: curves(references.iter().chain(chunk).copied()),
+            svg: curves(references.iter().chain(chunk.iter()).copied()),
             remark: String::new(),
         });
     }
     plots
+}
+
+/// Which entrants share a chart: as many as there are colours and room for names beside those of the references; at least one each.
+fn charts<'a>(references: &[&Standing], others: &'a [&'a Standing]) -> Vec<&'a [&'a Standing]> {
+    let room = |rows: &[&Standing]| rows.iter().map(|row| 6 + row.name.chars().count()).sum::<usize>();
+    let mut charts = Vec::new();
+    let mut left = others;
+    while !left.is_empty() {
+        let fits = |&n: &usize| references.len() + n <= CURVES && room(references) + room(&left[..n]) <= LEGEND;
+        let count = (1..=left.len()).take_while(fits).last().unwrap_or(1);
+        let (chart, rest) = left.split_at(count);
+        charts.push(chart);
+        left = rest;
+    }
+    match charts.is_empty() {
+        true => vec![&[]],
+        false => charts,
+    }
 }
 
 fn curves<'a>(rows: impl Iterator<Item = &'a Standing>) -> String {
