@@ -1,6 +1,7 @@
 //! Data sets: where they come from, what they hold, and how they reach the model.
 
 mod augment;
+mod curriculum;
 mod dataset;
 pub mod digits;
 pub mod download;
@@ -10,6 +11,7 @@ mod loader;
 pub mod sources;
 
 pub use augment::AugmentConfig;
+pub use curriculum::Curriculum;
 pub use dataset::{Dataset, Splits};
 pub use load::{find_source, load};
 pub use loader::{Batch, Epoch, Loader, LoaderConfig, Mix};

@@ -28,6 +28,7 @@ pub struct RunConfig {
     pub flip: bool,
     pub cutout: usize,
     pub mixup: f64,
+    pub curriculum: f64,
 
     pub teacher_model: String,
     pub student_model: String,
@@ -79,6 +80,7 @@ impl RunConfig {
             flip: false,
             cutout: 0,
             mixup: 0.0,
+            curriculum: 0.0,
             teacher_model: "teacher_net".to_string(),
             student_model: "student_net".to_string(),
             teacher: None,
@@ -202,6 +204,10 @@ impl RunConfig {
                 return Err(Error::argument(name, format!("must be 0 or more, found {value}")));
             }
         }
+        if !(0.0..=1.0).contains(&self.curriculum) {
+            let reason = format!("is a share of the epochs, 0 to 1; found {}", self.curriculum);
+            return Err(Error::argument("curriculum", reason));
+        }
         if !(0.0..1.0).contains(&self.momentum) {
             return Err(Error::argument("momentum", format!("must be in [0, 1), found {}", self.momentum)));
         }
@@ -256,6 +262,7 @@ impl RunConfig {
             warmup_epochs: self.warmup_epochs,
             clip_norm: self.clip_norm,
             normalisation,
+            curriculum: self.curriculum,
         })
     }
 }

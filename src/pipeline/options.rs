@@ -95,6 +95,13 @@ pub const OPTIONS: &[RunOption] = &[
     option(Data, "flip", "", Switch, "augmentation: random horizontal flip [off]"),
     option(Data, "cutout", "PIXELS", Count, "augmentation: blank a random square of this side [0]"),
     option(Data, "mixup", "ALPHA", Number, "augmentation: mix pairs of images, share ~ Beta(α, α) [0: off]"),
+    option(
+        Data,
+        "curriculum",
+        "SHARE",
+        Number,
+        "students of a teacher see the quarter first that it is surest of, and all images after this share of the epochs [0: off]",
+    ),
     option(Models, "teacher-model", "NAME", Text, "the teacher's architecture [teacher_net]"),
     option(Models, "student-model", "NAME", Text, "the student's architecture [student_net]"),
     option(Models, "teacher", "FILE", Path, "use this trained teacher (.safetensors) instead of training one"),

@@ -115,6 +115,24 @@ impl TeacherOutputs {
         &self.shapes
     }
 
+    /// All images of the training set, those first whose label the teacher finds likeliest. The order of equals is that of the set.
+    ///
+    /// # Errors
+    /// The teacher cannot be computed, or its answers are not finite.
+    pub fn easiest_first(&self, data: &Dataset, batch: usize, device: Device) -> Result<Vec<u32>> {
+        let logits = match &self.source {
+            Source::Known(known) => known.get(LOGITS).cloned(),
+            Source::Online(teacher) => over_data_set(teacher, data, &[LOGITS], batch, device)?.remove(LOGITS),
+        };
+        let logits = logits.ok_or_else(|| Error::argument("teacher", "gave no logits"))?;
+        let log_p = no_grad(|| logits.log_softmax(1.0))?.to_f64_vec()?;
+        let rows = log_p.chunks(logits.shape()[1]).zip(&data.labels);
+        let likely: Vec<f64> = rows.map(|(row, &label)| row[label as usize]).collect();
+        let mut order: Vec<u32> = (0..likely.len() as u32).collect();
+        order.sort_by(|&a, &b| likely[b as usize].total_cmp(&likely[a as usize]));
+        Ok(order)
+    }
+
     /// The logits `[n, classes]` and the feature maps of a batch; without history.
     pub(super) fn of_batch(&self, batch: &Batch) -> Result<(Tensor, Features)> {
         let mut answers = match &self.source {
