@@ -30,7 +30,7 @@ impl ConvNormRelu {
 
 impl Module for ConvNormRelu {
     fn forward(&self, x: &Tensor, cx: &mut Context) -> Result<Tensor> {
-        let weight = self.weight.get();
+        let weight = self.weight.in_use()?;
         if cx.is_training() {
             return self.norm.forward(&x.conv2d(&weight, None, self.options)?, cx)?.relu();
         }

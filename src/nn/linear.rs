@@ -27,9 +27,10 @@ impl Linear {
 
 impl Module for Linear {
     fn forward(&self, x: &Tensor, _: &mut Context) -> Result<Tensor> {
+        let (weight, bias) = (self.weight.in_use()?, self.bias.get());
         match self.relu {
-            true => x.linear_relu(&self.weight.get(), Some(&self.bias.get())),
-            false => x.linear(&self.weight.get(), Some(&self.bias.get())),
+            true => x.linear_relu(&weight, Some(&bias)),
+            false => x.linear(&weight, Some(&bias)),
         }
     }
 

@@ -2,31 +2,59 @@
 
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
-use std::sync::{Arc, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 /// A cell that holds a tensor. Clones share the cell; tensors taken from it are values that never change.
 #[derive(Clone)]
-pub struct Parameter(Arc<RwLock<Tensor>>);
+pub struct Parameter(Arc<Cell>);
+
+struct Cell {
+    value: RwLock<Tensor>,
+    view: RwLock<Option<View>>,
+}
+
+/// What layers compute with instead of a parameter's value: a differentiable function of it.
+pub type View = Arc<dyn Fn(&Tensor) -> Result<Tensor> + Send + Sync>;
 
 impl Parameter {
     /// A trainable parameter with this initial value.
     pub fn new(value: &Tensor) -> Parameter {
-        Parameter(Arc::new(RwLock::new(value.variable())))
+        Parameter::of(value.variable())
     }
 
     /// A buffer: saved with the model, never differentiated.
     pub fn buffer(value: &Tensor) -> Parameter {
-        Parameter(Arc::new(RwLock::new(value.detach())))
+        Parameter::of(value.detach())
+    }
+
+    fn of(value: Tensor) -> Parameter {
+        Parameter(Arc::new(Cell { value: RwLock::new(value), view: RwLock::new(None) }))
+    }
+
+    /// What a layer computes with: the value, or what [`Parameter::compute_with`] makes of it.
+    ///
+    /// # Errors
+    /// The view cannot be computed.
+    pub fn in_use(&self) -> Result<Tensor> {
+        match &*self.0.view.read().unwrap_or_else(PoisonError::into_inner) {
+            None => Ok(self.get()),
+            Some(view) => view(&self.get()),
+        }
+    }
+
+    /// From now on layers compute with a function of the value (its rounding), or again with the value itself.
+    pub fn compute_with(&self, view: Option<View>) {
+        *self.0.view.write().unwrap_or_else(PoisonError::into_inner) = view;
     }
 
     /// The value now, as the variable that gradients are looked up by.
     pub fn get(&self) -> Tensor {
-        self.0.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        self.0.value.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The value, to change in place. Drop tensors taken with [`Parameter::get`] first, or the change has to copy.
     pub fn write(&self) -> RwLockWriteGuard<'_, Tensor> {
-        self.0.write().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.0.value.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether both are the same cell.

@@ -1,6 +1,7 @@
 //! Every number of a run, resolved. Field names, configuration keys and command-line flags are the same words.
 
 use crate::backend::open_device;
+use crate::compress::Compression;
 use crate::data::AugmentConfig;
 use crate::distill::{Scheduled, Term, TermConfig};
 use crate::error::{Error, Result};
@@ -45,6 +46,8 @@ pub struct RunConfig {
     pub schedule: String,
     pub warmup_epochs: f64,
     pub clip_norm: Option<f64>,
+    pub quantize: String,
+    pub prune: String,
 
     pub temperature: Scheduled,
     pub hard_weight: Scheduled,
@@ -95,6 +98,8 @@ impl RunConfig {
             schedule: "constant".to_string(),
             warmup_epochs: 0.0,
             clip_norm: None,
+            quantize: String::new(),
+            prune: String::new(),
             temperature: 3.0.into(),
             hard_weight: 0.5.into(),
             soft_weight: 0.5.into(),
@@ -226,6 +231,7 @@ impl RunConfig {
         crate::models::architecture(&self.teacher_model)?;
         crate::models::architecture(&self.student_model)?;
         self.optimizer_config()?;
+        self.compression()?;
         self.regime(Vec::new())?.schedule(1, 1)?;
         self.device()?;
         Ok(())
@@ -245,6 +251,14 @@ impl RunConfig {
     /// The optimiser of every job.
     pub fn optimizer_config(&self) -> Result<OptimizerConfig> {
         OptimizerConfig::named(&self.optimizer, self.momentum, self.weight_decay)
+    }
+
+    /// What is done to the students' weights while they are trained.
+    ///
+    /// # Errors
+    /// An unknown quantisation or pruning, or two that do not go together.
+    pub fn compression(&self) -> Result<Compression> {
+        Compression::parse(&self.quantize, &self.prune)
     }
 
     /// How every network is trained, with images normalised by these moments of their channels.

@@ -123,6 +123,20 @@ pub const OPTIONS: &[RunOption] = &[
     option(Training, "warmup-epochs", "N", Number, "epochs of linear warm-up before cosine [0]"),
     option(Training, "clip-norm", "NORM", Number, "limit the gradient's global norm [off]"),
     option(
+        Training,
+        "quantize",
+        "NAME",
+        Text,
+        "students compute with weights rounded to int8, int8-per-channel, ternary or binary, and are saved so [off]",
+    ),
+    option(
+        Training,
+        "prune",
+        "KIND:SHARE",
+        Text,
+        "students lose their smallest weights (unstructured:0.9) or filters (structured:0.5) on the way [off]",
+    ),
+    option(
         Distillation,
         "method",
         "NAME,…",

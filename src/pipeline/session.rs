@@ -1,6 +1,7 @@
 //! An open run: its data, its folder, and how to train what it needs.
 
 use super::RunConfig;
+use crate::compress::Compression;
 use crate::data::{self, Dataset, Splits};
 use crate::distill::{Plan, Scheduled, TermConfig, Value};
 use crate::error::{Error, Result};
@@ -177,6 +178,8 @@ pub struct StudentPlan {
     pub terms: Vec<TermConfig>,
     /// How it is trained, if not by learning these things from the teacher.
     pub recipe: Option<RecipeConfig>,
+    /// What is done to its weights meanwhile.
+    pub compression: Compression,
     /// Passes over the training set.
     pub epochs: usize,
     /// Determines initial weights, batch order and dropout.
@@ -188,7 +191,9 @@ impl StudentPlan {
     fn of(config: &RunConfig) -> StudentPlan {
         let RunConfig { temperature, hard_weight, soft_weight, epochs, seed, .. } = *config;
         let (terms, recipe) = (config.term.clone(), config.recipe.clone());
-        StudentPlan { temperature, hard_weight, soft_weight, terms, recipe, epochs, seed }
+        // A configuration is checked when it is read.
+        let compression = config.compression().unwrap_or_default();
+        StudentPlan { temperature, hard_weight, soft_weight, terms, recipe, compression, epochs, seed }
     }
 
     /// The same student without the teacher.
@@ -212,8 +217,9 @@ impl StudentPlan {
     /// The network that is to be trained.
     fn pupil(&self, job: &str, model: &str, images: &Arc<Dataset>) -> Result<Pupil> {
         let plan = super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.terms)?;
-        let (epochs, seed) = (self.epochs, self.seed);
-        Ok(Pupil { job: job.to_string(), model: model.to_string(), plan, epochs, seed, images: images.clone() })
+        let StudentPlan { epochs, seed, compression, .. } = *self;
+        let (job, model, images) = (job.to_string(), model.to_string(), images.clone());
+        Ok(Pupil { job, model, plan, epochs, seed, images, compression })
     }
 }
 
@@ -226,6 +232,7 @@ fn teacher_pupil(config: &RunConfig, all: &Arc<Dataset>) -> Pupil {
         epochs: config.teacher_epochs,
         seed: config.seed,
         images: all.clone(),
+        compression: Compression::default(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::trainee::{prefixed, under};
 use super::EpochRecord;
+use crate::compress::Compression;
 use crate::error::{Error, Result};
 use crate::models::{Model, Task};
 use crate::nn::Module;
@@ -84,8 +85,8 @@ impl Checkpoint {
     }
 }
 
-/// Saves a finished model: its tensors, and its architecture and task as metadata.
-pub fn save_model(model: &Model, path: &Path) -> Result<()> {
+/// Saves a finished model: its tensors, and its architecture, task and how its weights were compressed as metadata.
+pub fn save_model(model: &Model, compression: Compression, path: &Path) -> Result<()> {
     let [c, h, w] = model.task().input;
     let metadata = [
         ("architecture", model.name().to_string()),
@@ -94,7 +95,8 @@ pub fn save_model(model: &Model, path: &Path) -> Result<()> {
         (NORMALISATION, serde_json::to_string(model.normalisation()).expect("numbers")),
         ("made_by", concat!("kdengine ", env!("CARGO_PKG_VERSION")).to_string()),
     ];
-    let metadata = metadata.map(|(key, value)| (key.to_string(), value)).into_iter().collect();
+    let compressed = (!compression.is_none()).then(|| ("compression", compression.to_string()));
+    let metadata = metadata.into_iter().chain(compressed).map(|(key, value)| (key.to_string(), value)).collect();
     save_safetensors(path, &model.state(), &metadata)
 }
 

@@ -1,5 +1,6 @@
 //! What is to be trained, and what came of it.
 
+use crate::compress::Compression;
 use crate::distill::Plan;
 use crate::optim::{OptimizerConfig, Schedule};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,8 @@ pub struct Job {
     pub seed: u64,
     /// Mean and deviation of each input channel to normalise by; empty for none.
     pub normalisation: Vec<[f32; 2]>,
+    /// What is done to its weights meanwhile.
+    pub compression: Compression,
 }
 
 /// One epoch of a job.

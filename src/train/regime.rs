@@ -2,6 +2,7 @@
 
 use super::Job;
 use super::TeacherOutputs;
+use crate::compress::Compression;
 use crate::data::{AugmentConfig, Curriculum, Dataset, Loader, LoaderConfig};
 use crate::distill::Plan;
 use crate::error::Result;
@@ -50,6 +51,8 @@ pub struct Pupil {
     pub seed: u64,
     /// The training images.
     pub images: Arc<Dataset>,
+    /// What is done to its weights while it is trained.
+    pub compression: Compression,
 }
 
 impl Pupil {
@@ -108,6 +111,7 @@ impl Regime {
             clip_norm: self.clip_norm,
             seed: pupil.seed,
             normalisation: self.normalisation.clone(),
+            compression: pupil.compression,
         })
     }
 }
