@@ -1,8 +1,10 @@
 //! Making a network smaller while it is trained: weights of few bits, and weights that are 0.
 
+mod inputs;
 mod prune;
 mod quantize;
 
+pub use inputs::{input_ranges, round_inputs, set_input_ranges};
 pub use prune::{Masks, Pruning};
 pub use quantize::Quantization;
 

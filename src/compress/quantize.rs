@@ -1,7 +1,8 @@
 //! Quantisation-aware training: the forward pass computes with rounded weights, the gradient passes straight through to weights in `f32`
 //! that are kept beside them, and at the end the rounded ones are the network's (Jacob et al. 2018; Polino, Pascanu & Alistarh 2018 for doing
-//! so while distilling). Activations stay in `f32`.
+//! so while distilling). With int8, the layers' inputs are rounded, too (see `inputs`); with ternary and binary they stay in `f32`.
 
+use super::inputs::{input_ranges, round_inputs, Rounded};
 use super::weights;
 use crate::error::{Error, Result};
 use crate::models::Model;
@@ -27,7 +28,7 @@ const ALL: [Quantization; 4] =
     [Quantization::Int8, Quantization::Int8PerChannel, Quantization::Ternary, Quantization::Binary];
 
 /// The limit of signed 8-bit numbers that are symmetric round 0.
-const INT8_LIMIT: u32 = 127;
+pub(super) const INT8_LIMIT: u32 = 127;
 
 impl Quantization {
     /// The name on the command line and in saved models.
@@ -50,6 +51,11 @@ impl Quantization {
             let hint = nearest(name, &known).map(|n| format!("did you mean `{n}`? ")).unwrap_or_default();
             Error::argument("quantize", format!("there is no `{name}`; {hint}known: {}", known.join(", ")))
         })
+    }
+
+    /// Whether the layers' inputs are rounded as well.
+    pub(super) fn rounds_inputs(self) -> bool {
+        matches!(self, Quantization::Int8 | Quantization::Int8PerChannel)
     }
 
     /// A weight `[outputs, …]` rounded, with a straight-through gradient.
@@ -88,7 +94,7 @@ impl Quantization {
     /// From now on the network computes with rounded weights.
     pub fn begin(self, model: &Model) {
         for (_, weight) in self.rounded(model) {
-            weight.compute_with(Some(Arc::new(move |weight| self.round(weight))));
+            weight.compute_with(Some(Arc::new(Rounded::training(self))));
         }
     }
 
@@ -100,8 +106,8 @@ impl Quantization {
         for (_, weight) in self.rounded(model) {
             let rounded = weight.in_use()?.detach();
             weight.set(&rounded)?;
-            weight.compute_with(None);
         }
+        round_inputs(model, &input_ranges(model));
         Ok(())
     }
 
@@ -125,7 +131,7 @@ impl Quantization {
 }
 
 /// The largest magnitude, or 1 where all are 0.
-fn largest(values: &[f32]) -> f64 {
+pub(super) fn largest(values: &[f32]) -> f64 {
     match values.iter().fold(0f32, |most, x| most.max(x.abs())) {
         0.0 => 1.0,
         most => f64::from(most),

@@ -81,6 +81,42 @@ fn a_network_computes_with_rounded_weights_keeps_the_others_and_has_the_rounded_
 }
 
 #[test]
+fn int8_rounds_the_inputs_of_layers_in_a_range_that_follows_the_batches() {
+    let (model, name) = (student(), "conv1.weight".to_string());
+    Quantization::Int8.begin(&model);
+    let images = |most: f64| {
+        let uniform = Tensor::uniform([3, 1, 8, 8], 0.0, 0.9, DType::F32, Device::Cpu, Rng::new(1, 1)).unwrap();
+        let mut values = uniform.affine(most, 0.0).unwrap().to_vec::<f32>().unwrap();
+        values[0] = most as f32;
+        Tensor::from_slice(&values, [3, 1, 8, 8], Device::Cpu).unwrap()
+    };
+    let run = |x: &Tensor, mut cx: Context| model.forward(x, &mut cx).unwrap().to_vec::<f32>().unwrap();
+    run(&images(1.0), Context::train(Rng::new(0, 0)));
+    assert_eq!(input_ranges(&model)[&name], 1.0, "the first batch is the range");
+    run(&images(2.0), Context::train(Rng::new(0, 0)));
+    assert!((input_ranges(&model)[&name] - 1.01).abs() < 1e-6);
+    run(&images(50.0), Context::eval());
+    assert!((input_ranges(&model)[&name] - 1.01).abs() < 1e-6, "evaluation changes nothing");
+
+    // What differs by less than half a level is the same to the network; what lies beyond the range is cut off.
+    let (level, far) = (1.01 / 127.0, images(1.0).affine(0.0, 5.0).unwrap());
+    let at = |value: f64| run(&images(1.0).affine(0.0, value).unwrap(), Context::eval());
+    assert_eq!(at(40.0 * level), at(40.3 * level));
+    assert_ne!(at(40.0 * level), at(41.0 * level));
+    assert_eq!(at(1.01), run(&far, Context::eval()));
+
+    // A finished network goes on so, and so does one that is given the same weights and ranges.
+    let before = at(0.3);
+    Quantization::Int8.finish(&model).unwrap();
+    let again = student();
+    crate::nn::load_state(&again, &model.state()).unwrap();
+    round_inputs(&again, &input_ranges(&model));
+    let image = images(1.0).affine(0.0, 0.3).unwrap();
+    assert_eq!(before, model.forward(&image, &mut Context::eval()).unwrap().to_vec::<f32>().unwrap());
+    assert_eq!(before, again.forward(&image, &mut Context::eval()).unwrap().to_vec::<f32>().unwrap());
+}
+
+#[test]
 fn the_smallest_weights_go_by_a_cubic_schedule_and_stay_away() {
     let model = student();
     let pruning = Pruning::parse("unstructured:0.8").unwrap();

@@ -26,8 +26,8 @@ impl Linear {
 }
 
 impl Module for Linear {
-    fn forward(&self, x: &Tensor, _: &mut Context) -> Result<Tensor> {
-        let (weight, bias) = (self.weight.in_use()?, self.bias.get());
+    fn forward(&self, x: &Tensor, cx: &mut Context) -> Result<Tensor> {
+        let ((x, weight), bias) = (self.weight.in_use_on(x, cx.is_training())?, self.bias.get());
         match self.relu {
             true => x.linear_relu(&weight, Some(&bias)),
             false => x.linear(&weight, Some(&bias)),

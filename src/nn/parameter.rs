@@ -10,11 +10,23 @@ pub struct Parameter(Arc<Cell>);
 
 struct Cell {
     value: RwLock<Tensor>,
-    view: RwLock<Option<View>>,
+    view: RwLock<Option<Arc<dyn View>>>,
 }
 
-/// What layers compute with instead of a parameter's value: a differentiable function of it.
-pub type View = Arc<dyn Fn(&Tensor) -> Result<Tensor> + Send + Sync>;
+/// What a layer computes with instead of its weight's value and its input: differentiable functions of them, such as their rounding.
+pub trait View: Send + Sync {
+    /// What the layer takes for its weight.
+    fn weight(&self, weight: &Tensor) -> Result<Tensor>;
+
+    /// What it takes for its input.
+    fn input(&self, x: &Tensor, training: bool) -> Result<Tensor>;
+
+    /// The range that inputs are rounded in, if they are.
+    fn range(&self) -> Option<f32>;
+
+    /// Sets that range.
+    fn set_range(&self, to: f32);
+}
 
 impl Parameter {
     /// A trainable parameter with this initial value.
@@ -36,14 +48,27 @@ impl Parameter {
     /// # Errors
     /// The view cannot be computed.
     pub fn in_use(&self) -> Result<Tensor> {
-        match &*self.0.view.read().unwrap_or_else(PoisonError::into_inner) {
-            None => Ok(self.get()),
-            Some(view) => view(&self.get()),
+        self.view().map_or_else(|| Ok(self.get()), |view| view.weight(&self.get()))
+    }
+
+    /// As [`Parameter::in_use`] for the layer whose weight this is, with what it computes with for an input.
+    ///
+    /// # Errors
+    /// The view cannot be computed.
+    pub fn in_use_on(&self, x: &Tensor, training: bool) -> Result<(Tensor, Tensor)> {
+        match self.view() {
+            None => Ok((x.clone(), self.get())),
+            Some(view) => Ok((view.input(x, training)?, view.weight(&self.get())?)),
         }
     }
 
-    /// From now on layers compute with a function of the value (its rounding), or again with the value itself.
-    pub fn compute_with(&self, view: Option<View>) {
+    /// What layers see it through, if not directly.
+    pub fn view(&self) -> Option<Arc<dyn View>> {
+        self.0.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on layers see it through a view, or again directly.
+    pub fn compute_with(&self, view: Option<Arc<dyn View>>) {
         *self.0.view.write().unwrap_or_else(PoisonError::into_inner) = view;
     }
 

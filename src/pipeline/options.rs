@@ -127,7 +127,7 @@ pub const OPTIONS: &[RunOption] = &[
         "quantize",
         "NAME",
         Text,
-        "students compute with weights rounded to int8, int8-per-channel, ternary or binary, and are saved so [off]",
+        "students compute with weights (int8: and activations) rounded to int8, int8-per-channel, ternary or binary [off]",
     ),
     option(
         Training,

@@ -1,12 +1,11 @@
 //! Training: of one network, or of several that see the same batches and learn from one another.
 
-use super::checkpoint::save_model;
+use super::checkpoint::{fill, save_model};
 use super::cohort::Cohort;
 use super::{streams, Job, JobResult, MetricsLog, Progress, RunDir, TeacherOutputs, TestSet};
 use crate::data::Loader;
 use crate::error::{Error, Result};
 use crate::models::{Model, Task};
-use crate::tensor::io::load_safetensors;
 use crate::tensor::{Device, Rng};
 
 /// What a job is trained with.
@@ -125,6 +124,6 @@ fn load(model: Model, job: &Job, run: &RunDir) -> Result<(Model, JobResult)> {
     let missing =
         || Error::data(&path, "was trained together with others that are finished; remove their folders, too");
     let result = run.result(&job.name)?.ok_or_else(missing)?;
-    model.load_state(&load_safetensors(&path)?.0, &path)?;
+    fill(&model, &path)?;
     Ok((model, result))
 }

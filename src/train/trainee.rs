@@ -4,7 +4,7 @@ use super::diagnose::first_non_finite;
 use super::fit::{Lesson, Member, Setting};
 use super::{streams, Job, StepRecord};
 use crate::autograd::no_grad;
-use crate::compress::Masks;
+use crate::compress::{input_ranges, set_input_ranges, Masks};
 use crate::data::Batch;
 use crate::distill::{Features, Loss, Mixture, Networks, Objective, StepInputs};
 use crate::error::{Error, Result};
@@ -202,6 +202,9 @@ impl<'a> Trainee<'a> {
     /// Everything that a checkpoint keeps of it: the weights, and behind a prefix with a slash what is not the model's.
     pub(super) fn state(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut state = self.model.state();
+        for (name, range) in input_ranges(&self.model) {
+            state.insert(format!("{RANGES}{name}"), Tensor::scalar(range, Device::Cpu)?);
+        }
         if let Some(Learning { lessons, optimizer, masks, .. }) = &self.learning {
             if let Some(masks) = masks {
                 state.extend(prefixed(MASKS, masks.state()?));
@@ -217,6 +220,8 @@ impl<'a> Trainee<'a> {
     /// Takes over what [`Trainee::state`] returned.
     pub(super) fn load_state(&mut self, state: &BTreeMap<String, Tensor>, path: &Path) -> Result<()> {
         let model = state.iter().filter(|(name, _)| !name.contains('/'));
+        let ranges = under(RANGES, state).into_iter().map(|(name, range)| Ok((name, range.item()? as f32)));
+        set_input_ranges(&self.model, &ranges.collect::<Result<_>>()?);
         self.model.load_state(&model.map(|(name, x)| (name.clone(), x.clone())).collect(), path)?;
         if let Some(Learning { lessons, optimizer, masks, .. }) = &mut self.learning {
             if let Some(masks) = masks {
@@ -233,6 +238,9 @@ impl<'a> Trainee<'a> {
 
 /// In front of the names of what the optimiser keeps.
 const OPTIMIZER: &str = "optimizer/";
+
+/// In front of the names of weights whose layers' inputs are rounded in a range.
+const RANGES: &str = "range/";
 
 /// In front of the names of pruned weights' masks.
 const MASKS: &str = "mask/";
