@@ -128,6 +128,7 @@ fn a_training_leaves_every_bit_of_the_teacher_as_it_was() {
             seed: 2,
             start: None,
             normalisation: Vec::new(),
+            compression: Default::default(),
         };
         let setting = Setting { loader: &loader, test: &test, teacher: Some(&answers), run: &run, device: Device::Cpu };
         let mut log = MetricsLog::open(&folder.path().join(info.name), 0).unwrap();

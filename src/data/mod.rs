@@ -2,6 +2,7 @@
 
 mod augment;
 mod classes;
+mod curriculum;
 mod dataset;
 pub mod digits;
 pub mod download;
@@ -13,6 +14,7 @@ mod views;
 
 pub use augment::AugmentConfig;
 pub use classes::Classes;
+pub use curriculum::Curriculum;
 pub use dataset::{Dataset, Splits};
 pub use load::{find_source, load};
 pub use loader::{Batch, Epoch, Loader, LoaderConfig, Mix};

@@ -32,10 +32,11 @@ impl Linear {
 }
 
 impl Module for Linear {
-    fn forward(&self, x: &Tensor, _: &mut Context) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, cx: &mut Context) -> Result<Tensor> {
+        let ((x, weight), bias) = (self.weight.in_use_on(x, cx.is_training())?, self.bias.get());
         match self.relu {
-            true => x.linear_relu(&self.weight.get(), Some(&self.bias.get())),
-            false => x.linear(&self.weight.get(), Some(&self.bias.get())),
+            true => x.linear_relu(&weight, Some(&bias)),
+            false => x.linear(&weight, Some(&bias)),
         }
     }
 

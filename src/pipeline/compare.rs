@@ -3,6 +3,7 @@
 use super::describe::picture;
 use super::session::{Session, Teacher};
 use super::Stages;
+use crate::compress::{sparsity, Compression};
 use crate::error::{Error, Result};
 use crate::models::{summarise, Model};
 use crate::nn::Module;
@@ -80,6 +81,8 @@ pub(super) fn describe_model(
 ) -> Result<ModelResult> {
     session.progress.stage(&format!("measuring the {}", role.name()));
     let cost = measure(model, session.device)?;
+    let compression = if role == Role::Teacher { Compression::default() } else { session.config.compression()? };
+    let sparsity = compression.pruning.map(|_| Ok::<_, Error>(100.0 * sparsity(model)?)).transpose()?;
     let file_bytes = fs::metadata(file).map_err(|e| Error::io("read", file, e))?.len();
     Ok(ModelResult {
         role,
@@ -93,6 +96,8 @@ pub(super) fn describe_model(
         images_per_second: cost.throughput,
         parameter_bytes: cost.parameter_bytes,
         peak_activation_bytes: cost.peak_activation_bytes,
+        packed_bytes: compression.quantization.map(|quantization| quantization.packed_bytes(model)),
+        sparsity,
         file_bytes,
         agreement: evaluation.agreement(teacher),
         calibration_error: evaluation.calibration_error(),

@@ -1,6 +1,7 @@
 //! Every number of a run, resolved. Field names, configuration keys and command-line flags are the same words.
 
 use crate::backend::open_device;
+use crate::compress::Compression;
 use crate::data::{AugmentConfig, Classes, View};
 use crate::distill::{Scheduled, Term, TermConfig};
 use crate::error::{Error, Result};
@@ -32,6 +33,7 @@ pub struct RunConfig {
     pub flip: bool,
     pub cutout: usize,
     pub mixup: f64,
+    pub curriculum: f64,
 
     pub teacher_model: String,
     pub student_model: String,
@@ -49,6 +51,8 @@ pub struct RunConfig {
     pub schedule: String,
     pub warmup_epochs: f64,
     pub clip_norm: Option<f64>,
+    pub quantize: String,
+    pub prune: String,
 
     pub temperature: Scheduled,
     pub hard_weight: Scheduled,
@@ -105,6 +109,7 @@ impl RunConfig {
             flip: false,
             cutout: 0,
             mixup: 0.0,
+            curriculum: 0.0,
             teacher_model: "teacher_net".to_string(),
             student_model: "student_net".to_string(),
             teacher: None,
@@ -120,6 +125,8 @@ impl RunConfig {
             schedule: "constant".to_string(),
             warmup_epochs: 0.0,
             clip_norm: None,
+            quantize: String::new(),
+            prune: String::new(),
             temperature: 3.0.into(),
             hard_weight: 0.5.into(),
             soft_weight: 0.5.into(),
@@ -247,6 +254,10 @@ impl RunConfig {
                 return Err(Error::argument(name, format!("must be 0 or more, found {value}")));
             }
         }
+        if !(0.0..=1.0).contains(&self.curriculum) {
+            let reason = format!("is a share of the epochs, 0 to 1; found {}", self.curriculum);
+            return Err(Error::argument("curriculum", reason));
+        }
         for (name, value) in [("momentum", self.momentum), ("rmsprop-alpha", self.rmsprop_alpha)] {
             if !(0.0..1.0).contains(&value) {
                 return Err(Error::argument(name, format!("must be in [0, 1), found {value}")));
@@ -291,6 +302,7 @@ impl RunConfig {
         crate::models::architecture(&self.teacher_model)?;
         crate::models::architecture(&self.student_model)?;
         self.optimizer_config()?;
+        self.compression()?;
         self.regime(Vec::new())?.schedule(1, 1)?;
         self.device()?;
         Ok(())
@@ -354,6 +366,14 @@ impl RunConfig {
         })
     }
 
+    /// What is done to the students' weights while they are trained.
+    ///
+    /// # Errors
+    /// An unknown quantisation or pruning, or two that do not go together.
+    pub fn compression(&self) -> Result<Compression> {
+        Compression::parse(&self.quantize, &self.prune)
+    }
+
     /// How every network is trained, with images normalised by these moments of their channels.
     ///
     /// # Errors
@@ -369,6 +389,7 @@ impl RunConfig {
             warmup_epochs: self.warmup_epochs,
             clip_norm: self.clip_norm,
             normalisation,
+            curriculum: self.curriculum,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::sides::Sides;
 use super::RunConfig;
+use crate::compress::Compression;
 use crate::data::Dataset;
 use crate::distill::{Plan, Scheduled, TermConfig, Value};
 use crate::error::{Error, Result};
@@ -195,7 +196,7 @@ impl<'a> Session<'a> {
         let pupil = plan.pupil("timing", &self.config.student_model, &self.sides.student.train)?;
         let answers = self.lab(pupil.clone(), Some(&teacher.model)).ask(&teacher.model, &pupil)?;
         let side = &self.sides.student;
-        let loader = side.regime.loader(&pupil, self.device)?;
+        let loader = side.regime.loader(&pupil, None, self.device)?;
         let job = |pupil: &Pupil| side.regime.job(pupil, loader.batches_per_epoch());
         let (labels, method) = (job(&Pupil { plan: Plan::labels(), ..pupil.clone() })?, job(&pupil)?);
         let (test, run, device) = (&side.test_set, &self.run, self.device);
@@ -236,6 +237,8 @@ pub struct StudentPlan {
     pub terms: Vec<TermConfig>,
     /// How it is trained, if not by learning these things from the teacher.
     pub recipe: Option<RecipeConfig>,
+    /// What is done to its weights meanwhile.
+    pub compression: Compression,
     /// Passes over the training set.
     pub epochs: usize,
     /// Determines initial weights, batch order and dropout.
@@ -247,7 +250,9 @@ impl StudentPlan {
     pub(super) fn of(config: &RunConfig) -> StudentPlan {
         let RunConfig { temperature, hard_weight, soft_weight, epochs, seed, .. } = *config;
         let (terms, recipe) = (config.term.clone(), config.recipe.clone());
-        StudentPlan { temperature, hard_weight, soft_weight, terms, recipe, epochs, seed }
+        // A configuration is checked when it is read.
+        let compression = config.compression().unwrap_or_default();
+        StudentPlan { temperature, hard_weight, soft_weight, terms, recipe, compression, epochs, seed }
     }
 
     /// The same student without the teacher.
@@ -283,9 +288,9 @@ impl StudentPlan {
     /// The network that is to be trained.
     fn pupil(&self, job: &str, model: &str, images: &Arc<Dataset>) -> Result<Pupil> {
         let plan = super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.terms)?;
-        let (epochs, seed) = (self.epochs, self.seed);
+        let StudentPlan { epochs, seed, compression, .. } = *self;
         let (job, model, images) = (job.to_string(), model.to_string(), images.clone());
-        Ok(Pupil { job, model, plan, epochs, seed, images, start: None })
+        Ok(Pupil { job, model, plan, epochs, seed, images, start: None, compression })
     }
 }
 
@@ -299,6 +304,7 @@ fn teacher_pupil(config: &RunConfig, sides: &Sides) -> Pupil {
         seed: config.seed,
         images: sides.teacher.train.clone(),
         start: None,
+        compression: Compression::default(),
     }
 }
 

@@ -116,7 +116,7 @@ impl Lab<'_> {
         answers: Option<&TeacherOutputs>,
         test: &TestSet,
     ) -> Result<(Model, JobResult)> {
-        let loader = self.regime.loader(pupil, self.device)?;
+        let loader = self.regime.loader(pupil, answers, self.device)?;
         let job = self.regime.job(pupil, loader.batches_per_epoch())?;
         let (run, device) = (self.run, self.device);
         let setting = Setting { loader: &loader, test, teacher: answers, run, device };
@@ -134,7 +134,7 @@ impl Lab<'_> {
         answers: Option<&TeacherOutputs>,
     ) -> Result<Vec<(Model, JobResult)>> {
         let first = &members.first().ok_or_else(|| Error::argument("cohort", "has no members"))?.0;
-        let loader = self.regime.loader(first, self.device)?;
+        let loader = self.regime.loader(first, answers, self.device)?;
         let job = |(pupil, _): &(Pupil, Lesson)| self.regime.job(pupil, loader.batches_per_epoch());
         let jobs = members.iter().map(job).collect::<Result<Vec<_>>>()?;
         let members = jobs.iter().zip(members).map(|(job, &(_, lesson))| Member { job, lesson });

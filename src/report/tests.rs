@@ -13,6 +13,8 @@ fn model(role: Role) -> ModelResult {
         images_per_second: 64_000.0,
         parameter_bytes: 423_464,
         peak_activation_bytes: 9_000_000,
+        packed_bytes: None,
+        sparsity: None,
         file_bytes: 424_000,
         agreement: 99.0,
         calibration_error: 0.5,

@@ -178,7 +178,7 @@ impl<'a> Cohort<'a> {
 
     fn save(&mut self, log: &mut MetricsLog) -> Result<()> {
         self.position.metrics_bytes = log.sync()?;
-        let networks: Vec<BTreeMap<_, _>> = self.trainees.iter().map(Trainee::state).collect();
+        let networks: Vec<BTreeMap<_, _>> = self.trainees.iter().map(Trainee::state).collect::<Result<_>>()?;
         let checkpoint = Checkpoint { position: self.position.clone(), networks };
         checkpoint.save(&self.setting.run.checkpoint_path(&self.members[0].job.name))?;
         self.last_saved = Instant::now();

@@ -140,6 +140,43 @@ impl TeacherOutputs {
         &self.shapes
     }
 
+    /// All images of the training set, those first whose label the teacher finds likeliest. The order of equals is that of the set.
+    ///
+    /// # Errors
+    /// The teacher cannot be computed, or its answers are not finite.
+    pub fn easiest_first(&self, data: &Dataset, batch: usize, device: Device) -> Result<Vec<u32>> {
+        let logits = self.over_all(data, batch, device)?;
+        let log_p = no_grad(|| logits.log_softmax(1.0))?.to_f64_vec()?;
+        let rows = log_p.chunks(logits.shape()[1]).zip(&data.labels);
+        let likely: Vec<f64> = rows.map(|(row, &label)| row[label as usize]).collect();
+        let mut order: Vec<u32> = (0..likely.len() as u32).collect();
+        order.sort_by(|&a, &b| likely[b as usize].total_cmp(&likely[a as usize]));
+        Ok(order)
+    }
+
+    /// The logits of every image of the training set, `[images, classes]`.
+    fn over_all(&self, data: &Dataset, batch: usize, device: Device) -> Result<Tensor> {
+        let logits = match &self.source {
+            Source::Known(known) => known.get(LOGITS).cloned(),
+            Source::Online(teacher, None) => over_data_set(teacher, data, &[LOGITS], batch, device)?.remove(LOGITS),
+            Source::Online(teacher, Some(images)) => {
+                let part = |start: usize| {
+                    let rows: Vec<i32> = (start..(start + batch).min(data.len())).map(|i| i as i32).collect();
+                    let rows = Tensor::from_slice(&rows, [rows.len()], images.device())?;
+                    Ok(answers(teacher, &images.gather_images(&rows, None)?, &[])?.remove(LOGITS))
+                };
+                let parts = (0..data.len()).step_by(batch).map(part).collect::<Result<Option<Vec<_>>>>()?;
+                parts.map(|parts| Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)).transpose()?
+            }
+            Source::Committee(teachers, combine) => {
+                let each = teachers.iter().map(|teacher| teacher.over_all(data, batch, device));
+                let labels = Tensor::from_slice(&data.labels, [data.len()], device)?;
+                Some(combine_logits(&each.collect::<Result<Vec<_>>>()?, &labels, combine)?)
+            }
+        };
+        logits.ok_or_else(|| Error::argument("teacher", "gave no logits"))
+    }
+
     /// The logits `[n, classes]` and the feature maps of a batch; without history.
     pub(super) fn of_batch(&self, batch: &Batch) -> Result<(Tensor, Features)> {
         let rows = || {

@@ -4,6 +4,7 @@ use super::diagnose::first_non_finite;
 use super::fit::{Lesson, Member, Setting};
 use super::{streams, Job, StepRecord};
 use crate::autograd::no_grad;
+use crate::compress::{input_ranges, set_input_ranges, Masks};
 use crate::data::Batch;
 use crate::distill::{Features, Loss, Mixture, Networks, Objective, StepInputs};
 use crate::error::{Error, Result};
@@ -52,6 +53,8 @@ struct Learning {
     lessons: Vec<(Option<usize>, Objective)>,
     parameters: Vec<(String, Parameter)>,
     optimizer: Optimizer,
+    /// Where weights are pruned.
+    masks: Option<Masks>,
 }
 
 impl<'a> Trainee<'a> {
@@ -91,7 +94,9 @@ impl<'a> Trainee<'a> {
             for (from, objective) in &lessons {
                 parameters.extend(prefixed(&method_prefix(*from), objective.parameters()));
             }
-            Learning { lessons, parameters, optimizer: Optimizer::new(job.optimizer) }
+            let steps = (job.epochs * setting.loader.batches_per_epoch()) as u64;
+            let masks = job.compression.pruning.map(|pruning| Masks::new(pruning, &model, steps));
+            Learning { lessons, parameters, optimizer: Optimizer::new(job.optimizer), masks }
         });
         Ok(Trainee { job, model, taps, learning, device: setting.device })
     }
@@ -171,10 +176,13 @@ impl<'a> Trainee<'a> {
         let terms = loss.terms.iter().map(|(name, term)| Ok((name.clone(), term.item()?)));
         let terms = terms.collect::<Result<_>>()?;
         drop(loss);
-        if let Some(Learning { lessons, parameters, optimizer }) = &mut self.learning {
+        if let Some(Learning { lessons, parameters, optimizer, masks }) = &mut self.learning {
             match self.job.clip_norm {
                 Some(max_norm) => optimizer.clipped_step(parameters, &gradients, max_norm, lr)?,
                 None => optimizer.step(parameters, &gradients, lr)?,
+            }
+            if let Some(masks) = masks {
+                masks.after_step(step)?;
             }
             lessons.iter().try_for_each(|(_, objective)| objective.after_step())?;
         }
@@ -200,22 +208,33 @@ impl<'a> Trainee<'a> {
     }
 
     /// Everything that a checkpoint keeps of it: the weights, and behind a prefix with a slash what is not the model's.
-    pub(super) fn state(&self) -> BTreeMap<String, Tensor> {
+    pub(super) fn state(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut state = self.model.state();
-        if let Some(Learning { lessons, optimizer, .. }) = &self.learning {
+        for (name, range) in input_ranges(&self.model) {
+            state.insert(format!("{RANGES}{name}"), Tensor::scalar(range, Device::Cpu)?);
+        }
+        if let Some(Learning { lessons, optimizer, masks, .. }) = &self.learning {
+            if let Some(masks) = masks {
+                state.extend(prefixed(MASKS, masks.state()?));
+            }
             state.extend(prefixed(OPTIMIZER, optimizer.state()));
             for (from, objective) in lessons {
                 state.extend(prefixed(&method_prefix(*from), objective.state()));
             }
         }
-        state
+        Ok(state)
     }
 
     /// Takes over what [`Trainee::state`] returned.
     pub(super) fn load_state(&mut self, state: &BTreeMap<String, Tensor>, path: &Path) -> Result<()> {
         let model = state.iter().filter(|(name, _)| !name.contains('/'));
+        let ranges = under(RANGES, state).into_iter().map(|(name, range)| Ok((name, range.item()? as f32)));
+        set_input_ranges(&self.model, &ranges.collect::<Result<_>>()?);
         self.model.load_state(&model.map(|(name, x)| (name.clone(), x.clone())).collect(), path)?;
-        if let Some(Learning { lessons, optimizer, .. }) = &mut self.learning {
+        if let Some(Learning { lessons, optimizer, masks, .. }) = &mut self.learning {
+            if let Some(masks) = masks {
+                masks.load_state(&under(MASKS, state))?;
+            }
             optimizer.load_state(&under(OPTIMIZER, state))?;
             for (from, objective) in lessons {
                 objective.load_state(&under(&method_prefix(*from), state))?;
@@ -227,6 +246,12 @@ impl<'a> Trainee<'a> {
 
 /// In front of the names of what the optimiser keeps.
 const OPTIMIZER: &str = "optimizer/";
+
+/// In front of the names of weights whose layers' inputs are rounded in a range.
+const RANGES: &str = "range/";
+
+/// In front of the names of pruned weights' masks.
+const MASKS: &str = "mask/";
 
 /// In front of the names of what methods train, in checkpoints and in the optimiser's state.
 fn method_prefix(from: Option<usize>) -> String {

@@ -6,6 +6,7 @@ use super::super::Lab;
 use super::generator::generator;
 use super::show;
 use crate::autograd::no_grad;
+use crate::compress::Compression;
 use crate::data::Dataset;
 use crate::distill::{Hyperparameter, Settings};
 use crate::error::{Error, Result};
@@ -155,7 +156,7 @@ pub(super) fn play(lab: &mut Lab, method: &str, generating: Generating, round: &
         None => {
             let position = train(lab, &job, &mut contest, round)?;
             let metrics_bytes = lab.log.sync()?;
-            save_model(&contest.student, &lab.run.model_path(&job.name))?;
+            save_model(&contest.student, Compression::default(), &lab.run.model_path(&job.name))?;
             save_safetensors(&generator_path, &contest.generator.state(), &BTreeMap::new())?;
             let (name, model) = (job.name.clone(), job.model.clone());
             let history = position.courses.into_iter().next().unwrap_or_default().history;

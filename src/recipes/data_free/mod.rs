@@ -59,8 +59,12 @@ fn check(prospect: &Prospect) -> Result<()> {
     prospect.check_learning(&prospect.student.model, &prospect.teacher.model)
 }
 
-/// Refuses other losses of the student than the recipe's own.
+/// Refuses other losses of the student than the recipe's own, and what its training does not do.
 fn check_answers_alone(name: &'static str, prospect: &Prospect) -> Result<()> {
+    if !prospect.student.compression.is_none() {
+        let reason = "trains its student without quantisation and pruning; leave --quantize and --prune out";
+        return Err(Error::argument(name, reason));
+    }
     let Plan { hard_weight, terms } = &prospect.student.plan;
     let own = matches!(&terms[..], [term] if term.info.name == "hinton" && term.weight == 1.0.into());
     match hard_weight.is_zero() && own {
