@@ -106,7 +106,7 @@ impl Objective {
         };
         let mut parts = Vec::new();
         // What is left to do of the labels' cross-entropy: the first method that has a kernel for both takes it along.
-        let mut hard_weight = Some(self.hard_weight).filter(|weight| !weight.is_zero());
+        let mut hard_weight = Some(self.hard_weight);
         let stages: Vec<Stage> = self.terms.iter().map(|made| made.method.stage(inputs.epoch, inputs.epochs)).collect();
         let present = match stages.contains(&Stage::Alone) {
             true => {
@@ -130,7 +130,7 @@ impl Objective {
             let loss = if made.info.needs.labels { of_labels(&weighted)? } else { weighted(inputs)? };
             parts.push((Some(made), loss));
         }
-        if let Some(weight) = hard_weight {
+        if let Some(weight) = hard_weight.filter(|weight| !weight.is_zero()) {
             let hard = |inputs: &StepInputs| {
                 let hard = inputs.student_logits.cross_entropy(inputs.labels, 0.0)?;
                 Ok(Loss { terms: vec![(HARD.to_string(), hard.detach())], total: times(&hard, inputs.now(weight))? })
