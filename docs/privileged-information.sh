@@ -13,7 +13,7 @@ sizes=("${@:-300 500}")
 kdengine=${KDENGINE:-kdengine}
 temperatures=1,2,5,10,20,50
 common="--quiet --data mnist --teacher-model mlp-20-20 --student-model mlp-20-20 --student-view low-resolution-7
-  --optimizer rmsprop --lr 0.001 --rmsprop-alpha 0.9 --momentum 0 --batch-size 128 --eval-batch-size 10000"
+  --threads 1 --optimizer rmsprop --lr 0.001 --rmsprop-alpha 0.9 --momentum 0 --batch-size 128 --eval-batch-size 10000"
 
 for n in ${sizes[*]}; do
   for ((seed = 0; seed < ${REPETITIONS:-10}; seed++)); do

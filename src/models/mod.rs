@@ -61,8 +61,14 @@ pub struct Architecture {
 }
 
 /// All architectures of fixed sizes; [`mlp`] has those whose names give their widths. A new one is a file and a line here.
-pub const ARCHITECTURES: &[Architecture] =
-    &[teacher_net::ARCHITECTURE, student_net::ARCHITECTURE, demo_teacher::ARCHITECTURE, demo_student::ARCHITECTURE];
+pub const ARCHITECTURES: &[Architecture] = &[
+    teacher_net::ARCHITECTURE,
+    student_net::ARCHITECTURE,
+    student_net::TWICE,
+    student_net::THRICE,
+    demo_teacher::ARCHITECTURE,
+    demo_student::ARCHITECTURE,
+];
 
 /// The names of all architectures, with an example of those that have sizes in their names.
 pub fn architecture_names() -> Vec<&'static str> {

@@ -73,19 +73,12 @@ impl<'a> Session<'a> {
 
     /// Trains the teacher on its view of all images (or of those of `--teacher-limit`), or reads it from the file that was given.
     pub fn teacher(&mut self) -> Result<Teacher> {
-        let architecture = self.config.teacher_model.clone();
         if let Some(file) = self.config.teacher.clone() {
-            let model = load_model(&file, Some(&architecture), self.sides.teacher.task(), self.device)?;
+            let architecture = &self.config.teacher_model;
+            let model = load_model(&file, Some(architecture), self.sides.teacher.task(), self.device)?;
             return Ok(Teacher { model: Arc::new(model), result: None, file });
         }
-        let pupil = Pupil {
-            job: "teacher".to_string(),
-            model: architecture,
-            plan: Plan::labels(),
-            epochs: self.config.teacher_epochs,
-            seed: self.config.seed,
-            images: self.sides.teacher.train.clone(),
-        };
+        let pupil = teacher_pupil(&self.config, &self.sides);
         let (model, result) = self.lab(pupil, None).train_student()?;
         Ok(Teacher { model: Arc::new(model), result: Some(result), file: self.run.model_path("teacher") })
     }
@@ -108,6 +101,7 @@ impl<'a> Session<'a> {
         Lab {
             student,
             teacher: teacher.cloned(),
+            teacher_pupil: teacher_pupil(&self.config, &self.sides),
             all: side.all.clone(),
             shown_to_teacher: self.sides.shown_to_teacher.clone(),
             test: &side.test,
@@ -189,7 +183,21 @@ impl StudentPlan {
     fn pupil(&self, job: &str, model: &str, images: &Arc<Dataset>) -> Result<Pupil> {
         let plan = super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.terms)?;
         let (epochs, seed) = (self.epochs, self.seed);
-        Ok(Pupil { job: job.to_string(), model: model.to_string(), plan, epochs, seed, images: images.clone() })
+        let (job, model, images) = (job.to_string(), model.to_string(), images.clone());
+        Ok(Pupil { job, model, plan, epochs, seed, images, start: None })
+    }
+}
+
+/// The teacher, as it is trained where no file is given.
+fn teacher_pupil(config: &RunConfig, sides: &Sides) -> Pupil {
+    Pupil {
+        job: "teacher".to_string(),
+        model: config.teacher_model.clone(),
+        plan: Plan::labels(),
+        epochs: config.teacher_epochs,
+        seed: config.seed,
+        images: sides.teacher.train.clone(),
+        start: None,
     }
 }
 
@@ -210,7 +218,7 @@ fn check_student(config: &RunConfig, sides: &Sides) -> Result<()> {
     }
     let prospect = Prospect {
         student,
-        teacher: config.teacher_model.clone(),
+        teacher: teacher_pupil(config, sides),
         teacher_task: sides.teacher.task(),
         all: sides.student.all.clone(),
     };

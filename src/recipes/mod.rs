@@ -6,7 +6,14 @@ mod choice;
 mod lab;
 
 pub mod born_again;
+pub mod co_training;
 pub mod data_free;
+pub mod dml;
+pub mod ema;
+pub mod lwf;
+pub mod multi_teacher;
+pub mod self_training;
+pub mod teacher_assistant;
 
 pub use choice::{RecipeChoice, RecipeConfig};
 pub use lab::{Lab, Prospect};
@@ -27,6 +34,13 @@ pub static RECIPES: &[&RecipeInfo] = &[
     &data_free::deep_inversion::INFO,
     &data_free::dafl::INFO,
     &data_free::dfad::INFO,
+    &ema::INFO,
+    &dml::INFO,
+    &co_training::INFO,
+    &teacher_assistant::INFO,
+    &multi_teacher::INFO,
+    &self_training::INFO,
+    &lwf::INFO,
 ];
 
 /// A way to arrange trainings, with its hyperparameters.
@@ -36,7 +50,7 @@ pub trait Recipe {
     /// # Errors
     /// Says what does not fit and what to do instead.
     fn check(&self, prospect: &Prospect) -> Result<()> {
-        prospect.check_learning(&prospect.student.model, &prospect.teacher)
+        prospect.check_learning(&prospect.student.model, &prospect.teacher.model)
     }
 
     /// Trains what it needs and returns the student, which is the model of the job [`Lab::student`] names. Every training is a job of

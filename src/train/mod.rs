@@ -1,6 +1,7 @@
 //! Training: one job (a model, a method, a data set) from fresh weights to a saved model, and what is measured on the way.
 
 mod checkpoint;
+mod cohort;
 mod diagnose;
 mod evaluate;
 mod fit;
@@ -14,10 +15,11 @@ mod run_dir;
 pub mod streams;
 mod teacher;
 mod test_set;
+mod trainee;
 
 pub use checkpoint::{load_model, save_model, Checkpoint, Position};
 pub use evaluate::{evaluate, Evaluation};
-pub use fit::{fit, Setting};
+pub use fit::{fit, fit_together, Lesson, Member, Setting, Update};
 pub use job::{EpochRecord, Job, JobResult};
 pub use measure::{measure, Footprint, Latency};
 pub use metrics_log::{MetricsLog, StepRecord};
@@ -26,3 +28,4 @@ pub use regime::{Pupil, Regime};
 pub use run_dir::RunDir;
 pub use teacher::{TeacherCache, TeacherOutputs};
 pub use test_set::TestSet;
+pub(crate) use trainee::{prefixed, under};

@@ -5,9 +5,9 @@
 use super::Progress;
 use crate::autograd::no_grad;
 use crate::data::{Batch, Dataset};
-use crate::distill::Features;
+use crate::distill::{combine_logits, Combine, Features};
 use crate::error::{Error, Result};
-use crate::models::{tap_shapes, Model, TapShape};
+use crate::models::{tap_shapes, Model, TapShape, Task};
 use crate::nn::{Context, Module};
 use crate::tensor::io::{load_safetensors, save_safetensors};
 use crate::tensor::{Device, Tensor};
@@ -35,6 +35,8 @@ enum Source {
     /// Computed for each batch: of the batch's own images, or of these `[images, c, h, w]` (`U8`), where the teacher sees something else
     /// than the student.
     Online(Arc<Model>, Option<Tensor>),
+    /// The logits of several teachers, combined.
+    Committee(Vec<TeacherOutputs>, Combine),
 }
 
 /// Answers about one training set, which students with different needs share.
@@ -113,6 +115,26 @@ impl TeacherOutputs {
         Ok(TeacherOutputs { shapes, taps: taps.to_vec(), source: Source::Online(teacher.clone(), None) })
     }
 
+    /// Logits that are known for every image of the training set, `[images, classes]`, as if a network of this architecture had given
+    /// them.
+    ///
+    /// # Errors
+    /// There is no such architecture.
+    pub fn known_logits(architecture: &str, task: Task, logits: Tensor) -> Result<TeacherOutputs> {
+        let known = Features::from([(LOGITS.to_string(), logits.detach())]);
+        Ok(TeacherOutputs { shapes: tap_shapes(architecture, task)?, taps: Vec::new(), source: Source::Known(known) })
+    }
+
+    /// The combined logits of several teachers; no feature maps.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn committee(teachers: Vec<TeacherOutputs>, combine: Combine) -> Result<TeacherOutputs> {
+        let first = teachers.first().ok_or_else(|| Error::argument("teachers", "there are none"))?;
+        let shapes = first.shapes.clone();
+        Ok(TeacherOutputs { shapes, taps: Vec::new(), source: Source::Committee(teachers, combine) })
+    }
+
     /// The teacher's taps.
     pub fn shapes(&self) -> &[TapShape] {
         &self.shapes
@@ -131,6 +153,16 @@ impl TeacherOutputs {
                     None => batch.images.clone(),
                 };
                 answers(teacher, &images, &self.taps.iter().map(String::as_str).collect::<Vec<_>>())?
+            }
+            Source::Committee(teachers, combine) => {
+                let logits =
+                    teachers.iter().map(|teacher| Ok(teacher.of_batch(batch)?.0)).collect::<Result<Vec<_>>>()?;
+                let labels = Tensor::from_slice(&batch.labels, [batch.labels.len()], batch.images.device())?;
+                Features::from([(LOGITS.to_string(), combine_logits(&logits, &labels, combine)?)])
+            }
+            Source::Known(_) if batch.mix.is_some() => {
+                let reason = "mixes images, of which nobody knows the answers; leave it out";
+                return Err(Error::argument("mixup", reason));
             }
             Source::Known(known) => {
                 let rows = rows()?;

@@ -14,8 +14,11 @@ use crate::nn::{load_state, Context, Module, Parameter, Sequential};
 use crate::optim::{Optimizer, OptimizerConfig};
 use crate::tensor::io::{load_safetensors, save_safetensors};
 use crate::tensor::{DType, Rng, Tensor};
-use crate::train::{interrupt, save_model, streams, Checkpoint, EpochRecord, Job, JobResult, Position, StepRecord};
+use crate::train::{
+    interrupt, prefixed, save_model, streams, under, Checkpoint, EpochRecord, Job, JobResult, Position, StepRecord,
+};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Instant;
 
 /// How the generator is built and trained.
@@ -105,32 +108,38 @@ impl Contest {
         optimizer.step(parameters, &gradients, self.generating.lr)
     }
 
-    /// Everything besides the student's weights that a stopped job needs.
-    fn extra(&self) -> BTreeMap<String, Tensor> {
-        let parts = [
-            ("student-optimizer/", self.of_student.0.state()),
-            ("generator-optimizer/", self.of_generator.0.state()),
-            ("generator/", self.generator.state()),
-        ];
-        let named = |(prefix, part): (&str, BTreeMap<String, Tensor>)| {
-            part.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect::<Vec<_>>()
+    /// Everything that a stopped job needs: of the student, then of the generator.
+    fn state(&self) -> Vec<BTreeMap<String, Tensor>> {
+        let parts = [(self.student.state(), &self.of_student.0), (self.generator.state(), &self.of_generator.0)];
+        let together = |(mut state, optimizer): (BTreeMap<String, Tensor>, &Optimizer)| {
+            state.extend(prefixed(OPTIMIZER, optimizer.state()));
+            state
         };
-        parts.into_iter().flat_map(named).collect()
+        parts.into_iter().map(together).collect()
     }
 
-    fn load(&mut self, checkpoint: &Checkpoint, path: &std::path::Path) -> Result<()> {
-        let part = |prefix: &str| -> BTreeMap<String, Tensor> {
-            let named = checkpoint.extra.iter();
-            named.filter_map(|(name, t)| Some((name.strip_prefix(prefix)?.to_string(), t.clone()))).collect()
+    fn load(&mut self, networks: &[BTreeMap<String, Tensor>], path: &Path) -> Result<()> {
+        let [student, generator] = networks else {
+            let reason = "is not of a student and a generator; remove it to start the job again";
+            return Err(Error::checkpoint(path, reason));
         };
-        self.student.load_state(&checkpoint.model, path)?;
-        self.of_student.0.load_state(&part("student-optimizer/"))?;
-        self.of_generator.0.load_state(&part("generator-optimizer/"))?;
-        load_generator(&self.generator, &part("generator/"), path)
+        let weights = |state: &BTreeMap<String, Tensor>| -> BTreeMap<String, Tensor> {
+            let own = state.iter().filter(|(name, _)| !name.starts_with(OPTIMIZER));
+            own.map(|(name, tensor)| (name.clone(), tensor.clone())).collect()
+        };
+        self.student.load_state(&weights(student), path)?;
+        self.of_student.0.load_state(&under(OPTIMIZER, student))?;
+        self.of_generator.0.load_state(&under(OPTIMIZER, generator))?;
+        load_generator(&self.generator, &weights(generator), path)
     }
 }
 
-fn load_generator(generator: &Sequential, state: &BTreeMap<String, Tensor>, path: &std::path::Path) -> Result<()> {
+/// In front of the names of an optimiser's tensors in checkpoints.
+const OPTIMIZER: &str = "optimizer/";
+/// The student's place among the networks of a checkpoint; the generator comes after it.
+const STUDENT: usize = 0;
+
+fn load_generator(generator: &Sequential, state: &BTreeMap<String, Tensor>, path: &Path) -> Result<()> {
     crate::nn::check_state(generator, state)
         .map_err(|mismatch| Error::checkpoint(path, format!("does not fit the generator: {mismatch}")))?;
     load_state(generator, state)
@@ -157,7 +166,7 @@ pub(super) fn play(lab: &mut Lab, method: &str, generating: Generating, round: &
             save_model(&contest.student, &lab.run.model_path(&job.name))?;
             save_safetensors(&generator_path, &contest.generator.state(), &BTreeMap::new())?;
             let (name, model) = (job.name.clone(), job.model.clone());
-            let history = position.history;
+            let history = position.courses.into_iter().nth(STUDENT).unwrap_or_default().history;
             let result = JobResult { name, model, method: method.to_string(), history, metrics_bytes };
             lab.run.finish(&result)?;
             lab.progress.job_finished(&job);
@@ -173,10 +182,10 @@ pub(super) fn play(lab: &mut Lab, method: &str, generating: Generating, round: &
 fn train(lab: &mut Lab, job: &Job, contest: &mut Contest, round: &Round) -> Result<Position> {
     lab.run.create_job(&job.name)?;
     let path = lab.run.checkpoint_path(&job.name);
-    let mut position = Position::default();
+    let mut position = Position::new(2);
     if path.exists() {
         let checkpoint = Checkpoint::load(&path)?;
-        contest.load(&checkpoint, &path)?;
+        contest.load(&checkpoint.networks, &path)?;
         position = checkpoint.position;
     }
     let iterations = contest.generating.iterations;
@@ -211,13 +220,13 @@ fn train(lab: &mut Lab, job: &Job, contest: &mut Contest, round: &Round) -> Resu
             epoch,
             train_loss: sum / iterations as f64,
             test_accuracy: lab.test_set.accuracy(&contest.student, job.eval_batch_size)?,
+            groups: Vec::new(),
             seconds: started.elapsed().as_secs_f64(),
         };
         lab.progress.epoch(job, &record);
-        position.history.push(record);
-        position = Position { epoch, history: position.history, metrics_bytes: lab.log.sync()?, ..Position::default() };
-        let (model, extra) = (contest.student.state(), contest.extra());
-        Checkpoint { position: position.clone(), model, extra }.save(&path)?;
+        position.courses[STUDENT].history.push(record);
+        (position.epoch, position.metrics_bytes) = (epoch, lab.log.sync()?);
+        Checkpoint { position: position.clone(), networks: contest.state() }.save(&path)?;
     }
     Ok(position)
 }

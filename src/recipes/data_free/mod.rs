@@ -56,7 +56,7 @@ fn noise(pupil: &Pupil) -> Rng {
 
 /// Refuses networks that the student's loss cannot use.
 fn check(prospect: &Prospect) -> Result<()> {
-    prospect.check_learning(&prospect.student.model, &prospect.teacher)
+    prospect.check_learning(&prospect.student.model, &prospect.teacher.model)
 }
 
 /// Refuses other losses of the student than the recipe's own.
