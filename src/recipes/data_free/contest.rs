@@ -4,7 +4,7 @@
 
 use super::super::Lab;
 use super::generator::generator;
-use super::show;
+use super::{show, state};
 use crate::autograd::no_grad;
 use crate::data::Dataset;
 use crate::distill::{Hyperparameter, Settings};
@@ -150,6 +150,12 @@ fn load_generator(generator: &Sequential, state: &BTreeMap<String, Tensor>, path
 /// # Errors
 /// As a training: the loss is not finite, the folder cannot be written, or the user interrupts.
 pub(super) fn play(lab: &mut Lab, method: &str, generating: Generating, round: &Round) -> Result<(Model, JobResult)> {
+    if lab.regime.augment.is_active() {
+        let reason = format!(
+            "{method} makes its images and changes none; leave shift, rotate, crop, flip, cutout and mixup out"
+        );
+        return Err(Error::argument("augmentation", reason));
+    }
     let job = lab.regime.job(&lab.student, generating.iterations)?;
     let mut contest = Contest::new(lab, &job, generating)?;
     let generator_path = lab.run.job_file(&job.name, "generator.safetensors");
@@ -176,6 +182,7 @@ pub(super) fn play(lab: &mut Lab, method: &str, generating: Generating, round: &
     let teacher = lab.teacher()?;
     let images = sheet(lab, &contest)?;
     show(lab, &teacher, &images, "What the generator makes of random numbers at the end of the training.")?;
+    state(lab);
     Ok((contest.student, result))
 }
 
