@@ -13,7 +13,7 @@ sizes=("${@:-300 500}")
 kdengine=${KDENGINE:-kdengine}
 temperatures=1,2,5,10,20,50
 common="--quiet --data mnist --teacher-model mlp-20-20 --student-model mlp-20-20 --student-view low-resolution-7
-  --optimizer rmsprop --lr 0.001 --rmsprop-alpha 0.9 --momentum 0 --batch-size 128 --eval-batch-size 10000"
+  --threads 1 --optimizer rmsprop --lr 0.001 --rmsprop-alpha 0.9 --momentum 0 --batch-size 128 --eval-batch-size 10000"
 
 for n in ${sizes[*]}; do
   for ((seed = 0; seed < ${REPETITIONS:-10}; seed++)); do
@@ -37,4 +37,22 @@ for n in ${sizes[*]}; do
       fi
     done
   done
+
+  # Means over the repetitions, in percent.
+  echo
+  awk -v n="$n" '
+    FNR == 1 { parts = split(FILENAME, path, "/"); split(path[parts], name, "-"); lambda = name[3]; sub(/\.txt$/, "", lambda) }
+    lambda == "alone" && $1 == "accuracy" { teacher += $2; alone += $6; repetitions++ }
+    $1 == "sweep," { sum[$4, lambda] += $5; count[$4, lambda]++; if (!($4 in seen)) { seen[$4]; order[++rows] = $4 } }
+    END {
+      printf "N = %d: %d repetitions, teacher %.1f, student alone %.1f\n\n| T \\ lambda |", n, repetitions, teacher / repetitions, alone / repetitions
+      for (l = 1; l <= 10; l++) printf " %.1f |", l / 10
+      printf "\n| --- |"
+      for (l = 1; l <= 10; l++) printf " --- |"
+      for (t = 1; t <= rows; t++) {
+        printf "\n| %s |", order[t]
+        for (l = 1; l <= 10; l++) printf " %.1f |", sum[order[t], l / 10 ""] / count[order[t], l / 10 ""]
+      }
+      print ""
+    }' "$out/$n"-*-*.txt
 done

@@ -64,6 +64,7 @@ pub mod vid;
 pub use adapter::Regressor;
 pub use committee::{combine_logits, Combine};
 pub use info::{Domain, Entry, Family, Hyperparameter, MethodInfo, Needs, Taps, NON_NEGATIVE};
+pub(crate) use math::one_hot;
 pub use math::soft_targets;
 pub use method::{Features, Loss, Method, Setup, Stage, StepInputs};
 pub use objective::{Mixture, Networks, Objective};

@@ -142,6 +142,7 @@ impl<'a> Session<'a> {
             student,
             teacher: teacher.cloned(),
             teacher_pupil: teacher_pupil(&self.config, &self.sides),
+            all: side.all.clone(),
             shown_to_teacher: self.sides.shown_to_teacher.clone(),
             test: &side.test,
             test_set: &side.test_set,
@@ -323,7 +324,12 @@ fn check_student(config: &RunConfig, sides: &Sides) -> Result<()> {
         );
         return Err(Error::argument("method", reason));
     }
-    let prospect = Prospect { student, teacher: teacher_pupil(config, sides), teacher_task: sides.teacher.task() };
+    let prospect = Prospect {
+        student,
+        teacher: teacher_pupil(config, sides),
+        teacher_task: sides.teacher.task(),
+        all: sides.student.all.clone(),
+    };
     match &config.recipe {
         None => prospect.check_learning(&config.student_model, &config.teacher_model),
         Some(recipe) if sides.differ() => {

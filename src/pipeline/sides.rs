@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 /// The data of one network.
 pub(super) struct Side {
-    /// What it learns from: all training images, or the random subset that was asked for.
+    /// All training images.
+    pub all: Arc<Dataset>,
+    /// What it learns from: these, or the random subset that was asked for.
     pub train: Arc<Dataset>,
     /// What it is judged by: the test images, but in a search those that are held out of the training images.
     pub test: Arc<Dataset>,
@@ -78,6 +80,7 @@ impl Sides {
         };
         let side = |all: &Arc<Dataset>, limit: usize, test: Dataset| {
             Ok::<_, Error>(Side {
+                all: all.clone(),
                 train: limited(all, limit)?,
                 test_set: TestSet::new(&test, device)?,
                 test: Arc::new(test),

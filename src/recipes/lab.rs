@@ -16,11 +16,12 @@ use std::sync::Arc;
 pub struct Prospect {
     /// The student that is asked for.
     pub student: Pupil,
-    /// How the run's teacher is trained, on all images, of which the student's may be a part (`--train-limit`). It may come from a
-    /// file instead.
+    /// How the run's teacher is trained, if it does not come from a file.
     pub teacher: Pupil,
     /// What the teacher is built for.
     pub teacher_task: Task,
+    /// All training images, of which [`Pupil::images`] may be a part (`--train-limit`).
+    pub all: Arc<Dataset>,
 }
 
 impl Prospect {
@@ -43,9 +44,10 @@ pub struct Lab<'a> {
     pub student: Pupil,
     /// The run's teacher.
     pub teacher: Option<Arc<Model>>,
-    /// How it was trained, or would have been if it is not from a file: on all images, of which the student's may be a part
-    /// (`--train-limit`).
+    /// How it was trained, or would have been if it is not from a file.
     pub teacher_pupil: Pupil,
+    /// All training images, of which the student's may be a part (`--train-limit`).
+    pub all: Arc<Dataset>,
     /// The run's teacher's view of the student's images.
     pub shown_to_teacher: Arc<Dataset>,
     /// The images that models are judged by.

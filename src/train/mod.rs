@@ -30,3 +30,4 @@ pub use regime::{Pupil, Regime};
 pub use run_dir::RunDir;
 pub use teacher::{TeacherCache, TeacherOutputs};
 pub use test_set::TestSet;
+pub(crate) use trainee::{prefixed, under};

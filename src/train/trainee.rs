@@ -259,7 +259,7 @@ fn method_prefix(from: Option<usize>) -> String {
 }
 
 /// The same things with `prefix` in front of their names.
-pub(super) fn prefixed<T>(
+pub(crate) fn prefixed<T>(
     prefix: &str,
     named: impl IntoIterator<Item = (String, T)>,
 ) -> impl Iterator<Item = (String, T)> {
@@ -268,7 +268,7 @@ pub(super) fn prefixed<T>(
 }
 
 /// The things whose names begin with `prefix`, without it.
-pub(super) fn under(prefix: &str, named: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+pub(crate) fn under(prefix: &str, named: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
     let named = named.iter();
     named.filter_map(|(name, thing)| Some((name.strip_prefix(prefix)?.to_string(), thing.clone()))).collect()
 }

@@ -4,13 +4,12 @@
 
 use super::super::{Lab, Prospect, Recipe, RecipeInfo};
 use super::pixels::{make, Search, BATCH, IMAGES, JITTER};
-use super::{check, noise, show};
+use super::{check, noise, show, state};
 use crate::distill::data_free::total_variation;
-use crate::distill::{Family, Hyperparameter, Loss, Needs, NON_NEGATIVE};
+use crate::distill::{one_hot, Family, Hyperparameter, Loss, Needs, NON_NEGATIVE};
 use crate::error::Result;
 use crate::models::Model;
 use crate::nn::{Context, Module};
-use crate::tensor::{DType, Device, Tensor};
 use crate::train::{JobResult, Pupil};
 use std::sync::Arc;
 
@@ -64,7 +63,7 @@ impl Recipe for ActivationMax {
         let made = make(lab, "images", &frozen, self.search, noise, &|images, targets| {
             let logits = frozen.forward(images, &mut Context::eval())?;
             let each = 1.0 / images.shape()[0] as f64;
-            let wanted = logits.mul(&one_hot(targets, classes)?)?.sum_all()?;
+            let wanted = logits.mul(&one_hot(targets, classes, &logits)?)?.sum_all()?;
             Loss::weighted(vec![
                 ("logit", each, wanted.affine(-1.0, 0.0)?),
                 ("l2", self.l2 * each, images.square()?.sum_all()?),
@@ -76,14 +75,8 @@ impl Recipe for ActivationMax {
             "Each excites the logit of one class; the teacher's entropy went from {before:.3} to {after:.3} nats."
         );
         show(lab, &teacher, &made.data, &about)?;
+        state(lab);
         let pupil = Pupil { images: Arc::new(made.data), ..lab.student.clone() };
         lab.train(&pupil, Some(&teacher))
     }
-}
-
-/// 1 at each label, 0 elsewhere: `[n, classes]`.
-fn one_hot(labels: &Tensor, classes: usize) -> Result<Tensor> {
-    let identity: Vec<f32> = (0..classes * classes).map(|i| f32::from(u8::from(i % (classes + 1) == 0))).collect();
-    let table = Tensor::from_slice(&identity, [classes, classes], Device::Cpu)?.to_dtype(DType::F32)?;
-    table.to_device(labels.device())?.gather_rows(labels)
 }

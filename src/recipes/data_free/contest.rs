@@ -4,7 +4,7 @@
 
 use super::super::Lab;
 use super::generator::generator;
-use super::show;
+use super::{show, state};
 use crate::autograd::no_grad;
 use crate::compress::Compression;
 use crate::data::Dataset;
@@ -15,8 +15,11 @@ use crate::nn::{load_state, Context, Module, Parameter, Sequential};
 use crate::optim::{Optimizer, OptimizerConfig};
 use crate::tensor::io::{load_safetensors, save_safetensors};
 use crate::tensor::{DType, Rng, Tensor};
-use crate::train::{interrupt, save_model, streams, Checkpoint, EpochRecord, Job, JobResult, Position, StepRecord};
+use crate::train::{
+    interrupt, prefixed, save_model, streams, under, Checkpoint, EpochRecord, Job, JobResult, Position, StepRecord,
+};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Instant;
 
 /// How the generator is built and trained.
@@ -106,33 +109,38 @@ impl Contest {
         optimizer.step(parameters, &gradients, self.generating.lr)
     }
 
-    /// Everything besides the student's weights that a stopped job needs.
-    fn extra(&self) -> BTreeMap<String, Tensor> {
-        let parts = [
-            ("student-optimizer/", self.of_student.0.state()),
-            ("generator-optimizer/", self.of_generator.0.state()),
-            ("generator/", self.generator.state()),
-        ];
-        let named = |(prefix, part): (&str, BTreeMap<String, Tensor>)| {
-            part.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect::<Vec<_>>()
+    /// Everything that a stopped job needs: of the student, then of the generator.
+    fn state(&self) -> Vec<BTreeMap<String, Tensor>> {
+        let parts = [(self.student.state(), &self.of_student.0), (self.generator.state(), &self.of_generator.0)];
+        let together = |(mut state, optimizer): (BTreeMap<String, Tensor>, &Optimizer)| {
+            state.extend(prefixed(OPTIMIZER, optimizer.state()));
+            state
         };
-        parts.into_iter().flat_map(named).collect()
+        parts.into_iter().map(together).collect()
     }
 
-    /// Takes over a checkpoint's student and everything else.
-    fn load(&mut self, [student, extra]: [&BTreeMap<String, Tensor>; 2], path: &std::path::Path) -> Result<()> {
-        let part = |prefix: &str| -> BTreeMap<String, Tensor> {
-            let named = extra.iter();
-            named.filter_map(|(name, t)| Some((name.strip_prefix(prefix)?.to_string(), t.clone()))).collect()
+    fn load(&mut self, networks: &[BTreeMap<String, Tensor>], path: &Path) -> Result<()> {
+        let [student, generator] = networks else {
+            let reason = "is not of a student and a generator; remove it to start the job again";
+            return Err(Error::checkpoint(path, reason));
         };
-        self.student.load_state(student, path)?;
-        self.of_student.0.load_state(&part("student-optimizer/"))?;
-        self.of_generator.0.load_state(&part("generator-optimizer/"))?;
-        load_generator(&self.generator, &part("generator/"), path)
+        let weights = |state: &BTreeMap<String, Tensor>| -> BTreeMap<String, Tensor> {
+            let own = state.iter().filter(|(name, _)| !name.starts_with(OPTIMIZER));
+            own.map(|(name, tensor)| (name.clone(), tensor.clone())).collect()
+        };
+        self.student.load_state(&weights(student), path)?;
+        self.of_student.0.load_state(&under(OPTIMIZER, student))?;
+        self.of_generator.0.load_state(&under(OPTIMIZER, generator))?;
+        load_generator(&self.generator, &weights(generator), path)
     }
 }
 
-fn load_generator(generator: &Sequential, state: &BTreeMap<String, Tensor>, path: &std::path::Path) -> Result<()> {
+/// In front of the names of an optimiser's tensors in checkpoints.
+const OPTIMIZER: &str = "optimizer/";
+/// The student's place among the networks of a checkpoint; the generator comes after it.
+const STUDENT: usize = 0;
+
+fn load_generator(generator: &Sequential, state: &BTreeMap<String, Tensor>, path: &Path) -> Result<()> {
     crate::nn::check_state(generator, state)
         .map_err(|mismatch| Error::checkpoint(path, format!("does not fit the generator: {mismatch}")))?;
     load_state(generator, state)
@@ -143,6 +151,12 @@ fn load_generator(generator: &Sequential, state: &BTreeMap<String, Tensor>, path
 /// # Errors
 /// As a training: the loss is not finite, the folder cannot be written, or the user interrupts.
 pub(super) fn play(lab: &mut Lab, method: &str, generating: Generating, round: &Round) -> Result<(Model, JobResult)> {
+    if lab.regime.augment.is_active() {
+        let reason = format!(
+            "{method} makes its images and changes none; leave shift, rotate, crop, flip, cutout and mixup out"
+        );
+        return Err(Error::argument("augmentation", reason));
+    }
     let job = lab.regime.job(&lab.student, generating.iterations)?;
     let mut contest = Contest::new(lab, &job, generating)?;
     let generator_path = lab.run.job_file(&job.name, "generator.safetensors");
@@ -159,7 +173,7 @@ pub(super) fn play(lab: &mut Lab, method: &str, generating: Generating, round: &
             save_model(&contest.student, Compression::default(), &lab.run.model_path(&job.name))?;
             save_safetensors(&generator_path, &contest.generator.state(), &BTreeMap::new())?;
             let (name, model) = (job.name.clone(), job.model.clone());
-            let history = position.courses.into_iter().next().unwrap_or_default().history;
+            let history = position.courses.into_iter().nth(STUDENT).unwrap_or_default().history;
             let result = JobResult { name, model, method: method.to_string(), history, metrics_bytes };
             lab.run.finish(&result)?;
             lab.progress.job_finished(&job);
@@ -169,22 +183,17 @@ pub(super) fn play(lab: &mut Lab, method: &str, generating: Generating, round: &
     let teacher = lab.teacher()?;
     let images = sheet(lab, &contest)?;
     show(lab, &teacher, &images, "What the generator makes of random numbers at the end of the training.")?;
+    state(lab);
     Ok((contest.student, result))
 }
-
-/// A checkpoint has the student, and the generator with both optimisers.
-const NETWORKS: usize = 2;
 
 fn train(lab: &mut Lab, job: &Job, contest: &mut Contest, round: &Round) -> Result<Position> {
     lab.run.create_job(&job.name)?;
     let path = lab.run.checkpoint_path(&job.name);
-    let mut position = Position::new(NETWORKS);
+    let mut position = Position::new(2);
     if path.exists() {
         let checkpoint = Checkpoint::load(&path)?;
-        let [student, extra] = &checkpoint.networks[..] else {
-            return Err(Error::checkpoint(&path, "is of another number of networks; remove it to start again"));
-        };
-        contest.load([student, extra], &path)?;
+        contest.load(&checkpoint.networks, &path)?;
         position = checkpoint.position;
     }
     let iterations = contest.generating.iterations;
@@ -223,10 +232,9 @@ fn train(lab: &mut Lab, job: &Job, contest: &mut Contest, round: &Round) -> Resu
             seconds: started.elapsed().as_secs_f64(),
         };
         lab.progress.epoch(job, &record);
-        position.courses[0].history.push(record);
+        position.courses[STUDENT].history.push(record);
         (position.epoch, position.metrics_bytes) = (epoch, lab.log.sync()?);
-        let networks = vec![contest.student.state(), contest.extra()];
-        Checkpoint { position: position.clone(), networks }.save(&path)?;
+        Checkpoint { position: position.clone(), networks: contest.state() }.save(&path)?;
     }
     Ok(position)
 }

@@ -10,7 +10,7 @@
 use super::super::{Lab, Prospect, Recipe, RecipeInfo};
 use super::pixels::{make, Search, BATCH, IMAGES, JITTER};
 use super::statistics::Statistics;
-use super::{check, noise, show};
+use super::{check, noise, show, state};
 use crate::data::Dataset;
 use crate::distill::data_free::{competition, total_variation};
 use crate::distill::{Family, Hyperparameter, Loss, Needs, NON_NEGATIVE};
@@ -83,6 +83,7 @@ impl Recipe for DeepInversion {
         let teacher = lab.teacher()?;
         let frozen = teacher.frozen()?;
         let statistics = Statistics::of(&frozen, lab)?;
+        state(lab);
         lab.extras.notes.push(statistics.describe().to_string());
         let mut all: Option<Dataset> = None;
         let mut student: Option<(Model, JobResult)> = None;

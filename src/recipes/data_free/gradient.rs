@@ -5,7 +5,7 @@
 
 use super::super::{Lab, Prospect, Recipe, RecipeInfo};
 use super::pixels::{make, Search, BATCH, IMAGES, JITTER};
-use super::{check, noise, show};
+use super::{check, noise, show, state};
 use crate::distill::data_free::{class_balance_loss, entropy, total_variation};
 use crate::distill::{Family, Hyperparameter, Loss, Needs, NON_NEGATIVE};
 use crate::error::Result;
@@ -74,6 +74,7 @@ impl Recipe for Gradient {
         let about =
             format!("Noise, changed by the teacher's gradient: its entropy fell from {before:.3} to {after:.3} nats.");
         show(lab, &teacher, &made.data, &about)?;
+        state(lab);
         let pupil = Pupil { images: Arc::new(made.data), ..lab.student.clone() };
         lab.train(&pupil, Some(&teacher))
     }

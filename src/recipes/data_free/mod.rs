@@ -38,11 +38,15 @@ fn show(lab: &mut Lab, teacher: &Model, images: &Dataset, about: &str) -> Result
     let title = format!("Images that {} learned from", lab.student.job);
     let pictures = (0..shown.len()).map(captioned).collect();
     lab.extras.galleries.push(Gallery { title, about: about.to_string(), pictures });
+    Ok(())
+}
+
+/// Says in the report what the student has seen.
+fn state(lab: &mut Lab) {
     lab.extras.notes.push(format!(
         "{} was trained on made images alone and has seen no real one; the test images served to report its accuracy.",
         lab.student.job
     ));
-    Ok(())
 }
 
 fn picture(data: &Dataset, i: usize) -> Picture {

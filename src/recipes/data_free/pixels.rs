@@ -64,12 +64,10 @@ pub(super) type Wish<'a> = dyn Fn(&Tensor, &Tensor) -> Result<Loss> + 'a;
 /// # Errors
 /// The loss cannot be computed or is not finite, the folder cannot be written, or the user interrupts.
 pub(super) fn make(lab: &mut Lab, name: &str, teacher: &Model, search: Search, rng: Rng, wish: &Wish) -> Result<Made> {
-    let job = format!("{}-{name}", lab.student.job);
-    let path = lab.run.job_file(&job, "images.safetensors");
+    let path = lab.run.path().join(format!("{}-{name}.safetensors", lab.student.job));
     if path.exists() {
         return load(lab, &path);
     }
-    lab.run.create_job(&job)?;
     let (mut pixels, mut labels, mut doubt) = (Vec::new(), Vec::new(), [0.0; 2]);
     for first in (0..search.images).step_by(search.batch) {
         let n = search.batch.min(search.images - first);
@@ -96,7 +94,7 @@ fn shape(lab: &Lab) -> [usize; 3] {
 
 fn load(lab: &Lab, path: &std::path::Path) -> Result<Made> {
     let (mut tensors, facts) = load_safetensors(path)?;
-    let damaged = || Error::data(path, "holds no made images; remove its folder to make them again");
+    let damaged = || Error::data(path, "holds no made images; remove it to make them again");
     let (images, labels) =
         (tensors.remove("images").ok_or_else(damaged)?, tensors.remove("labels").ok_or_else(damaged)?);
     let numbers: Vec<f64> = facts.get("entropy").into_iter().flat_map(|x| x.split(' ')).flat_map(str::parse).collect();
