@@ -30,5 +30,10 @@ pub mod train;
 #[doc = include_str!("../docs/add-a-method.md")]
 pub struct AddAMethod;
 
+/// The same for recipes.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/recipes.md")]
+pub struct AddARecipe;
+
 pub use error::{Error, Result};
 pub use tensor::{DType, Device, Shape, Tensor};

@@ -59,7 +59,7 @@ pub(super) fn diagonal_labels(n: usize, device: Device) -> Result<Tensor> {
 }
 
 /// `T² · KL(softmax(z_t/T) ‖ softmax(z_s/T))`, averaged over samples: one kernel.
-pub(super) fn soft_targets(student: &Tensor, teacher: &Tensor, temperature: f64) -> Result<Tensor> {
+pub fn soft_targets(student: &Tensor, teacher: &Tensor, temperature: f64) -> Result<Tensor> {
     let p = Distillation::soft_only(Divergence::ForwardKl, temperature);
     Ok(student.distillation(teacher, None, None, p)?.total)
 }

@@ -91,6 +91,28 @@ impl Loss {
         Ok(Loss { total, terms: terms.into_iter().map(|(name, _, x)| (name.to_string(), x.detach())).collect() })
     }
 
+    /// The mean of losses that have the same terms; a single one is itself.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn mean(losses: Vec<Loss>) -> Result<Loss> {
+        let factor = 1.0 / losses.len().max(1) as f64;
+        let mut sum: Option<Loss> = None;
+        for Loss { total, terms } in losses {
+            sum = Some(match sum {
+                None => Loss { total, terms },
+                Some(sum) => {
+                    let pairs = sum.terms.into_iter().zip(&terms);
+                    let terms = pairs.map(|((name, a), (_, b))| Ok((name, a.add(b)?))).collect::<Result<_>>()?;
+                    Loss { total: sum.total.add(&total)?, terms }
+                }
+            });
+        }
+        let Loss { total, terms } = sum.ok_or_else(|| Error::argument("loss", "there is nothing to learn from"))?;
+        let terms = terms.into_iter().map(|(name, term)| Ok((name, times(&term, factor)?))).collect::<Result<_>>()?;
+        Ok(Loss { total: times(&total, factor)?, terms })
+    }
+
     /// `share · self + (1 − share) · other`, term by term: the loss of images that are mixtures (mixup).
     pub fn blend(self, other: Loss, share: f64) -> Result<Loss> {
         let mix = |a: &Tensor, b: &Tensor| a.affine(share, 0.0)?.add(&b.affine(1.0 - share, 0.0)?);

@@ -21,6 +21,7 @@ pub mod adversarial;
 pub mod at;
 pub mod cat_kd;
 pub mod cc;
+pub mod committee;
 pub mod crd;
 pub mod data_free;
 pub mod deit;
@@ -49,7 +50,9 @@ pub mod transformers;
 pub mod vid;
 
 pub use adapter::Regressor;
+pub use committee::{combine_logits, Combine};
 pub use info::{Domain, Entry, Family, Hyperparameter, MethodInfo, Needs, Taps, NON_NEGATIVE};
+pub use math::soft_targets;
 pub use method::{Features, Loss, Method, Setup, StepInputs};
 pub use objective::{Mixture, Networks, Objective};
 pub use plan::{check_weight, Plan, Term, TermConfig};

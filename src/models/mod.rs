@@ -57,8 +57,14 @@ pub struct Architecture {
 }
 
 /// All architectures. A new one is a file and a line here.
-pub const ARCHITECTURES: &[Architecture] =
-    &[teacher_net::ARCHITECTURE, student_net::ARCHITECTURE, demo_teacher::ARCHITECTURE, demo_student::ARCHITECTURE];
+pub const ARCHITECTURES: &[Architecture] = &[
+    teacher_net::ARCHITECTURE,
+    student_net::ARCHITECTURE,
+    student_net::TWICE,
+    student_net::THRICE,
+    demo_teacher::ARCHITECTURE,
+    demo_student::ARCHITECTURE,
+];
 
 /// The architecture with this name.
 ///

@@ -2,53 +2,30 @@
 
 use crate::error::{Error, Result};
 use crate::nn::{Module, Parameter};
-use crate::tensor::Tensor;
 use std::collections::BTreeMap;
 
-/// `average ← momentum · average + (1 − momentum) · value`, for parameters and buffers.
-pub struct Ema {
-    momentum: f64,
-    averages: BTreeMap<String, Tensor>,
+/// `average ← momentum · average + (1 − momentum) · value`, for parameters and buffers of two modules of one architecture.
+///
+/// # Errors
+/// `momentum` is not in [0, 1], or the modules differ.
+pub fn follow(average: &dyn Module, module: &dyn Module, momentum: f64) -> Result<()> {
+    if !(0.0..=1.0).contains(&momentum) {
+        return Err(Error::argument("ema", format!("the momentum must be in [0, 1], found {momentum}")));
+    }
+    let cells = |module: &dyn Module| -> BTreeMap<String, Parameter> {
+        module.parameters().into_iter().chain(module.buffers()).collect()
+    };
+    let values = cells(module);
+    for (name, cell) in cells(average) {
+        let missing =
+            || Error::argument("ema", format!("`{name}` has nothing to follow; use one architecture for both"));
+        let value = values.get(&name).ok_or_else(missing)?.get();
+        value.backend().lerp(&mut cell.write(), &value.detach(), momentum)?;
+    }
+    Ok(())
 }
 
-impl Ema {
-    /// An average that starts at the module's values.
-    ///
-    /// # Errors
-    /// `momentum` is not in [0, 1].
-    pub fn new(module: &dyn Module, momentum: f64) -> Result<Ema> {
-        match (0.0..=1.0).contains(&momentum) {
-            true => Ok(Ema { momentum, averages: module.state() }),
-            false => Err(Error::argument("ema", format!("the momentum must be in [0, 1], found {momentum}"))),
-        }
-    }
-
-    /// Takes in the module's values of now.
-    pub fn update(&mut self, module: &dyn Module) -> Result<()> {
-        for (name, value) in module.state() {
-            if let Some(average) = self.averages.get_mut(&name) {
-                value.backend().lerp(average, &value, self.momentum)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The averages, by name.
-    pub fn state(&self) -> &BTreeMap<String, Tensor> {
-        &self.averages
-    }
-
-    /// Gives the averages to a module of the same architecture.
-    ///
-    /// # Errors
-    /// The module has a tensor of another shape.
-    pub fn copy_to(&self, module: &dyn Module) -> Result<()> {
-        let cells: Vec<(String, Parameter)> = module.parameters().into_iter().chain(module.buffers()).collect();
-        for (name, cell) in cells {
-            if let Some(average) = self.averages.get(&name) {
-                cell.set(average)?;
-            }
-        }
-        Ok(())
-    }
+/// The momentum of update number `step` (from 0), which grows to `momentum`: an average of few values follows the newest closely.
+pub fn warmed_up(momentum: f64, step: u64) -> f64 {
+    momentum.min((1.0 + step as f64) / (10.0 + step as f64))
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::autograd::Gradients;
-use crate::nn::{Init, Linear, Module, Parameter};
+use crate::nn::{BatchNorm2d, Init, Linear, Module, Parameter};
 use crate::tensor::{Device, Rng, Tensor};
 
 fn parameter(values: &[f32]) -> (String, Parameter) {
@@ -98,13 +98,24 @@ fn schedules_stay_finite_and_positive_for_any_length() {
 }
 
 #[test]
-fn an_average_of_weights_follows_the_model() {
-    let layer = Linear::new(&mut Init::new(Rng::new(0, 0), Device::Cpu), 2, 1).unwrap();
-    let mut ema = Ema::new(&layer, 0.5).unwrap();
-    let before = layer.state()["bias"].to_f64_vec().unwrap()[0];
-    layer.parameters()[1].1.set(&Tensor::from_slice(&[before as f32 + 1.0], [1], Device::Cpu).unwrap()).unwrap();
-    ema.update(&layer).unwrap();
-    assert!((ema.state()["bias"].to_f64_vec().unwrap()[0] - (before + 0.5)).abs() < 1e-6);
-    ema.copy_to(&layer).unwrap();
-    assert!((layer.state()["bias"].to_f64_vec().unwrap()[0] - (before + 0.5)).abs() < 1e-6);
+fn an_average_follows_weights_and_running_statistics_of_a_model() {
+    let norm = |value: f32| {
+        let norm = BatchNorm2d::new(&mut Init::new(Rng::new(0, 0), Device::Cpu), 2).unwrap();
+        let value = Tensor::from_slice(&[value, value], [2], Device::Cpu).unwrap();
+        for (_, cell) in norm.parameters().into_iter().chain(norm.buffers()) {
+            cell.set(&value).unwrap();
+        }
+        norm
+    };
+    let (average, model) = (norm(1.0), norm(2.0));
+    follow(&average, &model, 0.75).unwrap();
+    for (name, value) in average.state() {
+        assert_eq!(value.to_vec::<f32>().unwrap(), [1.25, 1.25], "{name}");
+    }
+    assert_eq!(average.state().len(), 4, "weight, bias and both running statistics");
+    assert!(model.state().values().all(|value| value.to_vec::<f32>().unwrap() == [2.0, 2.0]), "the model stays");
+    let other = Linear::new(&mut Init::new(Rng::new(0, 0), Device::Cpu), 2, 1).unwrap();
+    assert!(follow(&average, &other, 0.5).is_err() && follow(&average, &model, 1.5).is_err());
+    assert_eq!([warmed_up(0.999, 0), warmed_up(0.999, 90)], [0.1, 0.91]);
+    assert_eq!(warmed_up(0.999, 100_000), 0.999);
 }

@@ -171,7 +171,7 @@ impl RunConfig {
             }
             true => {
                 let chosen = super::methods::take_choice(&mut command_line)?;
-                for key in chosen.keys().map(String::as_str).chain(["method", "set", "recipe"]) {
+                for key in chosen.keys().map(String::as_str).chain(["method", "set", "term", "recipe"]) {
                     given.remove(key);
                 }
                 given.extend(command_line);

@@ -10,8 +10,8 @@ use crate::report::{self, Summary};
 use crate::tensor::io::write_atomically;
 use crate::tensor::{Device, Rng};
 use crate::train::{
-    load_model, streams, JobResult, MetricsLog, Progress, Pupil, Regime, Rehearsal, RunDir, Setting, StepRecord,
-    TeacherCache, TestSet,
+    load_model, streams, JobResult, Lesson, Member, MetricsLog, Progress, Pupil, Regime, Rehearsal, RunDir, Setting,
+    StepRecord, TeacherCache, TestSet,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -116,10 +116,9 @@ impl<'a> Session<'a> {
 
     /// Trains the teacher on all images, or reads it from the file that was given.
     pub fn teacher(&mut self) -> Result<Teacher> {
-        let architecture = self.config.teacher_model.clone();
         if let Some(file) = self.config.teacher.clone() {
             let task = Task { input: self.test.image_shape(), classes: self.test.classes.len() };
-            let model = load_model(&file, Some(&architecture), task, self.device)?;
+            let model = load_model(&file, Some(&self.config.teacher_model), task, self.device)?;
             return Ok(Teacher { model: Arc::new(model), result: None, file });
         }
         self.teacher_of(self.config.teacher_epochs, "teacher")
@@ -130,14 +129,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// The training fails or is interrupted.
     pub(super) fn teacher_of(&mut self, epochs: usize, job: &str) -> Result<Teacher> {
-        let pupil = Pupil {
-            job: job.to_string(),
-            model: self.config.teacher_model.clone(),
-            plan: Plan::labels(),
-            epochs,
-            seed: self.config.seed,
-            images: self.all.clone(),
-        };
+        let pupil = Pupil { job: job.to_string(), epochs, ..teacher_pupil(&self.config, &self.all) };
         let (model, result) = self.lab(pupil, None).train_student()?;
         Ok(Teacher { model: Arc::new(model), result: Some(result), file: self.run.model_path(job) })
     }
@@ -180,7 +172,7 @@ impl<'a> Session<'a> {
         Lab {
             student,
             teacher: teacher.cloned(),
-            all: self.all.clone(),
+            teacher_pupil: teacher_pupil(&self.config, &self.all),
             test: &self.test,
             test_set: &self.test_set,
             regime: &self.regime,
@@ -234,7 +226,8 @@ impl<'a> Session<'a> {
         let answers = self.lab(pupil.clone(), Some(&teacher.model)).ask(&teacher.model, &pupil)?;
         let loader = self.regime.loader(&pupil, self.device)?;
         let job = |pupil: &Pupil| self.regime.job(pupil, loader.batches_per_epoch());
-        let (labels, method) = (job(&Pupil { plan: Plan::labels(), ..pupil.clone() })?, job(&pupil)?);
+        let jobs = [job(&Pupil { plan: Plan::labels(), ..pupil.clone() })?, job(&pupil)?];
+        let [labels, method] = jobs.each_ref().map(|job| Member { job, lesson: Lesson::Teacher });
         let (test, run, device) = (&self.test_set, &self.run, self.device);
         let setting = Setting { loader: &loader, test, teacher: Some(&answers), run, device };
         work(&mut Rehearsal::new(&labels, setting)?, &mut Rehearsal::new(&method, setting)?).map(Some)
@@ -319,7 +312,21 @@ impl StudentPlan {
     fn pupil(&self, job: &str, model: &str, images: &Arc<Dataset>) -> Result<Pupil> {
         let plan = super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.terms)?;
         let (epochs, seed) = (self.epochs, self.seed);
-        Ok(Pupil { job: job.to_string(), model: model.to_string(), plan, epochs, seed, images: images.clone() })
+        let (job, model, images) = (job.to_string(), model.to_string(), images.clone());
+        Ok(Pupil { job, model, plan, epochs, seed, images, start: None })
+    }
+}
+
+/// The teacher, as it is trained where no file is given.
+fn teacher_pupil(config: &RunConfig, all: &Arc<Dataset>) -> Pupil {
+    Pupil {
+        job: "teacher".to_string(),
+        model: config.teacher_model.clone(),
+        plan: Plan::labels(),
+        epochs: config.teacher_epochs,
+        seed: config.seed,
+        images: all.clone(),
+        start: None,
     }
 }
 
@@ -336,7 +343,7 @@ fn hold_out(train: Dataset, share: f64, config: &RunConfig) -> Result<(Dataset, 
 /// Refuses methods and recipes that cannot use the networks or the images, before anything is trained.
 fn check_student(config: &RunConfig, images: &Arc<Dataset>, all: &Arc<Dataset>) -> Result<()> {
     let student = StudentPlan::of(config).pupil("student", &config.student_model, images)?;
-    let prospect = Prospect { student, teacher: config.teacher_model.clone(), all: all.clone() };
+    let prospect = Prospect { student, teacher: teacher_pupil(config, all) };
     match &config.recipe {
         None => prospect.check_learning(&config.student_model, &config.teacher_model),
         Some(recipe) => RecipeChoice::from_config(recipe)?.build()?.check(&prospect),

@@ -43,7 +43,7 @@ struct BornAgain {
 impl Recipe for BornAgain {
     fn check(&self, prospect: &super::Prospect) -> Result<()> {
         let student = &prospect.student.model;
-        prospect.check_learning(student, &prospect.teacher)?;
+        prospect.check_learning(student, &prospect.teacher.model)?;
         match self.generations {
             1 => Ok(()),
             _ => prospect.check_learning(student, student),

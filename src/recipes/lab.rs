@@ -7,8 +7,8 @@ use crate::models::{tap_shapes, Model, Task};
 use crate::report::Extras;
 use crate::tensor::{Device, Rng};
 use crate::train::{
-    evaluate, fit, streams, Evaluation, JobResult, MetricsLog, Progress, Pupil, Regime, RunDir, Setting, TeacherCache,
-    TeacherOutputs, TestSet,
+    evaluate, fit, fit_together, streams, Evaluation, JobResult, Lesson, Member, MetricsLog, Progress, Pupil, Regime,
+    RunDir, Setting, TeacherCache, TeacherOutputs, TestSet, Update,
 };
 use std::sync::Arc;
 
@@ -16,10 +16,9 @@ use std::sync::Arc;
 pub struct Prospect {
     /// The student that is asked for.
     pub student: Pupil,
-    /// The teacher's architecture.
-    pub teacher: String,
-    /// All training images, of which [`Pupil::images`] may be a part (`--train-limit`).
-    pub all: Arc<Dataset>,
+    /// How the run's teacher is trained, on all images, of which the student's may be a part (`--train-limit`). It may come from a
+    /// file instead.
+    pub teacher: Pupil,
 }
 
 impl Prospect {
@@ -42,8 +41,9 @@ pub struct Lab<'a> {
     pub student: Pupil,
     /// The run's teacher.
     pub teacher: Option<Arc<Model>>,
-    /// All training images, of which the student's may be a part (`--train-limit`).
-    pub all: Arc<Dataset>,
+    /// How it was trained, or would have been if it is not from a file: on all images, of which the student's may be a part
+    /// (`--train-limit`).
+    pub teacher_pupil: Pupil,
     /// The images that models are judged by.
     pub test: &'a Dataset,
     /// The same on the device.
@@ -99,11 +99,44 @@ impl Lab<'_> {
     /// # Errors
     /// See [`fit`].
     pub fn train_with(&mut self, pupil: &Pupil, answers: Option<&TeacherOutputs>) -> Result<(Model, JobResult)> {
+        self.train_judged(pupil, answers, self.test_set)
+    }
+
+    /// The same with other test images, or other groups of classes among them.
+    ///
+    /// # Errors
+    /// See [`fit`].
+    pub fn train_judged(
+        &mut self,
+        pupil: &Pupil,
+        answers: Option<&TeacherOutputs>,
+        test: &TestSet,
+    ) -> Result<(Model, JobResult)> {
         let loader = self.regime.loader(pupil, self.device)?;
         let job = self.regime.job(pupil, loader.batches_per_epoch())?;
-        let (test, run, device) = (self.test_set, self.run, self.device);
+        let (run, device) = (self.run, self.device);
         let setting = Setting { loader: &loader, test, teacher: answers, run, device };
         fit(&job, setting, self.log, self.progress)
+    }
+
+    /// Trains several networks in lockstep, on the images and in the order of the first.
+    ///
+    /// # Errors
+    /// See [`fit_together`].
+    pub fn train_together(
+        &mut self,
+        members: &[(Pupil, Lesson)],
+        update: Update,
+        answers: Option<&TeacherOutputs>,
+    ) -> Result<Vec<(Model, JobResult)>> {
+        let first = &members.first().ok_or_else(|| Error::argument("cohort", "has no members"))?.0;
+        let loader = self.regime.loader(first, self.device)?;
+        let job = |(pupil, _): &(Pupil, Lesson)| self.regime.job(pupil, loader.batches_per_epoch());
+        let jobs = members.iter().map(job).collect::<Result<Vec<_>>>()?;
+        let members = jobs.iter().zip(members).map(|(job, &(_, lesson))| Member { job, lesson });
+        let (test, run, device) = (self.test_set, self.run, self.device);
+        let setting = Setting { loader: &loader, test, teacher: answers, run, device };
+        fit_together(&members.collect::<Vec<_>>(), update, setting, self.log, self.progress)
     }
 
     /// What a teacher says about a pupil's images, as far as its plan needs it: computed once if they are always the same.

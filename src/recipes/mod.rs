@@ -6,6 +6,13 @@ mod choice;
 mod lab;
 
 pub mod born_again;
+pub mod co_training;
+pub mod dml;
+pub mod ema;
+pub mod lwf;
+pub mod multi_teacher;
+pub mod self_training;
+pub mod teacher_assistant;
 
 pub use choice::{RecipeChoice, RecipeConfig};
 pub use lab::{Lab, Prospect};
@@ -19,7 +26,16 @@ use crate::train::JobResult;
 pub type RecipeInfo = Entry<fn(&Settings) -> Result<Box<dyn Recipe>>>;
 
 /// All recipes. A new one is a file (`pub mod` above) and a line here.
-pub static RECIPES: &[&RecipeInfo] = &[&born_again::INFO];
+pub static RECIPES: &[&RecipeInfo] = &[
+    &born_again::INFO,
+    &ema::INFO,
+    &dml::INFO,
+    &co_training::INFO,
+    &teacher_assistant::INFO,
+    &multi_teacher::INFO,
+    &self_training::INFO,
+    &lwf::INFO,
+];
 
 /// A way to arrange trainings, with its hyperparameters.
 pub trait Recipe {
@@ -28,7 +44,7 @@ pub trait Recipe {
     /// # Errors
     /// Says what does not fit and what to do instead.
     fn check(&self, prospect: &Prospect) -> Result<()> {
-        prospect.check_learning(&prospect.student.model, &prospect.teacher)
+        prospect.check_learning(&prospect.student.model, &prospect.teacher.model)
     }
 
     /// Trains what it needs and returns the student, which is the model of the job [`Lab::student`] names. Every training is a job of

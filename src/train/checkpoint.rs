@@ -1,5 +1,6 @@
 //! A job's state on disk: weights under their PyTorch names, optimiser state beside them, and where in the data it is.
 
+use super::trainee::{prefixed, under};
 use super::EpochRecord;
 use crate::error::{Error, Result};
 use crate::models::{Model, Task};
@@ -14,10 +15,8 @@ use std::path::Path;
 pub struct Checkpoint {
     /// Where in the job this is.
     pub position: Position,
-    /// Parameters and buffers of the model.
-    pub model: BTreeMap<String, Tensor>,
-    /// State of the optimiser, and parameters of the method's own.
-    pub extra: BTreeMap<String, Tensor>,
+    /// For each network: parameters and buffers of the model, state of the optimiser, and tensors of the methods' own.
+    pub networks: Vec<BTreeMap<String, Tensor>>,
 }
 
 /// Where in a job a checkpoint was taken.
@@ -27,44 +26,61 @@ pub struct Position {
     pub epoch: usize,
     /// Steps done in the epoch under way.
     pub batch: usize,
-    /// Sum of the losses of those steps.
-    pub loss_sum: f64,
     /// Time spent in those steps.
     pub seconds: f64,
-    /// The completed epochs.
-    pub history: Vec<EpochRecord>,
+    /// What became of each network so far.
+    pub courses: Vec<Course>,
     /// Length of the metrics log at this point.
     pub metrics_bytes: u64,
 }
 
-/// In front of names that are not the model's.
-const EXTRA: &str = "optimizer/";
+/// The training of one network so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Course {
+    /// Sum of the losses of the steps of the epoch under way.
+    pub loss_sum: f64,
+    /// The completed epochs.
+    pub history: Vec<EpochRecord>,
+}
+
+impl Position {
+    /// The beginning of a training of so many networks.
+    pub fn new(networks: usize) -> Position {
+        Position { courses: vec![Course::default(); networks], ..Position::default() }
+    }
+}
+
+/// In front of the names of the tensors of the second network and those after it: `network2/conv1.weight`.
+const NETWORK: &str = "network";
 const POSITION: &str = "position";
 const NORMALISATION: &str = "normalisation";
 
 impl Checkpoint {
     /// Writes the checkpoint; a crash leaves either the old or the new file.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let extra = self.extra.iter().map(|(name, tensor)| (format!("{EXTRA}{name}"), tensor.clone()));
-        let tensors = self.model.clone().into_iter().chain(extra).collect();
+        let named = |(number, tensors): (usize, &BTreeMap<String, Tensor>)| match number {
+            0 => tensors.clone(),
+            _ => prefixed(&format!("{NETWORK}{}/", number + 1), tensors.clone()).collect(),
+        };
+        let tensors = self.networks.iter().enumerate().flat_map(named).collect();
         let position = serde_json::to_string(&self.position).expect("numbers and strings");
         save_safetensors(path, &tensors, &BTreeMap::from([(POSITION.to_string(), position)]))
     }
 
     /// Reads a checkpoint.
     pub fn load(path: &Path) -> Result<Checkpoint> {
-        let (tensors, metadata) = load_safetensors(path)?;
-        let position = metadata.get(POSITION).and_then(|json| serde_json::from_str(json).ok());
+        let (mut tensors, metadata) = load_safetensors(path)?;
+        let position: Option<Position> = metadata.get(POSITION).and_then(|json| serde_json::from_str(json).ok());
         let next = "it is not a checkpoint of an unfinished job; remove it to start the job again";
         let position = position.ok_or_else(|| Error::checkpoint(path, next))?;
-        let (mut model, mut extra) = (BTreeMap::new(), BTreeMap::new());
-        for (name, tensor) in tensors {
-            match name.strip_prefix(EXTRA) {
-                Some(name) => extra.insert(name.to_string(), tensor),
-                None => model.insert(name, tensor),
-            };
+        let mut networks = Vec::new();
+        for number in 1..position.courses.len() {
+            let prefix = format!("{NETWORK}{}/", number + 1);
+            networks.push(under(&prefix, &tensors));
+            tensors.retain(|name, _| !name.starts_with(&prefix));
         }
-        Ok(Checkpoint { position, model, extra })
+        networks.insert(0, tensors);
+        Ok(Checkpoint { position, networks })
     }
 }
 

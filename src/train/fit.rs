@@ -1,24 +1,15 @@
-//! The training loop.
+//! Training: of one network, or of several that see the same batches and learn from one another.
 
-use super::checkpoint::{save_model, Checkpoint, Position};
-use super::diagnose::{first_non_finite, non_finite_loss};
-use super::{
-    interrupt, streams, EpochRecord, Job, JobResult, MetricsLog, Progress, RunDir, StepRecord, TeacherOutputs, TestSet,
-};
-use crate::autograd::no_grad;
-use crate::data::{Batch, Loader};
-use crate::distill::{Features, Loss, Mixture, Networks, Objective, StepInputs};
+use super::checkpoint::save_model;
+use super::cohort::Cohort;
+use super::{streams, Job, JobResult, MetricsLog, Progress, RunDir, TeacherOutputs, TestSet};
+use crate::data::Loader;
 use crate::error::{Error, Result};
-use crate::models::{tap_shapes, Model, Task};
-use crate::nn::{Context, Module, Parameter};
-use crate::optim::Optimizer;
+use crate::models::{Model, Task};
+use crate::nn::Module;
 use crate::tensor::io::load_safetensors;
-use crate::tensor::{Device, Rng, Tensor};
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
-
-/// A checkpoint is written at the end of each epoch, and in between whenever this much time has passed.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
+use crate::tensor::{Device, Rng};
+use std::path::Path;
 
 /// What a job is trained with.
 #[derive(Clone, Copy)]
@@ -35,6 +26,35 @@ pub struct Setting<'a> {
     pub device: Device,
 }
 
+/// One of several networks that are trained together.
+#[derive(Clone, Copy)]
+pub struct Member<'a> {
+    /// What is trained. All members have as many epochs.
+    pub job: &'a Job,
+    /// How.
+    pub lesson: Lesson<'a>,
+}
+
+/// How a member of a cohort gets its weights. Members go by their numbers, from 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Lesson<'a> {
+    /// It learns by its plan from the teacher of the setting.
+    Teacher,
+    /// It learns by its plan from other members, as they are at this batch; the loss is the mean over them. No gradient reaches them.
+    Members(&'a [usize]),
+    /// It is the moving average of another member's weights and buffers, with this momentum and a warm-up.
+    Average { of: usize, momentum: f64 },
+}
+
+/// When the members of a cohort change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// All learn from what the others said before any of them changed.
+    AtOnce,
+    /// One after another; each learns from what the others say after their turn.
+    InTurn,
+}
+
 /// Trains a job, or continues it from its checkpoint, or loads it if it was finished. The result depends only on the job, the
 /// data and the teacher: not on the number of threads, and not on where it was stopped and resumed.
 ///
@@ -46,219 +66,62 @@ pub fn fit(
     log: &mut MetricsLog,
     progress: &mut dyn Progress,
 ) -> Result<(Model, JobResult)> {
-    let Setting { loader, run, .. } = setting;
-    let model = fresh_model(job, setting)?;
-    if let Some(result) = run.result(&job.name)? {
-        let path = run.model_path(&job.name);
-        model.load_state(&load_safetensors(&path)?.0, &path)?;
-        return Ok((model, result));
-    }
-    run.create_job(&job.name)?;
-    let mut training = Training::resume(job, model, setting)?;
-    let steps = (job.epochs * loader.batches_per_epoch()) as u64;
-    progress.job_started(job, training.step(), steps);
-    while training.position.epoch < job.epochs {
-        training.epoch(log, progress)?;
-    }
-    let metrics_bytes = log.sync()?;
-    save_model(&training.model, &run.model_path(&job.name))?;
-    let result = JobResult {
-        name: job.name.clone(),
-        model: job.model.clone(),
-        method: job.plan.name(),
-        history: training.position.history,
-        metrics_bytes,
-    };
-    run.finish(&result)?;
-    progress.job_finished(job);
-    Ok((training.model, result))
+    let member = Member { job, lesson: Lesson::Teacher };
+    fit_together(&[member], Update::AtOnce, setting, log, progress).map(|mut trained| trained.remove(0))
 }
 
-/// The job's model before its first step.
-pub(super) fn fresh_model(job: &Job, setting: Setting) -> Result<Model> {
+/// The same for several networks in lockstep. The first is what progress is reported of; the checkpoint of all is in its folder.
+///
+/// # Errors
+/// See [`fit`]; or the cohort is empty.
+pub fn fit_together(
+    members: &[Member],
+    update: Update,
+    setting: Setting,
+    log: &mut MetricsLog,
+    progress: &mut dyn Progress,
+) -> Result<Vec<(Model, JobResult)>> {
+    let run = setting.run;
+    let first = members.first().ok_or_else(|| Error::argument("cohort", "has no members"))?.job;
+    let models = members.iter().map(|member| fresh(member.job, setting)).collect::<Result<Vec<_>>>()?;
+    if run.result(&first.name)?.is_some() {
+        return models.into_iter().zip(members).map(|(model, member)| load(model, member.job, run)).collect();
+    }
+    members.iter().try_for_each(|member| run.create_job(&member.job.name))?;
+    let mut cohort = Cohort::resume(members, models, update, setting)?;
+    progress.job_started(first, cohort.step(), (first.epochs * setting.loader.batches_per_epoch()) as u64);
+    cohort.train(log, progress)?;
+    let metrics_bytes = log.sync()?;
+    let mut trained = Vec::new();
+    for ((model, history), member) in cohort.into_trained().into_iter().zip(members) {
+        let Job { name, model: architecture, plan, .. } = member.job;
+        save_model(&model, &run.model_path(name))?;
+        let (name, method) = (name.clone(), plan.name());
+        trained.push((model, JobResult { name, model: architecture.clone(), method, history, metrics_bytes }));
+    }
+    // The first is marked last: once it is, the checkpoint of all is gone.
+    trained.iter().rev().try_for_each(|(_, result)| run.finish(result))?;
+    progress.job_finished(first);
+    Ok(trained)
+}
+
+/// The job's network before its training.
+pub(super) fn fresh(job: &Job, setting: Setting) -> Result<Model> {
     let data = setting.loader.dataset();
     let task = Task { input: data.image_shape(), classes: data.classes.len() };
     let model = Model::new(&job.model, task, Rng::new(job.seed, streams::WEIGHTS), setting.device)?;
+    if let Some(start) = &job.start {
+        model.load_state(&start.state(), Path::new("the network to start from"))?;
+    }
     Ok(model.normalising(job.normalisation.clone()))
 }
 
-/// A job under way.
-pub(super) struct Training<'a> {
-    job: &'a Job,
-    model: Model,
-    objective: Objective,
-    parameters: Vec<(String, Parameter)>,
-    optimizer: Optimizer,
-    setting: Setting<'a>,
-    position: Position,
-    last_saved: Instant,
-}
-
-impl<'a> Training<'a> {
-    /// Before the first step.
-    pub(super) fn fresh(job: &'a Job, model: Model, setting: Setting<'a>) -> Result<Training<'a>> {
-        if job.plan.needs_teacher() && setting.teacher.is_none() {
-            return Err(Error::argument(job.plan.name(), "needs a teacher (--teacher FILE)"));
-        }
-        let objective = Objective::new(
-            &job.plan,
-            &Networks {
-                student: &tap_shapes(model.name(), model.task())?,
-                teacher: setting.teacher.map_or(&[], |teacher| teacher.shapes()),
-                classes: model.task().classes,
-                labels: &setting.loader.dataset().labels,
-            },
-            Rng::new(job.seed, streams::ADAPTERS),
-            setting.device,
-        )?;
-        let mut parameters = model.parameters();
-        parameters.extend(prefixed(METHOD, objective.parameters()));
-        let (optimizer, position) = (Optimizer::new(job.optimizer), Position::default());
-        Ok(Training { job, model, objective, parameters, optimizer, setting, position, last_saved: Instant::now() })
-    }
-
-    /// Where the job's checkpoint left it; before the first step if there is none.
-    fn resume(job: &'a Job, model: Model, setting: Setting<'a>) -> Result<Training<'a>> {
-        let mut training = Training::fresh(job, model, setting)?;
-        let path = setting.run.checkpoint_path(&job.name);
-        if path.exists() {
-            let checkpoint = Checkpoint::load(&path)?;
-            training.model.load_state(&checkpoint.model, &path)?;
-            training.optimizer.load_state(&checkpoint.extra)?;
-            training.objective.load_state(&under(METHOD, checkpoint.extra))?;
-            training.position = checkpoint.position;
-        }
-        Ok(training)
-    }
-
-    /// Steps done since the job began.
-    fn step(&self) -> u64 {
-        (self.position.epoch * self.setting.loader.batches_per_epoch() + self.position.batch) as u64
-    }
-
-    /// Runs what is left of the epoch under way, evaluates, and saves.
-    fn epoch(&mut self, log: &mut MetricsLog, progress: &mut dyn Progress) -> Result<()> {
-        let number = self.position.epoch + 1;
-        let earlier = self.position.seconds;
-        let started = Instant::now();
-        for batch in self.setting.loader.epoch_from(self.position.epoch as u64, self.position.batch) {
-            let batch = batch?;
-            let record = self.train_step(number, &batch)?;
-            log.append(&record)?;
-            self.position.batch += 1;
-            self.position.loss_sum += record.loss;
-            self.position.seconds = earlier + started.elapsed().as_secs_f64();
-            progress.step(&record, batch.labels.len());
-            if interrupt::requested() {
-                self.save(log)?;
-                let place = format!("{} is saved at step {}; go on with --resume", self.job.name, record.step);
-                return Err(Error::Interrupted(place));
-            }
-            if self.last_saved.elapsed() > CHECKPOINT_INTERVAL {
-                self.save(log)?;
-            }
-        }
-        let accuracy = self.setting.test.accuracy(&self.model, self.job.eval_batch_size)?;
-        let record = EpochRecord {
-            epoch: number,
-            train_loss: self.position.loss_sum / self.setting.loader.batches_per_epoch() as f64,
-            test_accuracy: accuracy,
-            seconds: earlier + started.elapsed().as_secs_f64(),
-        };
-        progress.epoch(self.job, &record);
-        let mut history = std::mem::take(&mut self.position.history);
-        history.push(record);
-        self.position = Position { epoch: number, history, ..Position::default() };
-        self.save(log)
-    }
-
-    /// Forward, loss, backward, update.
-    pub(super) fn train_step(&mut self, epoch: usize, batch: &Batch) -> Result<StepRecord> {
-        let step = self.step();
-        let lr = self.job.schedule.lr(step);
-        let loss = self.loss(step, batch)?;
-        let value = loss.total.item()?;
-        if !value.is_finite() {
-            return Err(self.diagnose(step, epoch, value, batch));
-        }
-        let gradients = loss.total.backward()?;
-        let terms = loss.terms.iter().map(|(name, term)| Ok((name.clone(), term.item()?)));
-        let terms = terms.collect::<Result<_>>()?;
-        drop(loss);
-        match self.job.clip_norm {
-            Some(max_norm) => self.optimizer.clipped_step(&self.parameters, &gradients, max_norm, lr)?,
-            None => self.optimizer.step(&self.parameters, &gradients, lr)?,
-        }
-        self.objective.after_step()?;
-        Ok(StepRecord { job: self.job.name.clone(), epoch, step: step + 1, lr, loss: value, terms })
-    }
-
-    fn loss(&self, step: u64, batch: &Batch) -> Result<Loss> {
-        let rng = |stream| Rng::new(self.job.seed, stream).derive(step);
-        let taps = self.objective.student_taps();
-        let mut cx = Context::train(rng(streams::DROPOUT)).with_taps(&taps);
-        let student_logits = self.model.forward(&batch.images, &mut cx)?;
-        let student_features: Features =
-            taps.iter().filter_map(|tap| Some((tap.to_string(), cx.tapped(tap)?.clone()))).collect();
-        let teacher = match (self.objective.needs_teacher(), self.setting.teacher) {
-            (true, Some(teacher)) => Some(no_grad(|| teacher.of_batch(batch))?),
-            _ => None,
-        };
-        let (teacher_logits, teacher_features) = teacher.unzip();
-        let on_device = |labels: &[i32]| Tensor::from_slice(labels, [labels.len()], self.setting.device);
-        let labels = on_device(&batch.labels)?;
-        let inputs = StepInputs {
-            student_logits: &student_logits,
-            teacher_logits: teacher_logits.as_ref(),
-            labels: &labels,
-            student_features: &student_features,
-            teacher_features: &teacher_features.unwrap_or_default(),
-            samples: &batch.index,
-            epoch: self.position.epoch + 1,
-            rng: rng(streams::METHOD),
-        };
-        match &batch.mix {
-            None => self.objective.loss(&inputs, None),
-            Some(mix) => {
-                let labels = on_device(&mix.labels)?;
-                self.objective.loss(&inputs, Some(Mixture { labels: &labels, share: mix.lambda }))
-            }
-        }
-    }
-
-    fn diagnose(&self, step: u64, epoch: usize, value: f64, batch: &Batch) -> Error {
-        let forward = || no_grad(|| self.loss(step, batch)).map(drop);
-        let found = first_non_finite(&self.model, forward).unwrap_or_else(|error| error.to_string());
-        let path = self.setting.run.checkpoint_path(&self.job.name);
-        let kept = match path.exists() {
-            true => format!("the last good checkpoint is {}", path.display()),
-            false => "there was no checkpoint yet".to_string(),
-        };
-        non_finite_loss(&self.job.name, value, step + 1, epoch, &found, &kept)
-    }
-
-    fn save(&mut self, log: &mut MetricsLog) -> Result<()> {
-        self.position.metrics_bytes = log.sync()?;
-        let mut extra = self.optimizer.state();
-        extra.extend(prefixed(METHOD, self.objective.state()));
-        let checkpoint = Checkpoint { position: self.position.clone(), model: self.model.state(), extra };
-        checkpoint.save(&self.setting.run.checkpoint_path(&self.job.name))?;
-        self.last_saved = Instant::now();
-        Ok(())
-    }
-}
-
-/// In front of the names of what methods train, in checkpoints and in the optimiser's state.
-const METHOD: &str = "method/";
-
-/// The same things with `prefix` in front of their names.
-fn prefixed<T>(prefix: &str, named: impl IntoIterator<Item = (String, T)>) -> impl Iterator<Item = (String, T)> {
-    let prefix = prefix.to_string();
-    named.into_iter().map(move |(name, thing)| (format!("{prefix}{name}"), thing))
-}
-
-/// The things whose names begin with `prefix`, without it.
-fn under<T>(prefix: &str, named: BTreeMap<String, T>) -> BTreeMap<String, T> {
-    let named = named.into_iter();
-    named.filter_map(|(name, thing)| Some((name.strip_prefix(prefix)?.to_string(), thing))).collect()
+/// A finished job.
+fn load(model: Model, job: &Job, run: &RunDir) -> Result<(Model, JobResult)> {
+    let path = run.model_path(&job.name);
+    let missing =
+        || Error::data(&path, "was trained together with others that are finished; remove their folders, too");
+    let result = run.result(&job.name)?.ok_or_else(missing)?;
+    model.load_state(&load_safetensors(&path)?.0, &path)?;
+    Ok((model, result))
 }

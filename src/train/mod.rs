@@ -1,6 +1,7 @@
 //! Training: one job (a model, a method, a data set) from fresh weights to a saved model, and what is measured on the way.
 
 mod checkpoint;
+mod cohort;
 mod cost;
 mod diagnose;
 mod evaluate;
@@ -15,11 +16,12 @@ mod run_dir;
 pub mod streams;
 mod teacher;
 mod test_set;
+mod trainee;
 
 pub use checkpoint::{load_model, Checkpoint};
 pub use cost::{step_cost, Rehearsal, StepCost};
 pub use evaluate::{evaluate, Evaluation};
-pub use fit::{fit, Setting};
+pub use fit::{fit, fit_together, Lesson, Member, Setting, Update};
 pub use job::{EpochRecord, Job, JobResult};
 pub use measure::{measure, Footprint, Latency};
 pub use metrics_log::{MetricsLog, StepRecord};

@@ -4,6 +4,7 @@ use super::Job;
 use crate::data::{AugmentConfig, Dataset, Loader, LoaderConfig};
 use crate::distill::Plan;
 use crate::error::Result;
+use crate::models::Model;
 use crate::optim::{OptimizerConfig, Schedule};
 use crate::tensor::Device;
 use std::sync::Arc;
@@ -46,6 +47,8 @@ pub struct Pupil {
     pub seed: u64,
     /// The training images.
     pub images: Arc<Dataset>,
+    /// The weights that it starts from; without, fresh ones.
+    pub start: Option<Arc<Model>>,
 }
 
 impl Pupil {
@@ -96,6 +99,7 @@ impl Regime {
             schedule: self.schedule(pupil.epochs, batches_per_epoch)?,
             clip_norm: self.clip_norm,
             seed: pupil.seed,
+            start: pupil.start.clone(),
             normalisation: self.normalisation.clone(),
         })
     }

@@ -4,9 +4,9 @@
 use super::Progress;
 use crate::autograd::no_grad;
 use crate::data::{Batch, Dataset};
-use crate::distill::Features;
+use crate::distill::{combine_logits, Combine, Features};
 use crate::error::{Error, Result};
-use crate::models::{tap_shapes, Model, TapShape};
+use crate::models::{tap_shapes, Model, TapShape, Task};
 use crate::nn::{Context, Module};
 use crate::tensor::io::{load_safetensors, save_safetensors};
 use crate::tensor::{Device, Tensor};
@@ -33,6 +33,8 @@ enum Source {
     Known(Features),
     /// Computed for each batch.
     Online(Arc<Model>),
+    /// The logits of several teachers, combined.
+    Committee(Vec<TeacherOutputs>, Combine),
 }
 
 /// Answers about one training set, which students with different needs share.
@@ -110,6 +112,26 @@ impl TeacherOutputs {
         Ok(TeacherOutputs { shapes, taps: taps.to_vec(), source: Source::Online(teacher.clone()) })
     }
 
+    /// Logits that are known for every image of the training set, `[images, classes]`, as if a network of this architecture had given
+    /// them.
+    ///
+    /// # Errors
+    /// There is no such architecture.
+    pub fn known_logits(architecture: &str, task: Task, logits: Tensor) -> Result<TeacherOutputs> {
+        let known = Features::from([(LOGITS.to_string(), logits.detach())]);
+        Ok(TeacherOutputs { shapes: tap_shapes(architecture, task)?, taps: Vec::new(), source: Source::Known(known) })
+    }
+
+    /// The combined logits of several teachers; no feature maps.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn committee(teachers: Vec<TeacherOutputs>, combine: Combine) -> Result<TeacherOutputs> {
+        let first = teachers.first().ok_or_else(|| Error::argument("teachers", "there are none"))?;
+        let shapes = first.shapes.clone();
+        Ok(TeacherOutputs { shapes, taps: Vec::new(), source: Source::Committee(teachers, combine) })
+    }
+
     /// The teacher's taps.
     pub fn shapes(&self) -> &[TapShape] {
         &self.shapes
@@ -120,6 +142,16 @@ impl TeacherOutputs {
         let mut answers = match &self.source {
             Source::Online(teacher) => {
                 answers(teacher, &batch.images, &self.taps.iter().map(String::as_str).collect::<Vec<_>>())?
+            }
+            Source::Committee(teachers, combine) => {
+                let logits =
+                    teachers.iter().map(|teacher| Ok(teacher.of_batch(batch)?.0)).collect::<Result<Vec<_>>>()?;
+                let labels = Tensor::from_slice(&batch.labels, [batch.labels.len()], batch.images.device())?;
+                Features::from([(LOGITS.to_string(), combine_logits(&logits, &labels, combine)?)])
+            }
+            Source::Known(_) if batch.mix.is_some() => {
+                let reason = "mixes images, of which nobody knows the answers; leave it out";
+                return Err(Error::argument("mixup", reason));
             }
             Source::Known(known) => {
                 let rows: Vec<i32> = batch.index.iter().map(|&i| i as i32).collect();
