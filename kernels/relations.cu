@@ -59,6 +59,44 @@ extern "C" __global__ void __launch_bounds__(256)
     }
 }
 
+// 1 / √square; 0 where there is no direction.
+__device__ __forceinline__ float inverse_length(float square) { return square > 1e-24f ? 1.0f / sqrtf(square) : 0.0f; }
+
+// The slope of the Huber loss with bound 1.
+__device__ __forceinline__ float huber_slope(float x) { return fminf(fmaxf(x, -1.0f), 1.0f); }
+
+// Angles of all triplets (Park et al. 2019) from squared distances d, cos_ijk = ½ (d_ij + d_ik − d_jk) / √(d_ij · d_ik):
+// losses[j][t] = Σ over i of H(cos_s − cos_t) of the angles between j and t, and the gradient of the sum of all losses by the student's
+// distances, of which [j][t] holds a half. A thread owns a pair (j, t); for each m, both angles that the pair is a part of come from the
+// same three distances: the one at m between j and t, and the one at t between j and m. Nothing of size n³ is ever stored; about 40
+// operations for each triplet and two coalesced reads, the others of a warp's are broadcast or in registers: limited by arithmetic.
+extern "C" __global__ void __launch_bounds__(256)
+    angle_losses(const float* student, const float* teacher, float* losses, float* gradients, u32 n) {
+    for (u32 at = grid_thread(); at < n * n; at += grid_threads()) {
+        const u32 j = at / n, t = at % n;
+        const float d_s = student[at], d_t = teacher[at];
+        const float r_s = inverse_length(d_s), r_t = inverse_length(d_t);
+        float loss = 0.0f, gradient = 0.0f;
+        for (u32 m = 0; m < n; ++m) {
+            const float a_s = student[j * n + m], b_s = student[m * n + t];
+            const float a_t = teacher[j * n + m], b_t = teacher[m * n + t];
+            const float ra_s = inverse_length(a_s), rb_s = inverse_length(b_s);
+            const float ra_t = inverse_length(a_t), rb_t = inverse_length(b_t);
+            const float across = ra_s * rb_s;
+            const float difference = 0.5f * (a_s + b_s - d_s) * across - 0.5f * (a_t + b_t - d_t) * (ra_t * rb_t);
+            const float slope = huber_slope(difference);
+            loss += slope * (difference - 0.5f * slope);
+            gradient -= 0.5f * slope * across;
+            // The other angle counts for both orders of its two sides.
+            const float along = r_s * rb_s, cosine = 0.5f * (d_s + b_s - a_s) * along;
+            const float other = huber_slope(cosine - 0.5f * (d_t + b_t - a_t) * (r_t * rb_t));
+            gradient += other * (along - cosine * r_s * r_s);
+        }
+        losses[at] = loss;
+        gradients[at] = gradient;
+    }
+}
+
 // |x|^power, without powf for the powers that papers use.
 __device__ __forceinline__ float power_of(float x, float power) {
     const float size = fabsf(x);

@@ -3,6 +3,7 @@
 //! Modules depend on each other in one direction only:
 //! `cli → report, train → distill → models → nn, optim → ops → autograd → backend → tensor`; `data` needs only `tensor`.
 
+pub mod analysis;
 pub mod autograd;
 pub mod backend;
 pub mod bench;
@@ -29,6 +30,11 @@ pub mod train;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/add-a-method.md")]
 pub struct AddAMethod;
+
+/// The same for recipes.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/recipes.md")]
+pub struct AddARecipe;
 
 pub use error::{Error, Result};
 pub use tensor::{DType, Device, Shape, Tensor};

@@ -126,6 +126,7 @@ fn a_training_leaves_every_bit_of_the_teacher_as_it_was() {
             schedule: Schedule::named("constant", 1e-4, 2, 0).unwrap(),
             clip_norm: Some(1.0),
             seed: 2,
+            start: None,
             normalisation: Vec::new(),
             compression: Default::default(),
         };

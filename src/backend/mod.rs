@@ -182,6 +182,10 @@ pub trait Backend: Send + Sync {
     fn pairwise_distances(&self, x: &Tensor) -> Result<Tensor>;
     /// The gradient of the input of `pairwise_distances`.
     fn pairwise_distances_grad(&self, x: &Tensor, dy: &Tensor) -> Result<Tensor>;
+    /// Of squared distances `[n, n]` of a student's and a teacher's samples, with `cos_ijk = ½ (d_ij + d_ik − d_jk) / √(d_ij · d_ik)` (0
+    /// where a distance is 0) and H the Huber loss with bound 1: `losses[j, k] = Σ_i H(cos_s − cos_t)`, and the gradient of their sum by
+    /// the student's distances, in the sense of `pairwise_distances_grad`.
+    fn angle_losses(&self, student: &Tensor, teacher: &Tensor) -> Result<[Tensor; 2]>;
     /// `Σ_c |x|^power` of `[n, c, …]`, as `[n, positions]`.
     fn attention_map(&self, x: &Tensor, power: f64) -> Result<Tensor>;
     /// The gradient of the input of `attention_map`; 0 where the input is.

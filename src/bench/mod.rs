@@ -16,7 +16,7 @@ mod timing;
 pub use baseline::{load_baseline, Comparison};
 pub use cases::Case;
 pub use limits::Limits;
-pub use profile::{profile, Part, Profile};
+pub use profile::{profile, profile_work, Part, Profile};
 pub use steps::{custom_step, Mode};
 pub use timing::{measure, Measurement};
 

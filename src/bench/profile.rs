@@ -72,12 +72,19 @@ impl Clock {
 /// # Errors
 /// The device is not the host: elsewhere a call returns before its work is done.
 pub fn profile(case: Case, device: Device, runs: Option<usize>) -> Result<Profile> {
+    let (what, n) = (case.what.clone(), runs.unwrap_or(case.runs).max(1));
+    profile_work(what, device, n, &mut case.prepare()?)
+}
+
+/// The same of any work, run `n` times after a warm-up.
+///
+/// # Errors
+/// As [`profile`].
+pub fn profile_work(what: String, device: Device, n: usize, work: &mut dyn FnMut() -> Result<()>) -> Result<Profile> {
     if !device.is_host() {
         let reason = format!("ops on {device} are still running when their call returns; use a GPU's profiler, or cpu");
         return Err(Error::Device { op: "profile", reason });
     }
-    let (what, n) = (case.what.clone(), runs.unwrap_or(case.runs).max(1));
-    let mut work = case.prepare()?;
     for _ in 0..n.div_ceil(6) {
         work()?;
     }

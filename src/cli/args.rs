@@ -59,6 +59,7 @@ fn argument(option: &RunOption) -> Arg {
             let arg = arg.value_name(option.value).value_parser(value_parser!(f64));
             arg.value_delimiter(',').allow_negative_numbers(true)
         }
+        Kind::Texts => arg.value_name(option.value).value_parser(value_parser!(String)).action(ArgAction::Append),
         Kind::Switch => arg.action(ArgAction::SetTrue),
     }
 }
@@ -96,6 +97,9 @@ fn flags(matches: &ArgMatches) -> Table {
             Kind::Number => matches.get_one::<f64>(name).copied().map(Value::Float),
             Kind::Numbers => {
                 matches.get_many::<f64>(name).map(|list| Value::Array(list.copied().map(Value::Float).collect()))
+            }
+            Kind::Texts => {
+                matches.get_many::<String>(name).map(|list| Value::Array(list.cloned().map(Value::String).collect()))
             }
             Kind::Switch => matches.get_flag(name).then_some(Value::Boolean(true)),
         };

@@ -1,5 +1,6 @@
 //! `bench`: kernels, whole steps and the loss, timed against the machine's limit and against a saved run.
 
+use super::bench_methods;
 use super::commands::{device_arg, device_of};
 use super::output::{paint, Style};
 use super::runs::set_threads;
@@ -23,41 +24,45 @@ Examples:
   kdengine bench step                                  the seven steps of the documentation's table
   kdengine bench step --model student_net --batch 512 --mode distill
   kdengine bench step --profile --filter teacher_train
+  kdengine bench methods                               what each distillation method costs, relative to labels alone
   kdengine bench kernels --filter conv3x3 --device cuda:0
   kdengine bench loss --json > before.jsonl            … and after a change:
   kdengine bench loss --baseline before.jsonl --max-regression 5";
 
 /// The `bench` subcommand.
 pub fn command() -> Command {
-    let command = Command::new("bench")
+    let suites = Command::new("bench")
         .about("Time kernels, steps and the loss against the machine's limit and a saved run")
         .after_help(AFTER_HELP)
         .subcommand_required(true)
         .arg_required_else_help(true);
-    SUITES.into_iter().fold(command, |command, (name, about, suite)| {
-        let mut sub = Command::new(name).about(about).after_help(AFTER_HELP);
-        if suite == Suite::Step {
-            let modes = clap::builder::PossibleValuesParser::new(["train", "forward", "distill"]);
-            sub = sub
-                .arg(Arg::new("model").long("model").value_name("NAME").help("only this architecture"))
-                .arg(count("batch", "N", "images a step [128]").requires("model"))
-                .arg(
-                    Arg::new("mode")
-                        .long("mode")
-                        .value_parser(modes)
-                        .requires("model")
-                        .help("what a step does [train]"),
-                )
-                .arg(
-                    Arg::new("profile")
-                        .long("profile")
-                        .action(ArgAction::SetTrue)
-                        .conflicts_with("baseline")
-                        .help("say which op takes how much of the step, forward and backward"),
-                );
-        }
-        command.subcommand(with_options(sub))
-    })
+    SUITES
+        .into_iter()
+        .fold(suites, |command, (name, about, suite)| {
+            let mut sub = Command::new(name).about(about).after_help(AFTER_HELP);
+            if suite == Suite::Step {
+                let modes = clap::builder::PossibleValuesParser::new(["train", "forward", "distill"]);
+                sub = sub
+                    .arg(Arg::new("model").long("model").value_name("NAME").help("only this architecture"))
+                    .arg(count("batch", "N", "images a step [128]").requires("model"))
+                    .arg(
+                        Arg::new("mode")
+                            .long("mode")
+                            .value_parser(modes)
+                            .requires("model")
+                            .help("what a step does [train]"),
+                    )
+                    .arg(
+                        Arg::new("profile")
+                            .long("profile")
+                            .action(ArgAction::SetTrue)
+                            .conflicts_with("baseline")
+                            .help("say which op takes how much of the step, forward and backward"),
+                    );
+            }
+            command.subcommand(with_options(sub))
+        })
+        .subcommand(bench_methods::command())
 }
 
 fn with_options(command: Command) -> Command {
@@ -84,13 +89,16 @@ fn with_options(command: Command) -> Command {
         )
 }
 
-fn count(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+pub(super) fn count(name: &'static str, value: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name(value).value_parser(value_parser!(u32)).help(help)
 }
 
 /// Carries out `bench`.
 pub fn run(matches: &ArgMatches) -> Result<()> {
     let (name, matches) = matches.subcommand().expect("clap requires a subcommand");
+    if name == bench_methods::NAME {
+        return bench_methods::run(matches);
+    }
     let (_, _, suite) = *SUITES.iter().find(|(suite, ..)| *suite == name).expect("clap knows these");
     let number = |name: &str| matches.get_one::<u32>(name).map(|&n| n as usize);
     set_threads(number("threads").unwrap_or(0))?;
@@ -161,7 +169,7 @@ fn print_header(device: Device, limits: &Limits, json: bool) {
     );
 }
 
-fn print_profile(profile: &Profile, json: bool) {
+pub(super) fn print_profile(profile: &Profile, json: bool) {
     let Profile { what, n, step_ms, parts } = profile;
     let accounted = profile.accounted_percent();
     if json {

@@ -17,42 +17,46 @@ Examples:
   kdengine data get mnist && kdengine run --data mnist
   kdengine run --data mnist --train-limit 2000 --epochs 40 --teacher-epochs 10 --seeds 5
   kdengine distill --method at --soft-weight 0.9
+  kdengine compare --methods hinton,at,rkd,at+hinton --seeds 5
+  kdengine search --method at+hinton --space at.weight=10..10000 --space hinton.temperature=1,2,4,8
   kdengine methods at
   kdengine summary teacher_net
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (everything is saved; go on with --resume).";
 
 /// Commands that are stages of a run: name, what it does, the stages.
-const RUNS: [(&str, &str, Stages); 6] = [
+const RUNS: [(&str, &str, Stages); 8] = [
     (
         "run",
         "The whole notebook: teacher, distilled and baseline students, comparison, sweep, ablation, report",
         Stages::ALL,
     ),
-    (
-        "train",
-        "Train one model on labels alone (--teacher-model names it)",
-        Stages { distil: false, baseline: false, sweep: false, ablation: false },
-    ),
+    ("train", "Train one model on labels alone (--teacher-model names it)", Stages::NONE),
     (
         "distill",
         "Distil students from a teacher (--teacher FILE, or trained first)",
-        Stages { distil: true, baseline: false, sweep: false, ablation: false },
+        Stages { distil: true, ..Stages::NONE },
     ),
     (
         "compare",
-        "Distilled against baseline students over --seeds, with a paired test",
-        Stages { distil: true, baseline: true, sweep: false, ablation: false },
+        "Distilled against baseline students over --seeds, with a paired test; --methods makes it a leaderboard",
+        Stages { distil: true, baseline: true, ..Stages::NONE },
     ),
     (
         "sweep",
         "One distilled student for each of --sweep-temperatures",
-        Stages { distil: false, baseline: true, sweep: true, ablation: false },
+        Stages { baseline: true, sweep: true, ..Stages::NONE },
+    ),
+    ("ablate", "Soft targets only, labels only, both, and other weights", Stages { ablation: true, ..Stages::NONE }),
+    (
+        "search",
+        "Search a --space of settings for one student, judged by images that nobody learns from",
+        Stages { search: true, ..Stages::NONE },
     ),
     (
-        "ablate",
-        "Soft targets only, labels only, both, and other weights",
-        Stages { distil: false, baseline: false, sweep: false, ablation: true },
+        "analyze",
+        "What explains a distillation: layers, soft targets, attention, student size, teachers, label noise, data",
+        Stages { analysis: true, ..Stages::NONE },
     ),
 ];
 

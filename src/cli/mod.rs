@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod bench_methods;
 mod check;
 mod commands;
 mod data;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 /// Trains what the stages need, prints the results and where the report is.
 pub fn run(command: &str, stages: Stages, matches: &ArgMatches) -> Result<()> {
     let config = args::config(matches)?;
+    pipeline::check_stages(&config, stages)?;
     set_threads(config.threads)?;
     save_on_interrupt();
     let resumed = args::resumed_folder(matches);

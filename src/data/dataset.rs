@@ -140,6 +140,34 @@ impl Dataset {
         self.subset(&rng.sequence().permutation(self.len())[..n])
     }
 
+    /// The images that [`limit`](Dataset::limit) leaves out, in random order.
+    ///
+    /// # Errors
+    /// It leaves out none.
+    pub fn beyond(&self, n: usize, rng: Rng) -> Result<Dataset> {
+        match n < self.len() {
+            true => self.subset(&rng.sequence().permutation(self.len())[n..]),
+            false => Err(Error::argument(
+                "train-limit",
+                format!("leaves out none of the {} images of {}", self.len(), self.name),
+            )),
+        }
+    }
+
+    /// The images of both data sets, these first.
+    ///
+    /// # Errors
+    /// Images of other extents or other classes.
+    pub fn joined(&self, other: &Dataset) -> Result<Dataset> {
+        if self.image_shape() != other.image_shape() || self.classes != other.classes {
+            let reason = format!("has other images or classes than {}; they cannot be joined", other.name);
+            return Err(Error::argument(&self.name, reason));
+        }
+        let images = [self.pixels(), other.pixels()].concat();
+        let labels = [&self.labels[..], &other.labels[..]].concat();
+        Dataset::new(&self.name, self.image_shape(), images, labels, self.classes.clone())
+    }
+
     /// A random part of the images, and the rest.
     ///
     /// # Errors
@@ -213,6 +241,11 @@ mod tests {
         }
         assert!(data.limit(6, Rng::new(0, 0)).is_err() && data.split(1.0, Rng::new(0, 0)).is_err());
         assert!(data.subset(&[5]).is_err());
+        let (few, rest) = (data.limit(3, Rng::new(9, 0)).unwrap(), data.beyond(3, Rng::new(9, 0)).unwrap());
+        let mut seen: Vec<u8> = few.joined(&rest).unwrap().pixels().iter().copied().step_by(6).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, [0, 6, 12, 18, 24], "what one leaves out is the other");
+        assert!(data.beyond(5, Rng::new(9, 0)).is_err());
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::nn::{Context, Linear, Module, Parameter, Visitor};
 use crate::ops::case::{sample_labels, sample_normal};
 use crate::ops::{Case, OpSpec};
 use crate::tensor::{DType, Tensor};
+use rayon::prelude::*;
 use std::sync::Mutex;
 
 pub(super) static INFO: MethodInfo = MethodInfo {
@@ -159,12 +160,13 @@ impl Crd {
     fn counts(&self, inputs: &StepInputs, like: &Tensor) -> Result<Tensor> {
         let samples = self.labels.len();
         let mut counts = vec![0f32; inputs.samples.len() * samples];
-        for (row, &sample) in counts.chunks_mut(samples).zip(inputs.samples) {
+        // Every sample has random numbers of its own, so it does not matter who draws them.
+        counts.par_chunks_mut(samples.max(1)).zip(inputs.samples).for_each(|(row, &sample)| {
             let label = self.labels.get(sample as usize).copied().unwrap_or(0);
-            let Some(Some(partners)) = self.partners.get(label as usize) else { continue };
+            let Some(Some(partners)) = self.partners.get(label as usize) else { return };
             let mut random = inputs.rng.derive(u64::from(sample)).sequence();
             (0..self.negatives).for_each(|_| row[partners.draw(&mut random)] += 1.0);
-        }
+        });
         constant(&counts, [inputs.samples.len(), samples], like)
     }
 }

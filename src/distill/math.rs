@@ -43,7 +43,7 @@ pub(super) fn gram(x: &Tensor) -> Result<Tensor> {
 }
 
 /// 1 at each label, 0 elsewhere: `[n, classes]` for labels `[n]`.
-pub(super) fn one_hot(labels: &Tensor, classes: usize, like: &Tensor) -> Result<Tensor> {
+pub(crate) fn one_hot(labels: &Tensor, classes: usize, like: &Tensor) -> Result<Tensor> {
     let values: Vec<f32> = (0..classes * classes).map(|i| f32::from(u8::from(i / classes == i % classes))).collect();
     constant(&values, Shape::from([classes, classes]), like)?.gather_rows(labels)
 }
@@ -59,7 +59,7 @@ pub(super) fn diagonal_labels(n: usize, device: Device) -> Result<Tensor> {
 }
 
 /// `T² · KL(softmax(z_t/T) ‖ softmax(z_s/T))`, averaged over samples: one kernel.
-pub(super) fn soft_targets(student: &Tensor, teacher: &Tensor, temperature: f64) -> Result<Tensor> {
+pub fn soft_targets(student: &Tensor, teacher: &Tensor, temperature: f64) -> Result<Tensor> {
     let p = Distillation::soft_only(Divergence::ForwardKl, temperature);
     Ok(student.distillation(teacher, None, None, p)?.total)
 }

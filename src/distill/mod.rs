@@ -25,6 +25,7 @@ pub mod adversarial;
 pub mod at;
 pub mod cat_kd;
 pub mod cc;
+pub mod committee;
 pub mod crd;
 pub mod ctkd;
 pub mod data_free;
@@ -33,9 +34,11 @@ pub mod dist;
 pub mod divergences;
 pub mod dkd;
 pub mod early_exit;
+pub mod embedding_matching;
 pub mod fitnet;
 pub mod fsp;
 pub mod ft;
+pub mod generalized;
 pub mod hard_labels;
 pub mod hinton;
 pub mod infonce;
@@ -59,7 +62,10 @@ pub mod transformers;
 pub mod vid;
 
 pub use adapter::Regressor;
+pub use committee::{combine_logits, Combine};
 pub use info::{Domain, Entry, Family, Hyperparameter, MethodInfo, Needs, Taps, NON_NEGATIVE};
+pub(crate) use math::one_hot;
+pub use math::soft_targets;
 pub use method::{Features, Loss, Method, Setup, Stage, StepInputs};
 pub use objective::{Mixture, Networks, Objective};
 pub use plan::{check_weight, Plan, Term, TermConfig};
@@ -78,6 +84,7 @@ pub static METHODS: &[&MethodInfo] = &[
     &hinton::INFO,
     &logit_mse::INFO,
     &regression::INFO,
+    &generalized::INFO,
     &dkd::INFO,
     &dist::INFO,
     &logit_standardization::INFO,
@@ -110,6 +117,7 @@ pub static METHODS: &[&MethodInfo] = &[
     &temporal_ensemble::INFO,
     &early_exit::INFO,
     &multi_branch::INFO,
+    &embedding_matching::INFO,
 ];
 
 /// Losses that are no method of their own: procedures with several networks or without data are made of them.

@@ -2,8 +2,8 @@
 //! their mean, compared by the Huber loss (smooth L1). Angle (eqs. 7–8): the same for the cosines of the angles of all triplets,
 //! `⟨e_ij, e_ik⟩` with `e_ij = (x_j − x_i) / ‖x_j − x_i‖`.
 //!
-//! There are B³ angles. They are computed in tiles of a few samples i, and each tile is differentiated at once: memory grows with
-//! B² · (a few) instead. The notebook's forms leave distances squared and unscaled, and replace angles by the matrix of cosines.
+//! There are B³ angles. [`Tensor::angle_loss`](crate::Tensor::angle_loss) computes and differentiates them without storing any: memory
+//! grows with B². The notebook's forms leave distances squared and unscaled, and replace angles by the matrix of cosines.
 
 use super::cases::vectors;
 use super::info::{Family, Hyperparameter, MethodInfo, Needs, Taps, NON_NEGATIVE};
@@ -11,9 +11,8 @@ use super::math::{at_least, gram, root, rows, unit_vectors};
 use super::pairwise::sum_over;
 use super::taps::TapPair;
 use super::{Loss, Method, StepInputs};
-use crate::autograd::no_grad;
 use crate::error::Result;
-use crate::ops::{sum_of_tiles, OpSpec};
+use crate::ops::OpSpec;
 use crate::tensor::Tensor;
 
 pub(super) static INFO: MethodInfo = MethodInfo {
@@ -57,9 +56,6 @@ type Compare = fn(&Tensor, &Tensor) -> Result<Tensor>;
 /// Where the Huber loss turns from a parabola into a line.
 const BETA: f64 = 1.0;
 
-/// Elements in the largest intermediate result of a tile of angles.
-const TILE: usize = 1 << 21;
-
 /// Smooth L1 of Euclidean distances, each network's divided by their mean over i ≠ j; 0 for a batch of one.
 ///
 /// # Errors
@@ -81,18 +77,7 @@ pub fn distance(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// The batches differ.
 pub fn angle(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
-    let (student, teacher) = (rows(student)?, rows(&teacher.detach())?);
-    let (n, width) = (student.shape()[0], student.shape()[1].max(teacher.shape()[1]));
-    let tile = (TILE / (n * n.max(width)).max(1)).max(1);
-    sum_of_tiles("rkd_angle", &student, n, tile, |student, range| {
-        let cosines = |x: &Tensor| {
-            let (at, width) = (x.narrow(0, range.start, range.len())?, x.shape()[1]);
-            let from_each = x.reshape([1, n, width])?.sub(&at.reshape([range.len(), 1, width])?)?;
-            gram(&unit_vectors(&from_each)?)
-        };
-        let share = range.len() as f64 / n as f64;
-        cosines(student)?.smooth_l1_loss(&no_grad(|| cosines(&teacher))?, BETA)?.affine(share, 0.0)
-    })
+    rows(student)?.angle_loss(&rows(teacher)?)
 }
 
 /// The notebook's distances: smooth L1 of squared ones, as they are.

@@ -18,6 +18,12 @@ impl Linear {
         Ok(Linear { weight, bias: init.kaiming_uniform([outputs], inputs)?, relu: false })
     }
 
+    /// A layer with Glorot-uniform weights and biases of 0 (Glorot & Bengio 2010).
+    pub fn glorot(init: &mut Init, inputs: usize, outputs: usize) -> Result<Linear> {
+        let weight = init.glorot_uniform([outputs, inputs], inputs, outputs)?;
+        Ok(Linear { weight, bias: init.constant([outputs], 0.0)?, relu: false })
+    }
+
     /// Applies ReLU to the output, in the same pass.
     pub fn relu(mut self) -> Linear {
         self.relu = true;

@@ -6,7 +6,7 @@ use crate::autograd::{record, Cost};
 use crate::backend::params::{Binary, CrossEntropy, IGNORE_INDEX};
 use crate::error::{Error, Result};
 use crate::tensor::random::Sequence;
-use crate::tensor::Tensor;
+use crate::tensor::{Shape, Tensor};
 
 impl Tensor {
     /// Mean cross-entropy of these logits `[n, classes]` with `labels: [n]` (`I32`). Label smoothing ε (Szegedy et al. 2016)
@@ -27,10 +27,25 @@ impl Tensor {
         record(OP, cost, loss, &[self], move |dy, _| Ok(vec![Some(scaled(&gradient, dy)?)]))
     }
 
-    /// The mean squared difference.
+    /// The mean squared difference. The difference alone is kept for the gradient, which is one more pass over it.
     pub fn mse_loss(&self, target: &Tensor) -> Result<Tensor> {
-        check::shape("mse_loss", "target", target, self.shape())?;
-        self.sub(target)?.square()?.mean_all()
+        const OP: &str = "mse_loss";
+        check::alike(OP, self, "target", target)?;
+        check::shape(OP, "target", target, self.shape())?;
+        let (backend, count) = (self.backend(), self.numel().max(1) as f64);
+        let difference = backend.binary(Binary::Sub, &self.detach(), &target.detach())?;
+        let loss = match self.device().is_host() {
+            true => backend.full(&Shape::SCALAR, backend.sum_of_squares(&[&difference])? / count, self.dtype())?,
+            // To look at a sum would be to wait for the device.
+            false => difference.square()?.mean_all()?,
+        };
+        let cost = Cost::new(3.0 * count, &[self, target, &difference]);
+        let needs_target = target.is_tracked();
+        record(OP, cost, loss, &[self, target], move |dy, _| {
+            let gradient = scaled(&backend.affine(&difference, 2.0 / count, 0.0)?, dy)?;
+            let of_target = needs_target.then(|| backend.affine(&gradient, -1.0, 0.0)).transpose()?;
+            Ok(vec![Some(gradient), of_target])
+        })
     }
 
     /// The mean of `½d²/β` where `|d| < β`, else `|d| − β/2` (Girshick 2015), with `β > 0`.

@@ -2,7 +2,7 @@
 
 use crate::backend::open_device;
 use crate::compress::Compression;
-use crate::data::AugmentConfig;
+use crate::data::{AugmentConfig, Classes, View};
 use crate::distill::{Scheduled, Term, TermConfig};
 use crate::error::{Error, Result};
 use crate::optim::OptimizerConfig;
@@ -22,6 +22,10 @@ pub struct RunConfig {
     pub data: String,
     pub data_dir: Option<PathBuf>,
     pub train_limit: usize,
+    pub teacher_limit: usize,
+    pub teacher_view: String,
+    pub student_view: String,
+    pub student_classes: String,
     pub normalize: bool,
     pub shift: f64,
     pub rotate: f64,
@@ -42,6 +46,7 @@ pub struct RunConfig {
     pub optimizer: String,
     pub lr: f64,
     pub momentum: f64,
+    pub rmsprop_alpha: f64,
     pub weight_decay: f64,
     pub schedule: String,
     pub warmup_epochs: f64,
@@ -56,6 +61,23 @@ pub struct RunConfig {
     pub term: Vec<TermConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipe: Option<RecipeConfig>,
+
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub methods: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grid: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub space: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trials: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub studies: Option<String>,
 
     pub sweep_temperatures: Vec<f64>,
     pub sweep_epochs: usize,
@@ -76,6 +98,10 @@ impl RunConfig {
             data: data.to_string(),
             data_dir: None,
             train_limit: 0,
+            teacher_limit: 0,
+            teacher_view: "identity".to_string(),
+            student_view: "identity".to_string(),
+            student_classes: "same".to_string(),
             normalize: false,
             shift: 0.0,
             rotate: 0.0,
@@ -94,6 +120,7 @@ impl RunConfig {
             optimizer: "adam".to_string(),
             lr: 1e-3,
             momentum: 0.9,
+            rmsprop_alpha: 0.99,
             weight_decay: 0.0,
             schedule: "constant".to_string(),
             warmup_epochs: 0.0,
@@ -104,6 +131,14 @@ impl RunConfig {
             hard_weight: 0.5.into(),
             soft_weight: 0.5.into(),
             term: Vec::new(),
+            methods: None,
+            set: None,
+            grid: Vec::new(),
+            space: Vec::new(),
+            trials: None,
+            strategy: None,
+            validation: None,
+            studies: None,
             recipe: None,
             sweep_temperatures: vec![1.0, 2.0, 3.0, 5.0, 10.0],
             sweep_epochs: 5,
@@ -141,14 +176,19 @@ impl RunConfig {
     /// An unknown key (names the nearest known one), a value of the wrong type, or one out of its range.
     pub fn resolve(file: Table, command_line: Table) -> Result<RunConfig> {
         let (mut given, mut command_line) = (file, command_line);
+        let several = super::methods::settle_entrants(&mut given, &mut command_line)?;
         let chosen = match command_line.contains_key("method") {
             false => {
                 given.extend(command_line);
-                super::methods::take_choice(&mut given)?
+                if several {
+                    Table::new()
+                } else {
+                    super::methods::take_choice(&mut given)?
+                }
             }
             true => {
                 let chosen = super::methods::take_choice(&mut command_line)?;
-                for key in chosen.keys().map(String::as_str).chain(["method", "set", "recipe"]) {
+                for key in chosen.keys().map(String::as_str).chain(["method", "set", "term", "recipe"]) {
                     given.remove(key);
                 }
                 given.extend(command_line);
@@ -172,6 +212,11 @@ impl RunConfig {
         let table = table.into_iter().map(|(key, value)| (key.clone(), widen(&key, value))).collect::<Table>();
         let mut config: RunConfig =
             table.try_into().map_err(|e: toml::de::Error| Error::Config(e.to_string().trim().replace('\n', " ")))?;
+        if config.is_search() {
+            config.trials.get_or_insert(16);
+            config.strategy.get_or_insert_with(|| "random".to_string());
+            config.validation.get_or_insert(0.2);
+        }
         for term in &mut config.term {
             *term = Term::from_config(term)?.to_config();
         }
@@ -213,8 +258,10 @@ impl RunConfig {
             let reason = format!("is a share of the epochs, 0 to 1; found {}", self.curriculum);
             return Err(Error::argument("curriculum", reason));
         }
-        if !(0.0..1.0).contains(&self.momentum) {
-            return Err(Error::argument("momentum", format!("must be in [0, 1), found {}", self.momentum)));
+        for (name, value) in [("momentum", self.momentum), ("rmsprop-alpha", self.rmsprop_alpha)] {
+            if !(0.0..1.0).contains(&value) {
+                return Err(Error::argument(name, format!("must be in [0, 1), found {value}")));
+            }
         }
         if self.clip_norm.is_some_and(|norm| !(norm > 0.0 && norm.is_finite())) {
             return Err(Error::argument("clip-norm", "must be above 0"));
@@ -228,6 +275,30 @@ impl RunConfig {
                 return Err(Error::argument("ablation-weights", format!("must be in [0, 1], found {weight}")));
             }
         }
+        View::named(&self.teacher_view)?;
+        View::named(&self.student_view)?;
+        Classes::named(&self.student_classes)?;
+        if self.methods.is_some() {
+            let usual = RunConfig::defaults(&self.data);
+            let weights = |c: &RunConfig| [c.temperature, c.hard_weight, c.soft_weight];
+            let named =
+                ["temperature", "hard-weight", "soft-weight"].into_iter().zip(weights(self)).zip(weights(&usual));
+            if let Some(((key, found), _)) = named.into_iter().find(|((_, found), usual)| found != usual) {
+                let reason = format!(
+                    "is {found}, but with --methods each method has its own; set it for all with --grid {key}={found}"
+                );
+                return Err(Error::argument(key, reason));
+            }
+        }
+        if self.is_leaderboard() {
+            super::leaderboard::entrants(self)?;
+        }
+        if let Some(studies) = &self.studies {
+            super::analysis::studies(studies)?;
+        }
+        if self.is_search() {
+            super::search::validate(self)?;
+        }
         crate::models::architecture(&self.teacher_model)?;
         crate::models::architecture(&self.student_model)?;
         self.optimizer_config()?;
@@ -235,6 +306,42 @@ impl RunConfig {
         self.regime(Vec::new())?.schedule(1, 1)?;
         self.device()?;
         Ok(())
+    }
+
+    /// Whether students of several methods or settings are trained, and compared on a leaderboard.
+    pub fn is_leaderboard(&self) -> bool {
+        !self.is_search() && (self.methods.is_some() || !self.grid.is_empty())
+    }
+
+    /// Whether settings are searched.
+    pub fn is_search(&self) -> bool {
+        !self.space.is_empty()
+    }
+
+    /// The configuration of one student: the same with another method (`at+hinton`; `None` keeps it), with hyperparameters
+    /// (`at.weight`) and with other options.
+    ///
+    /// # Errors
+    /// As [`RunConfig::resolve`].
+    pub(super) fn with_method(
+        &self,
+        method: Option<&str>,
+        hyperparameters: &[(String, String)],
+        options: Table,
+    ) -> Result<RunConfig> {
+        let mut table = Table::try_from(self).expect("a configuration is plain values");
+        for key in ["methods", "set", "grid", "space", "trials", "strategy", "validation", "studies"] {
+            table.remove(key);
+        }
+        let mut asked = options;
+        if let Some(method) = method {
+            asked.insert("method".to_string(), method.replace('+', ",").into());
+            let set: Vec<String> = hyperparameters.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            if !set.is_empty() {
+                asked.insert("set".to_string(), set.join(",").into());
+            }
+        }
+        RunConfig::resolve(table, asked)
     }
 
     /// Random changes to training images.
@@ -250,7 +357,13 @@ impl RunConfig {
 
     /// The optimiser of every job.
     pub fn optimizer_config(&self) -> Result<OptimizerConfig> {
-        OptimizerConfig::named(&self.optimizer, self.momentum, self.weight_decay)
+        let named = OptimizerConfig::named(&self.optimizer, self.momentum, self.weight_decay)?;
+        Ok(match named {
+            OptimizerConfig::RmsProp { eps, momentum, weight_decay, .. } => {
+                OptimizerConfig::RmsProp { alpha: self.rmsprop_alpha, eps, momentum, weight_decay }
+            }
+            other => other,
+        })
     }
 
     /// What is done to the students' weights while they are trained.

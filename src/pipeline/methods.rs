@@ -8,9 +8,9 @@ use crate::recipes::{find, find_recipe, Named, RecipeChoice, RecipeConfig};
 use std::collections::BTreeMap;
 use toml::Table;
 
-const HINTON: &str = "hinton";
-const BASELINE: &str = "hard-labels";
-const TEMPERATURE: &str = "temperature";
+pub(super) const HINTON: &str = "hinton";
+pub(super) const BASELINE: &str = "hard-labels";
+pub(super) const TEMPERATURE: &str = "temperature";
 
 /// `hard · cross-entropy + soft · Hinton's term + Σ terms`.
 ///
@@ -155,6 +155,46 @@ fn defaults_of_recipe(recipe: &RecipeConfig) -> Result<Table> {
     Ok(table)
 }
 
+/// Whether several methods are asked for (`methods`), each a student of its own. A single `method` with a `grid` or
+/// a `space` is such a list of one.
+/// What the command line chooses replaces what the file chooses.
+///
+/// # Errors
+/// Both one and several are asked for, or a value that every method has of its own.
+pub(super) fn settle_entrants(file: &mut Table, command_line: &mut Table) -> Result<bool> {
+    const METHOD: &str = "method";
+    const METHODS: &str = "methods";
+    if command_line.contains_key(METHOD) {
+        [METHOD, METHODS, "set", "term", "recipe"].iter().for_each(|key| drop(file.remove(*key)));
+    }
+    if command_line.contains_key(METHODS) {
+        file.remove(METHOD);
+    }
+    let varied = ["grid", "space"].iter().any(|key| file.contains_key(*key) || command_line.contains_key(*key));
+    for table in [&mut *file, &mut *command_line] {
+        match (table.contains_key(METHOD), table.contains_key(METHODS)) {
+            (true, true) => {
+                return Err(Error::argument(METHODS, "is given besides method; leave one of them out"));
+            }
+            (true, false) if varied => {
+                if let Some(toml::Value::String(method)) = table.remove(METHOD) {
+                    table.insert(METHODS.to_string(), method.replace(',', "+").into());
+                }
+            }
+            _ => {}
+        }
+    }
+    let tables = [&*file, &*command_line];
+    if !tables.iter().any(|table| table.contains_key(METHODS)) {
+        return Ok(false);
+    }
+    if tables.iter().any(|table| table.contains_key("term") || table.contains_key("recipe")) {
+        let reason = "is given besides [[term]] or [recipe]; leave that out; NAME+NAME is a student of several";
+        return Err(Error::argument(METHODS, reason));
+    }
+    Ok(true)
+}
+
 /// A method with its defaults, and the temperature that was asked for beside it, if it has one.
 fn default_term(name: &str, given: &Table) -> Result<TermConfig> {
     let mut term = Term::new(find_method(name)?);
@@ -193,7 +233,8 @@ fn insert(table: &mut Table, key: &str, value: Scheduled) {
     table.insert(key.to_string(), toml::Value::try_from(value).expect("a number or a string"));
 }
 
-fn split_assignments(text: &str) -> Result<Vec<(String, String)>> {
+/// `KEY=VALUE,…` as keys and values.
+pub(super) fn split_assignments(text: &str) -> Result<Vec<(String, String)>> {
     let one = |part: &str| match part.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() && !value.trim().is_empty() => {
             Ok((key.trim().to_string(), value.trim().to_string()))

@@ -1,17 +1,19 @@
 //! An open run: its data, its folder, and how to train what it needs.
 
+use super::sides::Sides;
 use super::RunConfig;
 use crate::compress::Compression;
-use crate::data::{self, Dataset, Splits};
+use crate::data::Dataset;
 use crate::distill::{Plan, Scheduled, TermConfig, Value};
 use crate::error::{Error, Result};
-use crate::models::{Model, Task};
+use crate::models::Model;
 use crate::recipes::{Lab, Prospect, RecipeChoice, RecipeConfig};
 use crate::report::{self, Summary};
 use crate::tensor::io::write_atomically;
-use crate::tensor::{Device, Rng};
+use crate::tensor::Device;
 use crate::train::{
-    load_model, streams, JobResult, MetricsLog, Progress, Pupil, Regime, RunDir, StepRecord, TeacherCache, TestSet,
+    load_model, JobResult, Lesson, Member, MetricsLog, Progress, Pupil, Rehearsal, RunDir, Setting, StepRecord,
+    TeacherCache,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,20 +36,13 @@ pub struct Session<'a> {
     pub config: RunConfig,
     /// What the report will say.
     pub summary: Summary,
-    /// The images that models are compared on.
-    pub test: Dataset,
-    /// The same on the device, for the accuracy after each epoch.
-    test_set: TestSet,
+    /// What teacher and student see.
+    pub(super) sides: Sides,
     pub(super) device: Device,
     pub(super) run: RunDir,
     pub(super) progress: &'a mut dyn Progress,
     pub(super) started: Instant,
-    regime: Regime,
     log: MetricsLog,
-    /// All training images, for the teacher.
-    all: Arc<Dataset>,
-    /// The students' images: all, or the random subset of `--train-limit`.
-    limited: Arc<Dataset>,
     /// What the teacher has said about the students' images.
     teacher_cache: TeacherCache,
 }
@@ -67,59 +62,71 @@ impl<'a> Session<'a> {
         let started = Instant::now();
         let device = config.device()?;
         progress.stage(&format!("loading {}", config.data));
-        let Splits { train, test } = data::load(&config.data, config.data_dir.as_deref())?;
-        let train = Arc::new(train);
-        let subset = match config.train_limit {
-            0 => train.clone(),
-            limit => Arc::new(train.limit(limit, Rng::new(config.seed, streams::SUBSET))?),
-        };
-        config.augmentation().validate(train.height, train.width)?;
-        let normalisation = if config.normalize { train.moments() } else { Vec::new() };
-        let regime = config.regime(normalisation)?;
-        check_student(&config, &subset, &train)?;
+        let sides = Sides::load(&config, device)?;
+        check_student(&config, &sides)?;
         let run = RunDir::open(out, resume)?;
-        match resume {
-            true => check_unchanged(&config, &run.config_path())?,
-            false => write_atomically(&run.config_path(), config.to_toml().as_bytes())?,
+        if resume {
+            check_unchanged(&config, &run.config_path())?;
         }
+        write_atomically(&run.config_path(), config.to_toml().as_bytes())?;
         let log = MetricsLog::open(&run.metrics_path(), run.metrics_bytes()?)?;
-        let summary = super::describe::new_summary(command, &config, &subset, &test, out);
-        let (all, limited) = (train, subset);
-        let test_set = TestSet::new(&test, device)?;
+        let summary = super::describe::new_summary(command, &config, &sides.student, out);
         let teacher_cache = TeacherCache::new(run.path(), config.eval_batch_size, device);
-        Ok(Session {
-            config,
-            summary,
-            test,
-            test_set,
-            device,
-            run,
-            progress,
-            started,
-            regime,
-            log,
-            all,
-            limited,
-            teacher_cache,
-        })
+        Ok(Session { config, summary, sides, device, run, progress, started, log, teacher_cache })
     }
 
-    /// Trains the teacher on all images, or reads it from the file that was given.
+    /// Trains the teacher on its view of all images (or of those of `--teacher-limit`), or reads it from the file that was given.
     pub fn teacher(&mut self) -> Result<Teacher> {
         if let Some(file) = self.config.teacher.clone() {
-            let task = Task { input: self.test.image_shape(), classes: self.test.classes.len() };
-            let model = load_model(&file, Some(&self.config.teacher_model), task, self.device)?;
+            let model = load_model(&file, Some(&self.config.teacher_model), self.sides.teacher.task(), self.device)?;
             return Ok(Teacher { model: Arc::new(model), result: None, file });
         }
-        let pupil = teacher_pupil(&self.config, &self.all);
+        self.teacher_of(self.config.teacher_epochs, "teacher")
+    }
+
+    /// Trains a teacher for so many epochs, as a job of this name.
+    ///
+    /// # Errors
+    /// The training fails or is interrupted.
+    pub(super) fn teacher_of(&mut self, epochs: usize, job: &str) -> Result<Teacher> {
+        let pupil = Pupil { epochs, job: job.to_string(), ..teacher_pupil(&self.config, &self.sides) };
         let (model, result) = self.lab(pupil, None).train_student()?;
-        Ok(Teacher { model: Arc::new(model), result: Some(result), file: self.run.model_path("teacher") })
+        Ok(Teacher { model: Arc::new(model), result: Some(result), file: self.run.model_path(job) })
+    }
+
+    /// The students' images.
+    pub(super) fn images(&self) -> Arc<Dataset> {
+        self.sides.student.train.clone()
+    }
+
+    /// Does something with other images for the students, about which no teacher was asked yet.
+    ///
+    /// # Errors
+    /// Teacher and student see different things of an image, or what `work` returns.
+    pub(super) fn with_images<R>(
+        &mut self,
+        images: Arc<Dataset>,
+        work: impl FnOnce(&mut Self) -> Result<R>,
+    ) -> Result<R> {
+        if self.sides.differ() {
+            let reason =
+                "a study of the images needs one view and the same classes for both networks; leave --teacher-view, \
+                          --student-view and --student-classes out";
+            return Err(Error::argument("study", reason));
+        }
+        let cache = TeacherCache::in_memory(self.config.eval_batch_size, self.device);
+        let own_cache = std::mem::replace(&mut self.teacher_cache, cache);
+        let own_images = self.sides.show(images.clone(), images);
+        let result = work(self);
+        self.sides.show(own_images.0, own_images.1);
+        self.teacher_cache = own_cache;
+        result
     }
 
     /// Trains a student, by its plan's recipe if it has one. Students with the same seed start from the same weights and see the
     /// same batches.
     pub fn student(&mut self, name: &str, plan: StudentPlan, teacher: &Teacher) -> Result<(Model, JobResult)> {
-        let pupil = plan.pupil(name, &self.config.student_model, &self.limited)?;
+        let pupil = plan.pupil(name, &self.config.student_model, &self.sides.student.train)?;
         let recipe = plan.recipe.as_ref().map(|recipe| RecipeChoice::from_config(recipe)?.build()).transpose()?;
         let mut lab = self.lab(pupil, Some(&teacher.model));
         match recipe {
@@ -128,15 +135,18 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// What a pupil is trained with.
+    /// What a student is trained with that has a teacher, or the teacher itself.
     fn lab(&mut self, student: Pupil, teacher: Option<&Arc<Model>>) -> Lab<'_> {
+        let side = if teacher.is_some() { &self.sides.student } else { &self.sides.teacher };
         Lab {
             student,
             teacher: teacher.cloned(),
-            teacher_pupil: teacher_pupil(&self.config, &self.all),
-            test: &self.test,
-            test_set: &self.test_set,
-            regime: &self.regime,
+            teacher_pupil: teacher_pupil(&self.config, &self.sides),
+            all: side.all.clone(),
+            shown_to_teacher: self.sides.shown_to_teacher.clone(),
+            test: &side.test,
+            test_set: &side.test_set,
+            regime: &side.regime,
             run: &self.run,
             device: self.device,
             progress: self.progress,
@@ -144,6 +154,56 @@ impl<'a> Session<'a> {
             log: &mut self.log,
             teacher_cache: &mut self.teacher_cache,
         }
+    }
+
+    /// Does something with another configuration of the same run: another student, from the same data and in the same folder.
+    ///
+    /// # Errors
+    /// An unknown optimiser, or what `work` returns.
+    pub(super) fn with_config<R>(
+        &mut self,
+        config: &RunConfig,
+        work: impl FnOnce(&mut Self) -> Result<R>,
+    ) -> Result<R> {
+        let regime = config.regime(self.sides.student.regime.normalisation.clone())?;
+        let own_regime = std::mem::replace(&mut self.sides.student.regime, regime);
+        let own_config = std::mem::replace(&mut self.config, config.clone());
+        let result = work(self);
+        (self.config, self.sides.student.regime) = (own_config, own_regime);
+        result
+    }
+
+    /// Refuses a configuration whose methods cannot use the networks or the images.
+    pub(super) fn check(&self, config: &RunConfig) -> Result<()> {
+        check_student(config, &self.sides)
+    }
+
+    /// Whether a job needs no training any more.
+    pub(super) fn is_finished(&self, job: &str) -> bool {
+        self.run.result(job).is_ok_and(|result| result.is_some())
+    }
+
+    /// Steps on labels alone and steps of the configured student, for timing: they leave nothing behind. `None` for a recipe, whose
+    /// training is more than one kind of step.
+    pub(super) fn rehearse<R>(
+        &mut self,
+        teacher: &Teacher,
+        work: impl FnOnce(&mut Rehearsal, &mut Rehearsal) -> Result<R>,
+    ) -> Result<Option<R>> {
+        let plan = self.student_plan();
+        if plan.recipe.is_some() {
+            return Ok(None);
+        }
+        let pupil = plan.pupil("timing", &self.config.student_model, &self.sides.student.train)?;
+        let answers = self.lab(pupil.clone(), Some(&teacher.model)).ask(&teacher.model, &pupil)?;
+        let side = &self.sides.student;
+        let loader = side.regime.loader(&pupil, None, self.device)?;
+        let job = |pupil: &Pupil| side.regime.job(pupil, loader.batches_per_epoch());
+        let (labels, method) = (job(&Pupil { plan: Plan::labels(), ..pupil.clone() })?, job(&pupil)?);
+        let (test, run, device) = (&side.test_set, &self.run, self.device);
+        let setting = Setting { loader: &loader, test, teacher: Some(&answers), run, device };
+        let [labels, method] = [&labels, &method].map(|job| [Member { job, lesson: Lesson::Teacher }]);
+        work(&mut Rehearsal::new(&labels, setting)?, &mut Rehearsal::new(&method, setting)?).map(Some)
     }
 
     /// The steps of a job, as the metrics log has them.
@@ -188,7 +248,7 @@ pub struct StudentPlan {
 
 impl StudentPlan {
     /// The student that a configuration describes.
-    fn of(config: &RunConfig) -> StudentPlan {
+    pub(super) fn of(config: &RunConfig) -> StudentPlan {
         let RunConfig { temperature, hard_weight, soft_weight, epochs, seed, .. } = *config;
         let (terms, recipe) = (config.term.clone(), config.recipe.clone());
         // A configuration is checked when it is read.
@@ -214,46 +274,88 @@ impl StudentPlan {
         plan
     }
 
+    /// The names of what it learns by, as `--methods` takes them: `born-again+at`.
+    ///
+    /// # Errors
+    /// A value is out of range.
+    pub(super) fn name(&self) -> Result<String> {
+        let plan = super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.terms)?.name();
+        Ok(match &self.recipe {
+            Some(recipe) => format!("{}+{plan}", recipe.method),
+            None => plan,
+        })
+    }
+
     /// The network that is to be trained.
     fn pupil(&self, job: &str, model: &str, images: &Arc<Dataset>) -> Result<Pupil> {
         let plan = super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.terms)?;
         let StudentPlan { epochs, seed, compression, .. } = *self;
         let (job, model, images) = (job.to_string(), model.to_string(), images.clone());
-        Ok(Pupil { job, model, plan, epochs, seed, images, compression })
+        Ok(Pupil { job, model, plan, epochs, seed, images, start: None, compression })
     }
 }
 
 /// The teacher, as it is trained where no file is given.
-fn teacher_pupil(config: &RunConfig, all: &Arc<Dataset>) -> Pupil {
+fn teacher_pupil(config: &RunConfig, sides: &Sides) -> Pupil {
     Pupil {
         job: "teacher".to_string(),
         model: config.teacher_model.clone(),
         plan: Plan::labels(),
         epochs: config.teacher_epochs,
         seed: config.seed,
-        images: all.clone(),
+        images: sides.teacher.train.clone(),
+        start: None,
         compression: Compression::default(),
     }
 }
 
 /// Refuses methods and recipes that cannot use the networks or the images, before anything is trained.
-fn check_student(config: &RunConfig, images: &Arc<Dataset>, all: &Arc<Dataset>) -> Result<()> {
-    let student = StudentPlan::of(config).pupil("student", &config.student_model, images)?;
-    let prospect = Prospect { student, teacher: teacher_pupil(config, all) };
+fn check_student(config: &RunConfig, sides: &Sides) -> Result<()> {
+    for side in [&sides.teacher, &sides.student] {
+        side.regime.augment.validate(side.train.height, side.train.width)?;
+    }
+    let student = StudentPlan::of(config).pupil("student", &config.student_model, &sides.student.train)?;
+    let by_answers = student.plan.terms.iter().find(|term| term.info.needs.teacher_logits);
+    if let (true, Some(term)) = (sides.other_task(), by_answers) {
+        let reason = format!(
+            "{} compares answers, but --student-classes {} asks the student another question than the teacher; choose a \
+             method of features or relations (`kdengine methods`) and leave --soft-weight out",
+            term.info.name, config.student_classes
+        );
+        return Err(Error::argument("method", reason));
+    }
+    let prospect = Prospect {
+        student,
+        teacher: teacher_pupil(config, sides),
+        teacher_task: sides.teacher.task(),
+        all: sides.student.all.clone(),
+    };
     match &config.recipe {
         None => prospect.check_learning(&config.student_model, &config.teacher_model),
+        Some(recipe) if sides.differ() => {
+            let reason = format!(
+                "{} trains several networks on the same images and classes; leave --teacher-view, --student-view and \
+                 --student-classes out",
+                recipe.method
+            );
+            Err(Error::argument("method", reason))
+        }
         Some(recipe) => RecipeChoice::from_config(recipe)?.build()?.check(&prospect),
     }
 }
 
-/// A run is continued with the settings that it was started with; only the number of threads may change.
+/// What may change when a run is continued: the number of threads, on which nothing depends, and which students there are, since a
+/// student's name decides what it learns from.
+const MAY_CHANGE: [&str; 6] = ["threads", "methods", "seeds", "grid", "trials", "studies"];
+
+/// A run is continued with the settings that it was started with.
 fn check_unchanged(config: &RunConfig, saved: &Path) -> Result<()> {
     let text = fs::read_to_string(saved).map_err(|e| Error::io("read", saved, e))?;
     let now: toml::Table = config.to_toml().parse().expect("just written");
     let before: toml::Table =
         text.parse().map_err(|_| Error::data(saved, "is damaged; restore it or start a new run"))?;
     let keys = now.keys().chain(before.keys());
-    match keys.into_iter().find(|key| *key != "threads" && now.get(*key) != before.get(*key)) {
+    match keys.into_iter().find(|key| !MAY_CHANGE.contains(&key.as_str()) && now.get(*key) != before.get(*key)) {
         None => Ok(()),
         Some(key) => {
             let show = |table: &toml::Table| table.get(key).map_or("unset".to_string(), |value| value.to_string());

@@ -7,8 +7,12 @@ mod lab;
 
 pub mod born_again;
 pub mod co_training;
+pub mod data_free;
 pub mod dml;
 pub mod ema;
+pub mod lwf;
+pub mod multi_teacher;
+pub mod self_training;
 pub mod teacher_assistant;
 
 pub use choice::{RecipeChoice, RecipeConfig};
@@ -23,8 +27,21 @@ use crate::train::JobResult;
 pub type RecipeInfo = Entry<fn(&Settings) -> Result<Box<dyn Recipe>>>;
 
 /// All recipes. A new one is a file (`pub mod` above) and a line here.
-pub static RECIPES: &[&RecipeInfo] =
-    &[&born_again::INFO, &ema::INFO, &dml::INFO, &co_training::INFO, &teacher_assistant::INFO];
+pub static RECIPES: &[&RecipeInfo] = &[
+    &born_again::INFO,
+    &ema::INFO,
+    &dml::INFO,
+    &co_training::INFO,
+    &teacher_assistant::INFO,
+    &multi_teacher::INFO,
+    &self_training::INFO,
+    &lwf::INFO,
+    &data_free::gradient::INFO,
+    &data_free::activation_max::INFO,
+    &data_free::deep_inversion::INFO,
+    &data_free::dafl::INFO,
+    &data_free::dfad::INFO,
+];
 
 /// A way to arrange trainings, with its hyperparameters.
 pub trait Recipe {

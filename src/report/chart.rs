@@ -290,7 +290,7 @@ pub(super) fn confusion(title: &str, counts: &[Vec<u64>], classes: &[String]) ->
     svg + "</svg>"
 }
 
-fn open(title: &str, width: f64, height: f64) -> String {
+pub(super) fn open(title: &str, width: f64, height: f64) -> String {
     let title = escape(title);
     format!(
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0} {height:.0}" role="img" aria-label="{title}"><title>{title}</title>"#
@@ -298,7 +298,7 @@ fn open(title: &str, width: f64, height: f64) -> String {
 }
 
 /// The smallest and largest value with a margin on both sides; never empty.
-fn range(values: impl Iterator<Item = f64>, margin: f64) -> (f64, f64) {
+pub(super) fn range(values: impl Iterator<Item = f64>, margin: f64) -> (f64, f64) {
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
     match high - low {
         span if span > 0.0 && span.is_finite() => (low - margin * span, high + margin * span),
@@ -308,7 +308,7 @@ fn range(values: impl Iterator<Item = f64>, margin: f64) -> (f64, f64) {
 }
 
 /// Round numbers within a range, about five.
-fn ticks((low, high): (f64, f64)) -> Vec<f64> {
+pub(super) fn ticks((low, high): (f64, f64)) -> Vec<f64> {
     let rough = (high - low) / 5.0;
     let power = 10f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|m| m * power).into_iter().find(|step| *step >= rough).unwrap_or(rough);
@@ -324,7 +324,7 @@ fn log_ticks((low, high): (f64, f64)) -> Vec<f64> {
 }
 
 /// A number as short as it can be told from its neighbours.
-fn label(value: f64) -> String {
+pub(super) fn label(value: f64) -> String {
     let text = match value.abs() {
         v if v >= 10_000.0 => return super::table::thousands(value),
         v if v >= 100.0 => format!("{value:.1}"),

@@ -1,7 +1,9 @@
 //! The page: self-contained, without scripts, legible in light and dark.
 
 use super::chart::escape;
+use super::leaderboard::{refusals, remarks, standings};
 use super::plots::{Plot, STYLE};
+use super::search;
 use super::summary::{ChangedSample, Picture, Summary};
 use super::table::{results, thousands, Table};
 use super::{AccuracyRow, Captioned, Extras};
@@ -40,11 +42,23 @@ pub(super) fn page(summary: &Summary, plots: &[Plot]) -> String {
         data.classes.len(),
         escape(&summary.run)
     );
-    html +=
-        &table(&results(summary), "Accuracy is of the test set; latency and throughput were measured on this machine.");
+    html += &models(summary, "Accuracy is of the test set; latency and throughput were measured on this machine.");
     html += &verdict(summary);
-    for plot in plots.iter().filter(|plot| !plot.heading.is_empty()) {
-        let _ = writeln!(html, "<h2>{}</h2>\n<figure>{}</figure>", escape(&plot.heading), plot.svg);
+    html += &leaderboard(summary);
+    if let Some(found) = &summary.search {
+        let _ = writeln!(
+            html,
+            "<h2>Search</h2>\n{}<p>{}</p>",
+            table(&search::table(found), ""),
+            escape(&search::remark(found))
+        );
+    }
+    let beside = |plot: &&Plot| !plot.heading.is_empty() || plot.name.starts_with("leaderboard");
+    for plot in plots.iter().filter(beside) {
+        if !plot.heading.is_empty() {
+            let _ = writeln!(html, "<h2>{}</h2>", escape(&plot.heading));
+        }
+        let _ = writeln!(html, "<figure>{}</figure>", plot.svg);
         if !plot.remark.is_empty() {
             let _ = writeln!(html, "<p>{}</p>", escape(&plot.remark));
         }
@@ -88,6 +102,14 @@ fn table(table: &Table, caption: &str) -> String {
     )
 }
 
+/// The models side by side, if there are any.
+fn models(summary: &Summary, caption: &str) -> String {
+    match summary.models.is_empty() {
+        true => String::new(),
+        false => table(&results(summary), caption),
+    }
+}
+
 fn verdict(summary: &Summary) -> String {
     let Some(c) = &summary.comparison else { return String::new() };
     let list = |values: &[f64]| values.iter().map(|v| format!("{v:.2}")).collect::<Vec<_>>().join(", ");
@@ -100,6 +122,18 @@ fn verdict(summary: &Summary) -> String {
         list(&c.distilled),
         list(&c.baseline)
     )
+}
+
+fn leaderboard(summary: &Summary) -> String {
+    let Some(board) = &summary.leaderboard else { return String::new() };
+    let mut html = format!("<h2>Leaderboard</h2>\n{}", table(&standings(board), ""));
+    if !board.refused.is_empty() {
+        html += &table(&refusals(board), "Not on the board, because the method cannot use what it was given.");
+    }
+    remarks(board).iter().for_each(|remark| {
+        let _ = writeln!(html, "<p>{}</p>", escape(remark));
+    });
+    html
 }
 
 /// What a recipe adds.

@@ -39,7 +39,9 @@ impl Plot {
 
 /// Every plot for which there are numbers, in the order of the page.
 pub(super) fn all(summary: &Summary) -> Vec<Plot> {
-    let mut plots = Vec::new();
+    let mut plots = summary.leaderboard.as_ref().map_or(Vec::new(), super::leaderboard::plots);
+    plots.extend(summary.search.as_ref().map(super::search::plot));
+    plots.extend(summary.heatmaps.iter().map(super::heatmap::plot));
     let mut add = |name: &str, heading: &str, svg: String, remark: &str| {
         plots.push(Plot { name: name.to_string(), heading: heading.to_string(), svg, remark: remark.to_string() });
     };

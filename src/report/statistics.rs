@@ -25,6 +25,33 @@ pub fn paired_t_test(differences: &[f64]) -> Option<f64> {
     Some(incomplete_beta(df / 2.0, 0.5, df / (df + t * t)))
 }
 
+/// p-values corrected for being a family (Holm 1979): whoever calls those below 0.05 significant errs in one family of twenty, however
+/// many comparisons there are. The smallest is multiplied by their number, the next by one less, and so on, never below the one before.
+pub fn holm(p_values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p_values.len()).collect();
+    order.sort_by(|&a, &b| p_values[a].total_cmp(&p_values[b]));
+    let (mut corrected, mut largest) = (vec![0.0; p_values.len()], 0.0f64);
+    for (rank, &i) in order.iter().enumerate() {
+        largest = largest.max((p_values[i] * (p_values.len() - rank) as f64).min(1.0));
+        corrected[i] = largest;
+    }
+    corrected
+}
+
+/// `t` with `P(|T| > t) = 0.05` for Student's distribution with so many degrees of freedom, by bisection.
+pub fn t_quantile_95(degrees: usize) -> f64 {
+    let df = degrees.max(1) as f64;
+    let (mut low, mut high) = (0.0, 20.0);
+    for _ in 0..60 {
+        let t = (low + high) / 2.0;
+        match incomplete_beta(df / 2.0, 0.5, df / (df + t * t)) > 0.05 {
+            true => low = t,
+            false => high = t,
+        }
+    }
+    (low + high) / 2.0
+}
+
 /// Two-sided p-value of McNemar's exact test: `only_a` samples are right under model A alone, `only_b` under model B alone.
 pub fn mcnemar(only_a: u64, only_b: u64) -> f64 {
     let n = only_a + only_b;
@@ -89,6 +116,24 @@ mod tests {
         close(paired_t_test(&[1.0, -1.0]).unwrap(), 1.0);
         assert_eq!(paired_t_test(&[1.0]), None);
         assert_eq!(paired_t_test(&[0.5, 0.5]), Some(0.0));
+    }
+
+    #[test]
+    fn corrections_agree_with_r() {
+        // p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm")
+        let corrected = holm(&[0.01, 0.04, 0.03, 0.005]);
+        for (found, expected) in corrected.into_iter().zip([0.03, 0.06, 0.06, 0.02]) {
+            close(found, expected);
+        }
+        assert_eq!(holm(&[0.9, 0.8]), [1.0, 1.0]);
+        assert!(holm(&[]).is_empty());
+    }
+
+    #[test]
+    fn quantiles_of_t_agree_with_tables() {
+        for (degrees, expected) in [(1, 12.706_204_736), (2, 4.302_652_730), (9, 2.262_157_163), (100, 1.983_971_519)] {
+            close(t_quantile_95(degrees), expected);
+        }
     }
 
     #[test]

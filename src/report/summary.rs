@@ -1,5 +1,8 @@
 //! `summary.json`: everything that a run found out. The report is made from it, and other tools can read it.
 
+use super::heatmap::Heatmap;
+use super::leaderboard::Leaderboard;
+use super::search::SearchResult;
 use super::Extras;
 use crate::distill::Scheduled;
 use serde::{Deserialize, Serialize};
@@ -22,8 +25,17 @@ pub struct Summary {
     pub models: Vec<ModelResult>,
     /// Distilled against baseline.
     pub comparison: Option<Comparison>,
+    /// Many methods side by side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaderboard: Option<Leaderboard>,
+    /// A search for settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchResult>,
     /// The first distilled student's loss, every step.
     pub distillation: Vec<LossPoint>,
+    /// Matrices: which layers are alike, which classes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heatmaps: Vec<Heatmap>,
     /// Accuracy by temperature.
     pub sweep: Vec<SweepPoint>,
     /// What the loss's terms are worth.

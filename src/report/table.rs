@@ -59,7 +59,10 @@ fn accuracy(model: &ModelResult, summary: &Summary) -> String {
 
 /// The results for the terminal: the table, sweep and ablation below it in the distilled student's column, and the verdict.
 pub fn results_text(summary: &Summary) -> String {
-    let Table { columns, rows } = results(summary);
+    let Table { columns, rows } = match summary.models.is_empty() {
+        true => Table { columns: Vec::new(), rows: Vec::new() },
+        false => results(summary),
+    };
     let mut lines: Vec<Vec<String>> = [columns].into_iter().chain(rows).collect();
     let extras = summary.extras.tables.iter().filter(|table| table.columns.len() == 1);
     let mut add = |name: String, accuracy: f64| lines.push(vec![name, String::new(), format!("{accuracy:.2} %")]);
@@ -68,12 +71,32 @@ pub fn results_text(summary: &Summary) -> String {
     for (table, row) in extras.flat_map(|table| table.rows.iter().map(move |row| (table, row))) {
         add(format!("{}, {}", table.title, row.label), row.accuracies[0]);
     }
+    let mut text = align(&lines);
+    if let Some(comparison) = &summary.comparison {
+        text += &format!("\n{}\n({})\n", comparison.verdict, comparison.test);
+    }
+    if let Some(search) = &summary.search {
+        text += &super::search::text(search);
+    }
+    if let Some(board) = &summary.leaderboard {
+        text += &format!("\n{}\n", super::leaderboard_text(board));
+    }
+    text.trim().to_string()
+}
+
+/// A table for the terminal.
+pub(super) fn aligned(table: &Table) -> String {
+    align(&[std::slice::from_ref(&table.columns), &table.rows[..]].concat())
+}
+
+/// Lines of cells, each column as wide as its widest cell.
+fn align(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width =
         |c: usize| lines.iter().filter_map(|line| line.get(c)).map(|cell| cell.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
-    for line in &lines {
+    for line in lines {
         let cells = line.iter().zip(&widths).map(|(cell, &width)| {
             let padding = " ".repeat(width - cell.chars().count());
             format!("{cell}{padding}")
@@ -81,10 +104,7 @@ pub fn results_text(summary: &Summary) -> String {
         text += cells.collect::<Vec<_>>().join("  ").trim_end();
         text.push('\n');
     }
-    if let Some(comparison) = &summary.comparison {
-        text += &format!("\n{}\n({})\n", comparison.verdict, comparison.test);
-    }
-    text.trim_end().to_string()
+    text
 }
 
 /// A number rounded to a whole one, with thousands separators.

@@ -6,7 +6,9 @@ use super::{streams, Job, JobResult, MetricsLog, Progress, RunDir, TeacherOutput
 use crate::data::Loader;
 use crate::error::{Error, Result};
 use crate::models::{Model, Task};
+use crate::nn::Module;
 use crate::tensor::{Device, Rng};
+use std::path::Path;
 
 /// What a job is trained with.
 #[derive(Clone, Copy)]
@@ -70,7 +72,7 @@ pub fn fit(
 /// The same for several networks in lockstep. The first is what progress is reported of; the checkpoint of all is in its folder.
 ///
 /// # Errors
-/// See [`fit`]; or the cohort is empty.
+/// See [`fit`]; or the cohort is empty, or a member's lesson names a member that it cannot learn from.
 pub fn fit_together(
     members: &[Member],
     update: Update,
@@ -80,7 +82,8 @@ pub fn fit_together(
 ) -> Result<Vec<(Model, JobResult)>> {
     let run = setting.run;
     let first = members.first().ok_or_else(|| Error::argument("cohort", "has no members"))?.job;
-    let models = members.iter().map(|member| fresh(member.job, setting)).collect::<Result<Vec<_>>>()?;
+    check_lessons(members)?;
+    let models = members.iter().map(|member| fresh_model(member.job, setting)).collect::<Result<Vec<_>>>()?;
     if run.result(&first.name)?.is_some() {
         return models.into_iter().zip(members).map(|(model, member)| load(model, member.job, run)).collect();
     }
@@ -110,11 +113,34 @@ pub fn fit_together(
     Ok(trained)
 }
 
+/// Members learn from others of the cohort, and averages follow one that learns.
+fn check_lessons(members: &[Member]) -> Result<()> {
+    for (number, member) in members.iter().enumerate() {
+        let fits = match member.lesson {
+            Lesson::Teacher => true,
+            Lesson::Members(others) => {
+                !others.is_empty() && others.iter().all(|&other| other != number && other < members.len())
+            }
+            Lesson::Average { of, .. } => {
+                members.get(of).is_some_and(|leader| !matches!(leader.lesson, Lesson::Average { .. }))
+            }
+        };
+        if !fits {
+            let reason = format!("member {number} of {} cannot have the lesson {:?}", members.len(), member.lesson);
+            return Err(Error::argument("cohort", reason));
+        }
+    }
+    Ok(())
+}
+
 /// The job's network before its training.
-fn fresh(job: &Job, setting: Setting) -> Result<Model> {
+pub(super) fn fresh_model(job: &Job, setting: Setting) -> Result<Model> {
     let data = setting.loader.dataset();
     let task = Task { input: data.image_shape(), classes: data.classes.len() };
     let model = Model::new(&job.model, task, Rng::new(job.seed, streams::WEIGHTS), setting.device)?;
+    if let Some(start) = &job.start {
+        model.load_state(&start.state(), Path::new("the network to start from"))?;
+    }
     Ok(model.normalising(job.normalisation.clone()))
 }
 

@@ -2,8 +2,10 @@
 
 use crate::compress::Compression;
 use crate::distill::Plan;
+use crate::models::Model;
 use crate::optim::{OptimizerConfig, Schedule};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// One training: everything that its result depends on, besides the data and the teacher.
 pub struct Job {
@@ -25,6 +27,8 @@ pub struct Job {
     pub clip_norm: Option<f64>,
     /// Determines initial weights and dropout; the loader has the seed of the batch order.
     pub seed: u64,
+    /// The weights that it starts from; without, fresh ones.
+    pub start: Option<Arc<Model>>,
     /// Mean and deviation of each input channel to normalise by; empty for none.
     pub normalisation: Vec<[f32; 2]>,
     /// What is done to its weights meanwhile.
@@ -40,6 +44,9 @@ pub struct EpochRecord {
     pub train_loss: f64,
     /// Percent of the test set classified correctly.
     pub test_accuracy: f64,
+    /// The same for each group of a test set that has several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<f64>,
     /// Wall-clock time of the epoch, evaluation included.
     pub seconds: f64,
 }

@@ -6,6 +6,7 @@ use crate::compress::Compression;
 use crate::data::{AugmentConfig, Curriculum, Dataset, Loader, LoaderConfig};
 use crate::distill::Plan;
 use crate::error::Result;
+use crate::models::Model;
 use crate::optim::{OptimizerConfig, Schedule};
 use crate::tensor::Device;
 use std::sync::Arc;
@@ -51,6 +52,8 @@ pub struct Pupil {
     pub seed: u64,
     /// The training images.
     pub images: Arc<Dataset>,
+    /// The weights that it starts from; without, fresh ones.
+    pub start: Option<Arc<Model>>,
     /// What is done to its weights while it is trained.
     pub compression: Compression,
 }
@@ -110,6 +113,7 @@ impl Regime {
             schedule: self.schedule(pupil.epochs, batches_per_epoch)?,
             clip_norm: self.clip_norm,
             seed: pupil.seed,
+            start: pupil.start.clone(),
             normalisation: self.normalisation.clone(),
             compression: pupil.compression,
         })

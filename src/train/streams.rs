@@ -8,5 +8,11 @@ pub const DROPOUT: u64 = 2;
 pub const ADAPTERS: u64 = 4;
 /// What methods draw in each step: negatives.
 pub const METHOD: u64 = 5;
-/// The random subset of `--train-limit`, and the train/validation split.
+/// The random subset of `--train-limit`.
 pub const SUBSET: u64 = 3;
+/// Which training images judge the trials of a search.
+pub const VALIDATION: u64 = 31;
+/// The settings of a search's trials.
+pub const SEARCH: u64 = 32;
+/// Wrong labels of the study of label noise.
+pub const NOISE: u64 = 33;

@@ -189,9 +189,17 @@ impl<'a> Trainee<'a> {
         Ok(StepRecord { job: self.job.name.clone(), epoch, step: step + 1, lr, loss: value, terms })
     }
 
-    /// Where its forward pass stops being finite.
-    pub(super) fn diagnose(&self, step: u64, batch: &Batch) -> String {
-        let forward = || no_grad(|| self.answer(step, batch)).map(drop);
+    /// Where the forward pass or the loss stops being finite.
+    pub(super) fn diagnose(
+        &self,
+        said: &[Answers],
+        teacher: Option<&Answers>,
+        step: u64,
+        epoch: usize,
+        batch: &Batch,
+    ) -> String {
+        let loss = || self.loss(&self.answer(step, batch)?, said, teacher, step, epoch, batch);
+        let forward = || no_grad(loss).map(drop);
         first_non_finite(&self.model, forward).unwrap_or_else(|error| error.to_string())
     }
 
@@ -251,7 +259,7 @@ fn method_prefix(from: Option<usize>) -> String {
 }
 
 /// The same things with `prefix` in front of their names.
-pub(super) fn prefixed<T>(
+pub(crate) fn prefixed<T>(
     prefix: &str,
     named: impl IntoIterator<Item = (String, T)>,
 ) -> impl Iterator<Item = (String, T)> {
@@ -260,7 +268,7 @@ pub(super) fn prefixed<T>(
 }
 
 /// The things whose names begin with `prefix`, without it.
-pub(super) fn under(prefix: &str, named: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+pub(crate) fn under(prefix: &str, named: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
     let named = named.iter();
     named.filter_map(|(name, thing)| Some((name.strip_prefix(prefix)?.to_string(), thing.clone()))).collect()
 }

@@ -238,6 +238,11 @@ pub fn relations(check: Check, n: usize, features: usize, power: f64, seed: u64)
         assert!(on_diagonal.into_iter().all(|distance| distance == 0.0));
         vec![distances, backend.pairwise_distances_grad(&t[0], &t[1]).unwrap()]
     });
+    check("angle_losses", &[normal(&[n, features], seed ^ 4), normal(&[n, 3], seed ^ 5)], &|backend, t| {
+        let [student, teacher] = [&t[0], &t[1]].map(|x| backend.pairwise_distances(x).unwrap());
+        let [losses, gradient] = backend.angle_losses(&student, &teacher).unwrap();
+        vec![losses.sum_all().unwrap(), backend.pairwise_distances_grad(&t[0], &gradient).unwrap()]
+    });
     let x = normal(&[n, 3, features], seed ^ 2);
     check("attention_map", &[x, normal(&[n, features], seed ^ 3)], &|backend, t| {
         vec![backend.attention_map(&t[0], power).unwrap(), backend.attention_map_grad(&t[0], &t[1], power).unwrap()]

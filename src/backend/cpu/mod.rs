@@ -18,7 +18,7 @@ use crate::tensor::{with_element, DType, Device, Rng, Shape, Tensor};
 use kernels::conv;
 use kernels::gemm::{gemm, gemm_batched, Bias, Gemm};
 use kernels::weights::Weights;
-use kernels::{loss, pool, relations, softmax};
+use kernels::{angles, loss, pool, relations, softmax};
 use shapes::{build_pair, conv, image_shape, input_shape, pool, pooled_shape, row_len, weight_and_bias};
 
 /// The CPU backend.
@@ -365,6 +365,17 @@ impl Backend for Cpu {
     fn pairwise_distances_grad(&self, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
         reference_unless_f32!(x, pairwise_distances_grad(x, dy));
         Ok(build(*x.shape(), |dx| relations::pairwise_distances_backward(x.slice(), x.shape()[1], dy.slice(), dx)))
+    }
+
+    fn angle_losses(&self, student: &Tensor, teacher: &Tensor) -> Result<[Tensor; 2]> {
+        reference_unless_f32!(student, angle_losses(student, teacher));
+        let inverse = |x: &Tensor| build(*x.shape(), |inverse| angles::inverse_lengths(x.slice(), inverse));
+        let (of_student, of_teacher) = (inverse(student), inverse(teacher));
+        let student = angles::Triangles { squares: student.slice(), inverse: of_student.slice() };
+        let teacher = angles::Triangles { squares: teacher.slice(), inverse: of_teacher.slice() };
+        let both =
+            build_pair(*of_student.shape(), |losses, grads| angles::angle_losses(student, teacher, losses, grads));
+        Ok(both.into())
     }
 
     fn attention_map(&self, x: &Tensor, power: f64) -> Result<Tensor> {

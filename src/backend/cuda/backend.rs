@@ -273,6 +273,11 @@ impl Backend for CudaDevice {
         relations::pairwise_distances_grad(self, x, dy)
     }
 
+    fn angle_losses(&self, student: &Tensor, teacher: &Tensor) -> Result<[Tensor; 2]> {
+        f32_only("angle_loss", student)?;
+        relations::angle_losses(self, student, teacher)
+    }
+
     fn attention_map(&self, x: &Tensor, power: f64) -> Result<Tensor> {
         f32_only("attention_map", x)?;
         relations::attention_map(self, x, power)

@@ -24,6 +24,14 @@ pub(super) fn pairwise_distances_grad(device: &CudaDevice, x: &Tensor, dy: &Tens
     Ok(dx)
 }
 
+pub(super) fn angle_losses(device: &CudaDevice, student: &Tensor, teacher: &Tensor) -> Result<[Tensor; 2]> {
+    let (losses, gradients) = (device.floats(*student.shape())?, device.floats(*student.shape())?);
+    let n = student.shape()[0] as u32;
+    let args = args![address(student), address(teacher), address(&losses), address(&gradients), n];
+    device.launch("angle_losses", launch::elements(student.numel()), args, &[student, teacher])?;
+    Ok([losses, gradients])
+}
+
 /// Images, channels and positions of `[n, c, …]`.
 fn extents(x: &Tensor) -> [usize; 3] {
     [x.shape()[0], x.shape()[1], x.shape()[2..].iter().product()]

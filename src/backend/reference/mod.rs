@@ -275,6 +275,10 @@ impl Backend for Reference {
         Ok(with_real!(x, T => relations::pairwise_distances_grad::<T>(x, dy)))
     }
 
+    fn angle_losses(&self, student: &Tensor, teacher: &Tensor) -> Result<[Tensor; 2]> {
+        Ok(with_real!(student, T => relations::angle_losses::<T>(student, teacher)))
+    }
+
     fn attention_map(&self, x: &Tensor, power: f64) -> Result<Tensor> {
         Ok(with_real!(x, T => relations::attention_map::<T>(x, power)))
     }

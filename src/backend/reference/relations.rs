@@ -32,6 +32,34 @@ pub(super) fn pairwise_distances_grad<T: Real>(x: &Tensor, dy: &Tensor) -> Tenso
     })
 }
 
+pub(super) fn angle_losses<T: Real>(student: &Tensor, teacher: &Tensor) -> [Tensor; 2] {
+    /// Squared lengths up to this count as 0.
+    const SHORTEST: f64 = 1e-24;
+    let n = student.shape()[0];
+    let (student, of_teacher) = (student.slice::<T>(), teacher.slice::<T>());
+    let inverse = |square: f64| if square > SHORTEST { 1.0 / square.sqrt() } else { 0.0 };
+    let (mut losses, mut gradients) = (vec![0.0; n * n], vec![0.0; n * n]);
+    for i in 0..n {
+        for j in 0..n {
+            for k in 0..n {
+                let sides = |d: &[T]| [(i, j), (i, k), (j, k)].map(|(a, b)| d[a * n + b].wide());
+                let cosine = |[ij, ik, jk]: [f64; 3]| 0.5 * (ij + ik - jk) * inverse(ij) * inverse(ik);
+                let [ij, ik, jk] = sides(student);
+                let cos = cosine([ij, ik, jk]);
+                let difference = cos - cosine(sides(of_teacher));
+                let slope = difference.clamp(-1.0, 1.0);
+                losses[j * n + k] += slope * (difference - 0.5 * slope);
+                let product = inverse(ij) * inverse(ik);
+                gradients[i * n + j] += 0.5 * slope * (product - cos * inverse(ij).powi(2));
+                gradients[i * n + k] += 0.5 * slope * (product - cos * inverse(ik).powi(2));
+                gradients[j * n + k] -= 0.5 * slope * product;
+            }
+        }
+    }
+    let matrix = |values: &[f64]| super::from_wide::<T>(values, Shape::from([n, n]), teacher.device());
+    [matrix(&losses), matrix(&gradients)]
+}
+
 /// Images, channels and positions of `[n, c, …]`.
 fn extents(x: &Tensor) -> (usize, usize, usize) {
     (x.shape()[0], x.shape()[1], x.shape()[2..].iter().product())

@@ -8,6 +8,7 @@
 #![allow(clippy::needless_range_loop)]
 
 pub(super) mod activation;
+pub mod angles;
 pub mod conv;
 pub mod elementwise;
 pub mod gemm;

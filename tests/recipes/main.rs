@@ -1,6 +1,11 @@
 //! What every recipe of the registry promises, and what each does in particular.
 
+mod cohorts;
+#[path = "../common/mod.rs"]
 mod common;
+mod own;
+mod teachers;
+mod transfer;
 
 use common::{error_of, expect, kdengine, small_digits};
 use kdengine::nn::Module;
@@ -41,6 +46,32 @@ fn results(out: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     files.into_iter().map(|file| (file.strip_prefix(out).unwrap().to_path_buf(), fs::read(&file).unwrap())).collect()
 }
 
+/// Every weight of two jobs' models is the same, to the bit.
+fn same_model(a: (&Path, &str), b: (&Path, &str)) -> bool {
+    let bits = |(out, job): (&Path, &str)| -> Vec<(String, Vec<u32>)> {
+        let values = |t: &Tensor| t.to_vec::<f32>().unwrap().into_iter().map(f32::to_bits).collect();
+        model(out, job).iter().map(|(name, t)| (name.clone(), values(t))).collect()
+    };
+    bits(a) == bits(b)
+}
+
+/// `--set` of hyperparameters that make a recipe short which would take minutes.
+fn short(recipe: &str) -> Vec<&'static str> {
+    match recipe {
+        "data-free-gradient" | "activation-max" => vec!["--set", "images=20,images-batch=10,iterations=3"],
+        "deep-inversion" => vec!["--set", "images=20,images-batch=10,iterations=3,rounds=2"],
+        "dafl" | "dfad" => vec!["--set", "iterations=2,latent=8,width=4"],
+        _ => Vec::new(),
+    }
+}
+
+/// A run in a folder of its own.
+fn run(folder: &Path, data: &Path, name: &str, flags: &[&str]) -> PathBuf {
+    let out = folder.join(name);
+    expect(&mut distill(data, &out, flags), 0);
+    out
+}
+
 #[test]
 fn the_registry_is_complete() {
     let methods = kdengine::distill::METHODS.iter().map(|info| info.name);
@@ -66,7 +97,7 @@ fn every_recipe_resumes_to_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
     let data = small_digits(&folder.path().join("data"), 400, 60);
     for info in RECIPES {
-        let flags = ["--method", info.name, "--train-limit", "200", "--epochs", "3"];
+        let flags = [&["--method", info.name, "--train-limit", "200", "--epochs", "3"], &short(info.name)[..]].concat();
         let (whole, killed) = (folder.path().join(info.name), folder.path().join(format!("{}-killed", info.name)));
         expect(&mut distill(&data, &whole, &flags), 0);
         for delay_ms in [700, 900, 1100] {
@@ -99,8 +130,9 @@ fn no_recipe_changes_the_teacher_and_each_returns_the_student_that_it_saved() {
     let folder = tempfile::tempdir().unwrap();
     let data = small_digits(&folder.path().join("data"), 200, 40);
     for info in RECIPES {
+        let set = short(info.name).last().map_or(String::new(), |set| format!("set = \"{set}\"\n"));
         let values = format!(
-            "data = \"{}\"\nmethod = \"{}\"\nepochs = 1\ntrain-limit = 100\nbatch-size = 32",
+            "data = \"{}\"\nmethod = \"{}\"\n{set}epochs = 1\ntrain-limit = 100\nbatch-size = 32",
             data.display(),
             info.name
         );
@@ -145,6 +177,12 @@ fn a_recipe_is_written_down_and_read_back_and_goes_together_with_methods() {
     let (table, word) = (resolve("[recipe]\nmethod = \"born-again\""), resolve("method = \"born-again\""));
     assert_eq!(table, word);
     assert_eq!((word.hard_weight, word.soft_weight, word.temperature), (0.0.into(), 1.0.into(), 1.0.into()));
+    let over_file = |file: &str, word: &str| {
+        let command_line = format!("method = \"{word}\"").parse().unwrap();
+        RunConfig::resolve(file.parse().unwrap(), command_line).unwrap()
+    };
+    assert_eq!(over_file("[[term]]\nmethod = \"at\"", "born-again"), word, "the command line's recipe replaces terms");
+    assert_eq!(over_file("[recipe]\nmethod = \"born-again\"", "at").recipe, None, "and its terms a recipe");
     let hot = resolve("method = \"born-again\"\ntemperature = 4");
     assert_eq!(hot.recipe.unwrap().values["temperature"], kdengine::distill::Value::Number(4.0));
 }
@@ -165,128 +203,5 @@ fn what_a_recipe_cannot_do_is_refused_with_a_next_step() {
         let error = error_of(&mut distill(&data, &out, flags), 2);
         assert!(error.contains(expected), "{error}");
         assert!(!out.exists(), "it is refused before anything is trained");
-    }
-}
-
-#[test]
-fn generations_start_from_different_weights_and_are_reported() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = small_digits(&folder.path().join("data"), 64, 20);
-    let out = folder.path().join("run");
-    // At this learning rate the trained weights are the initial ones.
-    let flags = ["--method", "born-again", "--set", "generations=3", "--lr", "1e-30"];
-    expect(&mut distill(&data, &out, &flags), 0);
-    let weights = |job: &str| model(&out, job)["fc1.weight"].to_vec::<f32>().unwrap();
-    let generations = ["distilled-1-gen1", "distilled-1-gen2", "distilled-1"].map(weights);
-    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
-        let same = generations[a].iter().zip(&generations[b]).filter(|(x, y)| x == y).count();
-        assert!(same * 100 < generations[a].len(), "{same} weights are the same in generations {a} and {b}");
-    }
-    let plain = folder.path().join("plain");
-    expect(&mut distill(&data, &plain, &["--hard-weight", "0", "--temperature", "1", "--lr", "1e-30"]), 0);
-    assert_eq!(model(&plain, "distilled-1")["fc1.weight"].to_vec::<f32>().unwrap(), generations[0]);
-    let rows = summary(&out)["extras"]["tables"][0]["rows"].as_array().unwrap().len();
-    assert_eq!(rows, 4, "three generations and all together");
-    assert!(fs::read_to_string(out.join("report.html")).unwrap().contains("all generations together"));
-}
-
-/// Every weight of two jobs' models is the same, to the bit.
-fn same_model(a: (&Path, &str), b: (&Path, &str)) -> bool {
-    let bits = |(out, job): (&Path, &str)| -> Vec<(String, Vec<u32>)> {
-        let values = |t: &Tensor| t.to_vec::<f32>().unwrap().into_iter().map(f32::to_bits).collect();
-        model(out, job).iter().map(|(name, t)| (name.clone(), values(t))).collect()
-    };
-    bits(a) == bits(b)
-}
-
-/// A run in a folder of its own.
-fn run(folder: &Path, data: &Path, name: &str, flags: &[&str]) -> PathBuf {
-    let out = folder.join(name);
-    expect(&mut distill(data, &out, flags), 0);
-    out
-}
-
-#[test]
-fn mutual_learners_differ_learn_from_each_other_and_need_no_teacher() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = small_digits(&folder.path().join("data"), 96, 20);
-    let run = |name: &str, flags: &[&str]| run(folder.path(), &data, name, flags);
-    let together = run("dml", &["--method", "dml", "--set", "students=3"]);
-    assert!(!same_model((&together, "distilled-1"), (&together, "distilled-1-student2")));
-    assert!(!same_model((&together, "distilled-1-student2"), (&together, "distilled-1-student3")));
-    let answers = fs::read_dir(&together).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    assert_eq!(answers.filter(|name| name.starts_with("teacher-")).count(), 0, "nobody asked the teacher");
-
-    // Without the mutual term a cohort is networks that know nothing of one another.
-    let apart = run("apart", &["--method", "dml", "--soft-weight", "0"]);
-    let alone = run("alone", &["--method", "hard-labels"]);
-    assert!(same_model((&apart, "distilled-1"), (&alone, "distilled-1")));
-    assert!(!same_model((&together, "distilled-1"), (&alone, "distilled-1")), "the partners teach");
-
-    // In turn, the second student learns from what the first says after its step; the first step of the first is the same.
-    let losses = |update: &str| {
-        let out = run(update, &["--method", "dml", "--epochs", "1", "--set", &format!("update={update}")]);
-        let log = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
-        let first = |job: &str| {
-            let line = log.lines().find(|line| line.contains(&format!("\"{job}\""))).unwrap();
-            serde_json::from_str::<serde_json::Value>(line).unwrap()["loss"].as_f64().unwrap()
-        };
-        ["distilled-1", "distilled-1-student2"].map(first)
-    };
-    let (sequential, simultaneous) = (losses("sequential"), losses("simultaneous"));
-    assert_eq!(sequential[0], simultaneous[0]);
-    assert_ne!(sequential[1], simultaneous[1]);
-    let error =
-        error_of(&mut distill(&data, &folder.path().join("one"), &["--method", "dml", "--set", "students=1"]), 2);
-    assert!(error.contains("a whole number, 2 or more"), "{error}");
-}
-
-#[test]
-fn an_average_teacher_follows_its_student_and_either_can_be_returned() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = small_digits(&folder.path().join("data"), 96, 20);
-    let run = |name: &str, set: &str| run(folder.path(), &data, name, &["--method", "ema", "--set", set]);
-    let forgetful = run("forgetful", "momentum=0");
-    assert!(same_model((&forgetful, "distilled-1"), (&forgetful, "distilled-1-student")), "no momentum: the student");
-    let (average, student) = (run("average", "momentum=0.9"), run("student", "momentum=0.9,deploy=student"));
-    assert!(!same_model((&average, "distilled-1"), (&average, "distilled-1-student")));
-    assert!(same_model((&average, "distilled-1"), (&student, "distilled-1-average")));
-    assert!(same_model((&average, "distilled-1-student"), (&student, "distilled-1")));
-}
-
-#[test]
-fn a_teacher_in_co_training_is_not_disturbed_by_its_student() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = small_digits(&folder.path().join("data"), 96, 20);
-    let run = |name: &str, flags: &[&str]| run(folder.path(), &data, name, flags);
-    let together = run("together", &["--method", "co-training"]);
-    let alone = run("alone", &["--method", "hard-labels", "--student-model", "teacher_net"]);
-    assert!(same_model((&together, "distilled-1-teacher"), (&alone, "distilled-1")));
-    let log = fs::read_to_string(together.join("metrics.jsonl")).unwrap();
-    assert!(
-        log.lines().any(|line| line.contains("\"distilled-1\"") && line.contains("\"soft\"")),
-        "the student is taught"
-    );
-}
-
-#[test]
-fn an_assistant_lies_between_teacher_and_student() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = small_digits(&folder.path().join("data"), 96, 20);
-    let out = run(folder.path(), &data, "auto", &["--method", "teacher-assistant"]);
-    let result = |job: &str| fs::read_to_string(out.join("jobs").join(job).join("result.json")).unwrap();
-    assert!(result("distilled-1-assistant1").contains("student_net-x2"));
-    let plain = run(folder.path(), &data, "plain", &[]);
-    assert!(!same_model((&out, "distilled-1"), (&plain, "distilled-1")), "the assistant teaches, not the teacher");
-    let chain = "assistants=student_net-x3+student_net-x2";
-    let out = run(folder.path(), &data, "chain", &["--method", "teacher-assistant", "--set", chain]);
-    assert!(out.join("jobs/distilled-1-assistant2/model.safetensors").exists());
-    for (flags, expected) in [
-        (&["--set", "assistants=student_nat-x2"][..], "did you mean `student_net-x2`?"),
-        (&["--teacher-model", "student_net"], "no architecture lies between"),
-    ] {
-        let mut command = distill(&data, &folder.path().join("bad"), &["--method", "teacher-assistant"]);
-        let error = error_of(command.args(flags), 2);
-        assert!(error.contains(expected), "{error}");
     }
 }

@@ -1,0 +1,115 @@
+//! What a search for settings found.
+
+use super::chart::{LineChart, Mark, Series};
+use super::plots::Plot;
+use super::table::{aligned, Table};
+use serde::{Deserialize, Serialize};
+
+/// Trials, and which of them won.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SearchResult {
+    /// What the student learns from.
+    pub method: String,
+    /// `random` or `halving`.
+    pub strategy: String,
+    /// How many images the trials were judged by, none of which anybody learned from.
+    pub validation: usize,
+    /// The number of the trial that was best on them.
+    pub winner: usize,
+    /// The winner's accuracy on the test set, in percent; it had no part in the choice.
+    pub test_accuracy: f64,
+    /// All trials in order.
+    pub trials: Vec<Trial>,
+}
+
+/// One choice of settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// From 1.
+    pub number: usize,
+    /// `KEY=VALUE` with spaces between; empty for the settings as they come.
+    pub settings: String,
+    /// Each training, shortest first.
+    pub rungs: Vec<Rung>,
+    /// Why it could not be trained.
+    pub failed: Option<String>,
+}
+
+/// One training of a trial.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rung {
+    /// How long.
+    pub epochs: usize,
+    /// Accuracy on the validation images after the last epoch, in percent.
+    pub accuracy: f64,
+}
+
+impl Trial {
+    /// Of the longest training; NaN without any.
+    pub fn accuracy(&self) -> f64 {
+        self.rungs.last().map_or(f64::NAN, |rung| rung.accuracy)
+    }
+}
+
+/// Trials by how far they came and how good they were.
+pub(super) fn table(search: &SearchResult) -> Table {
+    let mut trials: Vec<&Trial> = search.trials.iter().collect();
+    let merit = |trial: &Trial| (trial.rungs.last().map_or(0, |rung| rung.epochs), trial.accuracy());
+    trials.sort_by(|a, b| {
+        let ((epochs_a, a_is), (epochs_b, b_is)) = (merit(a), merit(b));
+        epochs_b.cmp(&epochs_a).then(b_is.total_cmp(&a_is)).then(a.number.cmp(&b.number))
+    });
+    let row = |trial: &&Trial| {
+        let settings = if trial.settings.is_empty() { "as they come" } else { &trial.settings };
+        let accuracy = match &trial.failed {
+            Some(reason) => format!("failed: {reason}"),
+            None => format!("{:.2}", trial.accuracy()),
+        };
+        let epochs = trial.rungs.last().map_or(String::new(), |rung| rung.epochs.to_string());
+        vec![trial.number.to_string(), settings.to_string(), epochs, accuracy]
+    };
+    let columns = ["trial", "settings", "epochs", "validation accuracy, %"].map(String::from).to_vec();
+    Table { columns, rows: trials.iter().map(row).collect() }
+}
+
+/// What came of it, in words.
+pub(super) fn remark(search: &SearchResult) -> String {
+    format!(
+        "{} search for {}: trial {} is the best on {} validation images, which neither the teacher nor any student learned from. On the \
+         test set, which had no part in the choice, it reaches {:.2} %.",
+        search.strategy, search.method, search.winner, search.validation, search.test_accuracy
+    )
+}
+
+/// The search for the terminal.
+pub(super) fn text(search: &SearchResult) -> String {
+    format!("{}\n{}\n", aligned(&table(search)), remark(search))
+}
+
+/// Accuracy by trial, and the best so far.
+pub(super) fn plot(search: &SearchResult) -> Plot {
+    let points: Vec<(f64, f64)> = search.trials.iter().map(|t| (t.number as f64, t.accuracy())).collect();
+    let mut best = f64::NEG_INFINITY;
+    let best_so_far = points.iter().map(|&(number, accuracy)| {
+        best = best.max(accuracy);
+        (number, best)
+    });
+    let series = vec![
+        Series { name: "trial".to_string(), points: points.clone(), mark: Mark::Dots },
+        Series { name: "best so far".to_string(), points: best_so_far.collect(), mark: Mark::Line },
+    ];
+    let chart = LineChart {
+        title: "Validation accuracy by trial",
+        x_label: "trial",
+        y_label: "validation accuracy, %",
+        series,
+        categorical_x: points.len() <= 20,
+        log_y: false,
+    };
+    Plot {
+        name: "search".to_string(),
+        heading: "Trials".to_string(),
+        svg: chart.svg(),
+        remark: "Each trial after its longest training.".to_string(),
+    }
+}
