@@ -83,13 +83,18 @@ struct Gate {
 }
 
 impl Gate {
-    /// `[n, branches]`, summing to 1 for each sample. Normalised by the batch: it is used in training only.
+    /// `[n, branches]`, summing to 1 for each sample. Normalised by the batch, as it is used in training only; a batch of one sample has
+    /// nothing to normalise by.
     fn apply(&self, trunk: &Tensor) -> Result<Tensor> {
         let mean = rows(&pooled_to(trunk, [1, 1])?)?;
         let scores = mean.linear(&self.weight.get(), None)?;
         let [n, gates] = scores.shape()[..] else { unreachable!("a linear layer gives a matrix") };
-        let normal = scores.reshape([n, gates, 1, 1])?.batch_norm_train(&self.scale.get(), &self.shift.get(), 1e-5)?;
-        normal.y.reshape([n, gates])?.relu()?.softmax(1.0)
+        let (scale, shift) = (self.scale.get(), self.shift.get());
+        let normal = match n {
+            1 => scores.mul(&scale)?.add(&shift)?,
+            _ => scores.reshape([n, gates, 1, 1])?.batch_norm_train(&scale, &shift, 1e-5)?.y.reshape([n, gates])?,
+        };
+        normal.relu()?.softmax(1.0)
     }
 }
 
