@@ -72,12 +72,13 @@ fn a_resumed_search_has_the_trials_it_had_and_trains_only_new_ones() {
 fn halving_trains_few_trials_to_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let (data, out) = (small_digits(&folder.path().join("data"), 64, 20), folder.path().join("search"));
-    let flags = [&SPACE[..], &["--trials", "6", "--strategy", "halving"]].concat();
+    let flags = [&SPACE[..], &["--trials", "6", "--strategy", "halving", "--set", "power=3"]].concat();
     expect(&mut command("search", &data, &out, &flags), 0);
     let jobs = jobs(&out);
     assert_eq!(jobs.iter().filter(|job| job.ends_with("-e1")).count(), 6, "{jobs:?}");
     assert_eq!(jobs.iter().filter(|job| job.ends_with("-e3")).count(), 2, "{jobs:?}");
-    assert!(fs::read_to_string(out.join("report.html")).unwrap().contains("halving search for at"));
+    let page = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(page.contains("halving search for at") && page.contains("power=3"));
 }
 
 #[test]

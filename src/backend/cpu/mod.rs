@@ -8,6 +8,7 @@ pub mod kernels;
 mod layout;
 mod norm;
 mod optim;
+mod relations;
 mod shapes;
 
 use super::params::*;
@@ -18,7 +19,7 @@ use crate::tensor::{with_element, DType, Device, Rng, Shape, Tensor};
 use kernels::conv;
 use kernels::gemm::{gemm, gemm_batched, Bias, Gemm};
 use kernels::weights::Weights;
-use kernels::{angles, loss, pool, relations, softmax};
+use kernels::{loss, pool, softmax};
 use shapes::{build_pair, conv, image_shape, input_shape, pool, pooled_shape, row_len, weight_and_bias};
 
 /// The CPU backend.
@@ -358,40 +359,27 @@ impl Backend for Cpu {
 
     fn pairwise_distances(&self, x: &Tensor) -> Result<Tensor> {
         reference_unless_f32!(x, pairwise_distances(x));
-        let [n, features] = *x.shape().first_chunk().expect("a matrix");
-        Ok(build(Shape::from([n, n]), |distances| relations::pairwise_distances(x.slice(), features, distances)))
+        Ok(relations::pairwise_distances(x))
     }
 
     fn pairwise_distances_grad(&self, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
         reference_unless_f32!(x, pairwise_distances_grad(x, dy));
-        Ok(build(*x.shape(), |dx| relations::pairwise_distances_backward(x.slice(), x.shape()[1], dy.slice(), dx)))
+        Ok(relations::pairwise_distances_grad(x, dy))
     }
 
     fn angle_losses(&self, student: &Tensor, teacher: &Tensor) -> Result<[Tensor; 2]> {
         reference_unless_f32!(student, angle_losses(student, teacher));
-        let inverse = |x: &Tensor| build(*x.shape(), |inverse| angles::inverse_lengths(x.slice(), inverse));
-        let (of_student, of_teacher) = (inverse(student), inverse(teacher));
-        let student = angles::Triangles { squares: student.slice(), inverse: of_student.slice() };
-        let teacher = angles::Triangles { squares: teacher.slice(), inverse: of_teacher.slice() };
-        let both =
-            build_pair(*of_student.shape(), |losses, grads| angles::angle_losses(student, teacher, losses, grads));
-        Ok(both.into())
+        Ok(relations::angle_losses(student, teacher))
     }
 
     fn attention_map(&self, x: &Tensor, power: f64) -> Result<Tensor> {
         reference_unless_f32!(x, attention_map(x, power));
-        let [n, channels] = *x.shape().first_chunk().expect("images");
-        let area = x.shape()[2..].iter().product();
-        let map = Shape::from([n, area]);
-        Ok(build(map, |map| relations::attention_map(x.slice(), [channels, area], power as f32, map)))
+        Ok(relations::attention_map(x, power))
     }
 
     fn attention_map_grad(&self, x: &Tensor, dy: &Tensor, power: f64) -> Result<Tensor> {
         reference_unless_f32!(x, attention_map_grad(x, dy, power));
-        let extents = [x.shape()[1], x.shape()[2..].iter().product()];
-        Ok(build(*x.shape(), |dx| {
-            relations::attention_map_backward(x.slice(), extents, power as f32, dy.slice(), dx);
-        }))
+        Ok(relations::attention_map_grad(x, dy, power))
     }
 
     fn optimize(&self, rule: Rule, gradient_scale: f64, slots: &mut [OptimizerSlot]) -> Result<()> {

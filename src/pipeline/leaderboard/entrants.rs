@@ -97,8 +97,9 @@ pub(in super::super) fn with_setting(
         point.iter().partition(|(axis, _)| axis.target == Target::Hyperparameter);
     let mut set = config.set.as_deref().map(split_assignments).transpose()?.unwrap_or_default();
     set.retain(|(key, _)| {
-        let own = key.split_once('.').is_some_and(|(method, _)| methods.is_some_and(|name| has_part(name, method)));
-        own && !hyperparameters.iter().any(|(axis, _)| axis.key == *key)
+        // Without a method's name before it, a key belongs to the only one.
+        let own = |name| key.split_once('.').is_none_or(|(method, _)| has_part(name, method));
+        methods.is_some_and(own) && !hyperparameters.iter().any(|(axis, _)| axis.key == *key)
     });
     set.extend(hyperparameters.iter().map(|(axis, value)| (axis.key.clone(), value.to_string())));
     let options = options.into_iter().map(|(axis, value)| axis.option(value)).collect::<Result<_>>()?;
