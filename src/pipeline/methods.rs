@@ -57,7 +57,7 @@ pub(super) fn take_choice(given: &mut Table) -> Result<Table> {
         return Err(Error::argument("method", reason));
     }
     let mut choice = Choice::default();
-    for name in methods.split(',').map(str::trim) {
+    for name in methods.split([',', '+']).map(str::trim) {
         match (find(name)?, &choice.recipe) {
             (Named::Method(_), _) => choice.terms.push(default_term(name, given)?),
             (Named::Recipe(info), None) => {
