@@ -81,7 +81,8 @@ pub fn results_text(summary: &Summary) -> String {
     if let Some(board) = &summary.leaderboard {
         text += &format!("\n{}\n", super::leaderboard_text(board));
     }
-    text.trim().to_string()
+    // The first column has no heading: blanks at the beginning belong to the table.
+    text.trim_start_matches('\n').trim_end().to_string()
 }
 
 /// A table for the terminal.
