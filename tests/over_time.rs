@@ -4,6 +4,7 @@ use kdengine::distill::{
     find_method, Features, Loss, Networks, Objective, Plan, Scheduled, Settings, StepInputs, Term, Value,
 };
 use kdengine::models::{tap_shapes, TapShape, Task};
+use kdengine::pipeline::RunConfig;
 use kdengine::tensor::Rng;
 use kdengine::{DType, Device, Shape, Tensor};
 use std::collections::BTreeMap;
@@ -270,5 +271,37 @@ fn what_a_student_cannot_teach_itself_is_refused_with_a_next_step() {
     ] {
         let error = scene.objective(1.0, vec![term]).err().unwrap().to_string();
         assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn schedules_are_written_alike_in_a_file_and_on_the_command_line() {
+    let table = |text: &str| text.parse::<toml::Table>().unwrap();
+    let file = r#"
+        temperature = "4..1"
+        hard-weight = "0..1:cosine"
+        soft-weight = 1
+        [[term]]
+        method = "dkd"
+        weight = "0..2"
+        temperature = "8..1:step@3"
+    "#;
+    let config = RunConfig::resolve(table(file), table("")).unwrap();
+    assert_eq!(config.hard_weight.to_string(), "0..1:cosine");
+    assert_eq!(config.term[0].values["temperature"], Value::Text("8..1:step@3".to_string()));
+    assert_eq!(RunConfig::resolve(table(&config.to_toml()), table("")).unwrap(), config, "written out and read again");
+
+    let line = "method = 'dkd'\nset = 'weight=0..2,temperature=8..1:step@3'\ntemperature = '4..1'\nhard-weight = '0..1:cosine'\nsoft-weight = 1.0";
+    assert_eq!(RunConfig::resolve(table(""), table(line)).unwrap(), config);
+    for (wrong, expected) in [
+        ("temperature = '4..0'", "above 0"),
+        ("soft-weight = '1..-1'", "must be 0 or more"),
+        ("hard-weight = 'much'", "FROM..TO"),
+        ("method = 'at'\nset = 'power=1..2'", "power"),
+        ("curriculum = 2", "share of the epochs"),
+        ("quantize = 'int9'", "did you mean `int8`?"),
+    ] {
+        let error = RunConfig::resolve(table(""), table(wrong)).unwrap_err().to_string();
+        assert!(error.contains(expected), "{wrong}: {error}");
     }
 }
