@@ -13,8 +13,7 @@ use crate::distill::{Family, Hyperparameter, Needs, Plan, Taps};
 use crate::error::{Error, Result};
 use crate::models::Model;
 use crate::report::AccuracyTable;
-use crate::tensor::Rng;
-use crate::tensor::Tensor;
+use crate::tensor::{Rng, Tensor};
 use crate::train::{evaluate, streams, JobResult, Pupil, TeacherOutputs};
 use std::sync::Arc;
 
@@ -97,6 +96,29 @@ impl SelfTraining {
         }
         Ok(Round { images: Arc::new(images), targets, taken: taken.len(), right })
     }
+
+    /// Labels, and trains a fresh student on what was labelled.
+    fn round(
+        &self,
+        number: usize,
+        lab: &mut Lab,
+        labeller: &Model,
+        unlabelled: &Dataset,
+    ) -> Result<(Model, JobResult)> {
+        let Round { images, targets, taken, right } = self.label(lab, labeller, unlabelled)?;
+        let share = 100.0 * right as f64 / taken.max(1) as f64;
+        lab.extras.notes.push(format!(
+            "{}, round {number}: {taken} of {} images without labels were taken, {share:.1} % of them with their true label.",
+            lab.student.job,
+            unlabelled.len()
+        ));
+        let own = lab.student.reseeded(number);
+        let own = if number == self.rounds { own } else { own.named(&format!("round{number}")) };
+        let task = task_of(&images);
+        let targets = Tensor::from_slice(&targets, [images.len(), task.classes], lab.device)?;
+        let answers = TeacherOutputs::known_logits(labeller.name(), task, targets)?;
+        lab.train_with(&Pupil { images, ..own }, Some(&answers))
+    }
 }
 
 /// The logits of someone who is sure of a class.
@@ -125,37 +147,21 @@ impl Recipe for SelfTraining {
         let (labelled, all) = (lab.student.images.len(), lab.teacher_pupil.images.clone());
         let unlabelled = all.beyond(labelled, Rng::new(lab.teacher_pupil.seed, streams::SUBSET))?;
         let mut table = AccuracyTable::new(format!("{} and its labellers", lab.student.job), &["test images"]);
-        let mut labeller = match self.from_teacher {
+        let first = match self.from_teacher {
             true => lab.teacher()?,
             false => {
                 let pupil = Pupil { plan: Plan::labels(), ..lab.student.named("labeller") };
                 Arc::new(lab.train(&pupil, None)?.0)
             }
         };
-        table.row("labeller of round 1", &[lab.evaluate(&labeller)?.accuracy()]);
-        let mut trained = None;
-        for round in 1..=self.rounds {
-            let Round { images, targets, taken, right } = self.label(lab, &labeller, &unlabelled)?;
-            let share = 100.0 * right as f64 / taken.max(1) as f64;
-            lab.extras.notes.push(format!(
-                "{}, round {round}: {taken} of {} images without labels were taken, {share:.1} % of them with their true label.",
-                lab.student.job,
-                unlabelled.len()
-            ));
-            let last = round == self.rounds;
-            let own = lab.student.reseeded(round);
-            let own = if last { own } else { own.named(&format!("round{round}")) };
-            let task = task_of(&images);
-            let targets = Tensor::from_slice(&targets, [images.len(), task.classes], lab.device)?;
-            let answers = TeacherOutputs::known_logits(labeller.name(), task, targets)?;
-            let (model, result) = lab.train_with(&Pupil { images, ..own }, Some(&answers))?;
-            table.row(format!("student of round {round}"), &[result.accuracy()]);
-            labeller = Arc::new(model);
-            trained = Some(result);
+        table.row("labeller of round 1", &[lab.evaluate(&first)?.accuracy()]);
+        let mut student = self.round(1, lab, &first, &unlabelled)?;
+        table.row("student of round 1", &[student.1.accuracy()]);
+        for number in 2..=self.rounds {
+            student = self.round(number, lab, &student.0, &unlabelled)?;
+            table.row(format!("student of round {number}"), &[student.1.accuracy()]);
         }
         lab.extras.tables.push(table);
-        let result = trained.ok_or_else(|| Error::argument("self-training: rounds", "must be at least 1"))?;
-        let model = Arc::into_inner(labeller);
-        Ok((model.ok_or_else(|| Error::argument("self-training", "its student is still in use"))?, result))
+        Ok(student)
     }
 }

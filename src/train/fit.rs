@@ -73,7 +73,7 @@ pub fn fit(
 /// The same for several networks in lockstep. The first is what progress is reported of; the checkpoint of all is in its folder.
 ///
 /// # Errors
-/// See [`fit`]; or the cohort is empty.
+/// See [`fit`]; or the cohort is empty, or a member's lesson names a member that it cannot learn from.
 pub fn fit_together(
     members: &[Member],
     update: Update,
@@ -83,6 +83,7 @@ pub fn fit_together(
 ) -> Result<Vec<(Model, JobResult)>> {
     let run = setting.run;
     let first = members.first().ok_or_else(|| Error::argument("cohort", "has no members"))?.job;
+    check_lessons(members)?;
     let models = members.iter().map(|member| fresh(member.job, setting)).collect::<Result<Vec<_>>>()?;
     if run.result(&first.name)?.is_some() {
         return models.into_iter().zip(members).map(|(model, member)| load(model, member.job, run)).collect();
@@ -103,6 +104,26 @@ pub fn fit_together(
     trained.iter().rev().try_for_each(|(_, result)| run.finish(result))?;
     progress.job_finished(first);
     Ok(trained)
+}
+
+/// Members learn from others of the cohort, and averages follow one that learns.
+fn check_lessons(members: &[Member]) -> Result<()> {
+    for (number, member) in members.iter().enumerate() {
+        let fits = match member.lesson {
+            Lesson::Teacher => true,
+            Lesson::Members(others) => {
+                !others.is_empty() && others.iter().all(|&other| other != number && other < members.len())
+            }
+            Lesson::Average { of, .. } => {
+                members.get(of).is_some_and(|leader| !matches!(leader.lesson, Lesson::Average { .. }))
+            }
+        };
+        if !fits {
+            let reason = format!("member {number} of {} cannot have the lesson {:?}", members.len(), member.lesson);
+            return Err(Error::argument("cohort", reason));
+        }
+    }
+    Ok(())
 }
 
 /// The job's network before its training.
