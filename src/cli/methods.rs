@@ -40,7 +40,7 @@ const METHOD: &str = "method";
 const RECIPE: &str = "recipe";
 
 fn list() {
-    println!("{:<22} {:<9} {:<17} {:>5}  {:<28} about", "method", "family", "needs", "cost", "paper");
+    println!("{:<24} {:<9} {:<17} {:>5}  {:<28} about", "method", "family", "needs", "cost", "paper");
     METHODS.iter().for_each(|info| println!("{}", line(info)));
     println!("\nrecipes: ways to arrange trainings; at most one beside any number of methods (--method born-again,at)");
     RECIPES.iter().for_each(|info| println!("{}", line(info)));
@@ -49,7 +49,7 @@ fn list() {
 
 fn line<Build>(info: &Entry<Build>) -> String {
     let (family, needs) = (info.family.name(), info.needs.describe());
-    format!("{:<22} {family:<9} {needs:<17} {:>4}×  {:<28} {}", info.name, info.cost, info.paper, info.about)
+    format!("{:<24} {family:<9} {needs:<17} {:>4}×  {:<28} {}", info.name, info.cost, info.paper, info.about)
 }
 
 fn explain<Build>(info: &Entry<Build>, loss: &str) {
