@@ -4,7 +4,7 @@
 
 use super::super::Lab;
 use super::generator::generator;
-use super::{show, state};
+use super::{bytes, show, state};
 use crate::autograd::no_grad;
 use crate::compress::Compression;
 use crate::data::Dataset;
@@ -252,7 +252,7 @@ fn sheet(lab: &Lab, contest: &Contest) -> Result<Dataset> {
     let latent = [contest.batch, contest.generating.latent];
     let z = Tensor::normal(latent, 0.0, 1.0, DType::F32, lab.device, Rng::new(0, streams::METHOD))?;
     let images = no_grad(|| contest.generator.forward(&z, &mut Context::eval()))?;
-    let pixels = images.affine(255.0, 0.5)?.to_dtype(DType::U8)?.to_host()?.to_vec::<u8>()?;
+    let pixels = bytes(&images)?;
     let classes = lab.test.classes.clone();
     Dataset::new("made images", lab.test.image_shape(), pixels, vec![0; contest.batch], classes)
 }

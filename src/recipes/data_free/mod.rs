@@ -19,7 +19,7 @@ use crate::distill::Plan;
 use crate::error::{Error, Result};
 use crate::models::Model;
 use crate::report::{Captioned, Gallery, Picture};
-use crate::tensor::Rng;
+use crate::tensor::{DType, Rng, Tensor};
 use crate::train::{evaluate, streams, Pupil};
 
 /// Images in a contact sheet.
@@ -47,6 +47,11 @@ fn state(lab: &mut Lab) {
         "{} was trained on made images alone and has seen no real one; the test images served to report its accuracy.",
         lab.student.job
     ));
+}
+
+/// Pixels in [0, 1] as bytes.
+fn bytes(images: &Tensor) -> Result<Vec<u8>> {
+    images.affine(255.0, 0.0)?.to_dtype(DType::U8)?.to_host()?.to_vec()
 }
 
 fn picture(data: &Dataset, i: usize) -> Picture {
@@ -78,5 +83,17 @@ fn check_answers_alone(name: &'static str, prospect: &Prospect) -> Result<()> {
                           methods out";
             Err(Error::argument(name, reason))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Device;
+
+    #[test]
+    fn black_stays_black_and_white_white() {
+        let x = Tensor::from_slice(&[0f32, 1.0, 0.5, 0.001, 0.003], [5], Device::Cpu).unwrap();
+        assert_eq!(bytes(&x).unwrap(), [0, 255, 128, 0, 1]);
     }
 }

@@ -2,6 +2,7 @@
 //! data. The teacher is a frozen copy; its gradient reaches the pixels.
 
 use super::super::Lab;
+use super::bytes;
 use crate::autograd::no_grad;
 use crate::data::Dataset;
 use crate::distill::data_free::entropy;
@@ -73,11 +74,10 @@ pub(super) fn make(lab: &mut Lab, name: &str, teacher: &Model, search: Search, r
         let n = search.batch.min(search.images - first);
         lab.progress.stage(&format!("making images: {} of {}", first + n, search.images));
         let (images, entropies) = batch(lab, teacher, search, [first, n], rng.derive(first as u64), wish)?;
-        let images = images.affine(255.0, 0.5)?.to_dtype(DType::U8)?.to_host()?;
-        let shown =
-            Dataset::new("made images", shape(lab), images.to_vec::<u8>()?, vec![0; n], lab.test.classes.clone())?;
+        let images = bytes(&images)?;
+        let shown = Dataset::new("made images", shape(lab), images.clone(), vec![0; n], lab.test.classes.clone())?;
         labels.extend(classes(teacher, &shown, lab)?);
-        pixels.extend(images.to_vec::<u8>()?);
+        pixels.extend(images);
         doubt.iter_mut().zip(entropies).for_each(|(sum, e)| *sum += e * n as f64 / search.images as f64);
     }
     let data = Dataset::new("made images", shape(lab), pixels, labels, lab.test.classes.clone())?;
