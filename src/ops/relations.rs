@@ -89,7 +89,7 @@ pub(super) const SPECS: &[OpSpec] = &[
                 let features = sample_extent(random, 2, 4);
                 sample_normal(random, &[n, features])
             };
-            Case::new().input("x", samples()).input("target", samples())
+            Case::new().input("x", samples()).input("target", samples()).attr("detached", vec!["target"])
         }),
     },
     OpSpec {
