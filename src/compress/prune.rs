@@ -97,7 +97,7 @@ impl Masks {
     /// The weights cannot be read from or written to the device.
     pub fn after_step(&mut self, step: u64) -> Result<()> {
         let ramp = (self.steps * 2 / 3).max(1);
-        let grows = step < ramp && ((step + 1) % (ramp / STAGES).max(1) == 0 || step + 1 == ramp);
+        let grows = step < ramp && ((step + 1).is_multiple_of((ramp / STAGES).max(1)) || step + 1 == ramp);
         let share = self.pruning.share(step, self.steps);
         for masked in &mut self.masked {
             if grows {

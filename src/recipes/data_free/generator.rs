@@ -46,7 +46,7 @@ pub(super) fn generator(
 
 /// Refuses images that the generator cannot make.
 pub(super) fn check(h: usize, w: usize) -> Result<()> {
-    match h % 4 == 0 && w % 4 == 0 && h > 0 && w > 0 {
+    match h.is_multiple_of(4) && w.is_multiple_of(4) && h > 0 && w > 0 {
         true => Ok(()),
         false => {
             let reason = format!("the generator makes images whose height and width are multiples of 4, not {h}×{w}");
