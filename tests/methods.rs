@@ -373,3 +373,15 @@ fn the_registry_is_complete() {
         assert!(kdengine::distill::Settings::new(info, &values).is_err(), "{}", info.name);
     }
 }
+
+#[test]
+#[cfg(unix)]
+fn a_reader_that_has_seen_enough_ends_a_listing_without_a_panic() {
+    use std::process::{Command, Stdio};
+    let mut listing = Command::new(env!("CARGO_BIN_EXE_kdengine"));
+    let mut listing =
+        listing.args(["methods", "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(listing.stdout.take());
+    let ended = listing.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&ended.stderr), "");
+}

@@ -127,3 +127,12 @@ fn an_analysis_has_figures_and_tables_and_is_the_same_when_resumed() {
     assert_eq!(summary(&out)["heatmaps"], first["heatmaps"]);
     assert_eq!(summary(&out)["extras"], first["extras"]);
 }
+
+#[test]
+fn a_search_with_one_image_has_nothing_to_judge_by() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (small_digits(&folder.path().join("data"), 64, 20), folder.path().join("search"));
+    let error = error_of(&mut command("search", &data, &out, &["--method", "at", "--train-limit", "1"]), 2);
+    assert!(error.contains("at least 2 images"), "{error}");
+    assert!(!out.exists());
+}

@@ -28,6 +28,7 @@ const INTERRUPTED: u8 = 130;
 
 /// Runs the command line of this process and returns its exit code.
 pub fn main() -> ExitCode {
+    end_with_the_reader();
     let matches = match commands::command().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {
@@ -43,6 +44,15 @@ pub fn main() -> ExitCode {
             ExitCode::from(exit_code(&error))
         }
     }
+}
+
+/// A reader that has seen enough (`kdengine methods | head`) ends this program as it ends others, not with a panic.
+fn end_with_the_reader() {
+    // SAFETY: nothing else runs yet; it restores the signal's default action, which Rust changes at the start of a program.
+    #[cfg(unix)]
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL)
+    };
 }
 
 fn exit_code(error: &Error) -> u8 {

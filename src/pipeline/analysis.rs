@@ -232,9 +232,8 @@ fn fraction(session: &mut Session, teacher: &Teacher) -> Result<()> {
     for share in FRACTIONS {
         let all = session.images();
         let count = ((share * all.len() as f64).round() as usize).clamp(1, all.len());
-        let index: Vec<u32> = (0..count as u32).collect();
         let job = format!("fraction-{:.0}", 100.0 * share);
-        let images = Arc::new(all.subset(&index)?);
+        let images = Arc::new(all.limit(count, Rng::new(session.config.seed, streams::SUBSET))?);
         let label = format!("{} images", crate::report::thousands(count as f64));
         session.with_images(images, |session| pair(session, teacher, &job, &mut table, label))?;
     }

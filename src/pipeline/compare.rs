@@ -110,7 +110,7 @@ fn loss_points(session: &mut Session, job: &str) -> Result<Vec<LossPoint>> {
     Ok(steps.map(|s| LossPoint { step: s.step, total: s.loss, terms: s.terms }).collect())
 }
 
-/// With several seeds, a paired t-test over them; with one, McNemar's exact test over the test images.
+/// With several seeds, a paired t-test over them; where there is none, McNemar's exact test over the test images.
 fn judge_difference(
     distilled: Vec<f64>,
     baseline: Vec<f64>,
@@ -124,7 +124,7 @@ fn judge_difference(
             let only =
                 |a: &Evaluation, b: &Evaluation| a.correct().zip(b.correct()).filter(|(a, b)| *a && !*b).count() as u64;
             let p = mcnemar(only(distilled_1, baseline_1), only(baseline_1, distilled_1));
-            ("McNemar's exact test over the test images, one seed".to_string(), p)
+            ("McNemar's exact test over the test images, first seed alone".to_string(), p)
         }
     };
     let gain = mean(&differences);

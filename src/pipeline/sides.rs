@@ -118,7 +118,12 @@ impl Sides {
 /// The share is of what students may use: `--train-limit` is all the labels that there are.
 fn hold_out(train: Dataset, share: f64, config: &RunConfig) -> Result<(Dataset, usize, Dataset)> {
     let labelled = if config.train_limit == 0 { train.len() } else { config.train_limit.min(train.len()) };
-    let judges = ((share * labelled as f64).round() as usize).clamp(1, labelled.max(2) - 1);
+    if labelled < 2 {
+        let reason =
+            "leaves a search nothing to judge by; at least 2 images are needed, and a few hundred to tell trials apart";
+        return Err(Error::argument("train-limit", reason));
+    }
+    let judges = ((share * labelled as f64).round() as usize).clamp(1, labelled - 1);
     let part = judges as f64 / train.len() as f64;
     let (validation, rest) = train.split(part, Rng::new(config.seed, streams::VALIDATION))?;
     Ok((rest, config.train_limit.saturating_sub(judges), validation))

@@ -12,8 +12,11 @@ pub struct SearchResult {
     pub method: String,
     /// `random` or `halving`.
     pub strategy: String,
-    /// How many images the trials were judged by, none of which anybody learned from.
+    /// How many images the trials were judged by, none of which a student learned from.
     pub validation: usize,
+    /// Whether the teacher came from a file: nobody knows whether it has seen those images.
+    #[serde(default)]
+    pub given_teacher: bool,
     /// The number of the trial that was best on them.
     pub winner: usize,
     /// The winner's accuracy on the test set, in percent; it had no part in the choice.
@@ -54,10 +57,10 @@ impl Trial {
 /// Trials by how far they came and how good they were.
 pub(super) fn table(search: &SearchResult) -> Table {
     let mut trials: Vec<&Trial> = search.trials.iter().collect();
-    let merit = |trial: &Trial| (trial.rungs.last().map_or(0, |rung| rung.epochs), trial.accuracy());
+    let merit = |trial: &Trial| (trial.rungs.len(), trial.accuracy());
     trials.sort_by(|a, b| {
-        let ((epochs_a, a_is), (epochs_b, b_is)) = (merit(a), merit(b));
-        epochs_b.cmp(&epochs_a).then(b_is.total_cmp(&a_is)).then(a.number.cmp(&b.number))
+        let ((rungs_a, a_is), (rungs_b, b_is)) = (merit(a), merit(b));
+        rungs_b.cmp(&rungs_a).then(b_is.total_cmp(&a_is)).then(a.number.cmp(&b.number))
     });
     let row = |trial: &&Trial| {
         let settings = if trial.settings.is_empty() { "as they come" } else { &trial.settings };
@@ -74,9 +77,13 @@ pub(super) fn table(search: &SearchResult) -> Table {
 
 /// What came of it, in words.
 pub(super) fn remark(search: &SearchResult) -> String {
+    let unseen = match search.given_teacher {
+        true => "which no student learned from (the teacher is from a file and may have)",
+        false => "which neither the teacher nor any student learned from",
+    };
     format!(
-        "{} search for {}: trial {} is the best on {} validation images, which neither the teacher nor any student learned from. On the \
-         test set, which had no part in the choice, it reaches {:.2} %.",
+        "{} search for {}: trial {} is the best on {} validation images, {unseen}. On the test set, which had no part in the choice, it \
+         reaches {:.2} %.",
         search.strategy, search.method, search.winner, search.validation, search.test_accuracy
     )
 }

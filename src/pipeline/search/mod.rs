@@ -128,7 +128,9 @@ pub(super) fn run(session: &mut Session, teacher: &Teacher) -> Result<PathBuf> {
             session.progress.stage(&format!("trial {number} of {of} ({rung}): {settings}{left}"));
             let started = Instant::now();
             match train(session, teacher, candidate, epochs) {
-                Ok((_, result)) => results[at].rungs.push(Rung { epochs, accuracy: result.accuracy() }),
+                Ok((_, result)) => {
+                    results[at].rungs.push(Rung { epochs: result.history.len(), accuracy: result.accuracy() })
+                }
                 Err(error @ (Error::Argument { .. } | Error::Shape { .. } | Error::NonFinite(_))) => {
                     session.progress.note(&format!("trial {number}: {error}"));
                     results[at].failed = Some(error.to_string());
@@ -152,6 +154,7 @@ pub(super) fn run(session: &mut Session, teacher: &Teacher) -> Result<PathBuf> {
         method,
         strategy,
         validation: session.sides.student.test.len(),
+        given_teacher: session.config.teacher.is_some(),
         winner: candidates[*winner].number,
         test_accuracy: judged.accuracy(),
         trials: results,

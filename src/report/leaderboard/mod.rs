@@ -77,7 +77,7 @@ pub struct Gain {
     pub mean: f64,
     /// Its standard deviation over seeds; absent for one seed.
     pub sd: Option<f64>,
-    /// Of the paired t-test; absent for one seed.
+    /// Of the paired t-test; absent for one seed, and where all seeds differ alike.
     pub p: Option<f64>,
     /// The same, corrected for all comparisons of this kind on the board (Holm 1979).
     pub p_holm: Option<f64>,
