@@ -2,7 +2,8 @@
 
 use super::isa::{self, Kernel};
 use super::parallel::{elements_ns, for_each, Disjoint};
-use super::simd::{for_each_vector, Simd};
+use super::scratch::zeroed;
+use super::simd::{for_each_vector, Simd, MAX_LANES};
 
 /// Squared lengths up to this count as 0: a direction that does not exist has no angle.
 const SHORTEST: f32 = 1e-24;
@@ -42,44 +43,64 @@ pub fn angle_losses(student: Triangles, teacher: Triangles, losses: &mut [f32], 
     let all = [student.squares, student.inverse, teacher.squares, teacher.inverse];
     assert!(all.iter().all(|x| x.len() == n * n) && gradients.len() == n * n, "angle_losses: [{n}, {n}] each");
     let isa = isa::active();
+    let bands = n.div_ceil(BAND);
     let (losses, gradients) = (Disjoint::new(losses), Disjoint::new(gradients));
-    for_each(n, elements_ns(4 * n * n * n), |j| {
-        let row = j * n..(j + 1) * n;
-        // SAFETY: each task has its own row of both.
-        let (losses, gradients) = unsafe { (losses.range(row.clone()), gradients.range(row)) };
-        isa.run(Row { student, teacher, j, n, losses, gradients });
+    for_each(n.div_ceil(COLUMNS) * bands, elements_ns(4 * n * n * n), |task| {
+        let (panel, band) = (task / bands, task % bands);
+        let columns = panel * COLUMNS..n.min((panel + 1) * COLUMNS);
+        // What every row reads again, without the gaps of whole rows between; zeros beyond the last column count as no direction.
+        let mut packed = zeroed(n * all.len() * COLUMNS);
+        for (m, block) in packed.chunks_exact_mut(all.len() * COLUMNS).enumerate() {
+            for (to, x) in block.chunks_exact_mut(COLUMNS).zip(all) {
+                to[..columns.len()].copy_from_slice(&x[m * n + columns.start..m * n + columns.end]);
+            }
+        }
+        for j in band * BAND..n.min((band + 1) * BAND) {
+            let cells = j * n + columns.start..j * n + columns.end;
+            // SAFETY: each task has its own columns of its own rows.
+            let (losses, gradients) = unsafe { (losses.range(cells.clone()), gradients.range(cells)) };
+            isa.run(Pairs { j, rows: all.map(|x| &x[j * n..(j + 1) * n]), packed: &packed, losses, gradients });
+        }
     });
 }
 
-struct Row<'a> {
-    student: Triangles<'a>,
-    teacher: Triangles<'a>,
+/// Columns of a task: a multiple of the lanes of every instruction set.
+const COLUMNS: usize = MAX_LANES;
+/// Rows of a task.
+const BAND: usize = 32;
+
+/// The pairs of sample j with the samples of a panel.
+struct Pairs<'a> {
     j: usize,
-    n: usize,
+    /// Row j of the student's squares and inverse lengths, and of the teacher's.
+    rows: [&'a [f32]; 4],
+    /// The panel's columns of the same four, `[n][4][COLUMNS]`.
+    packed: &'a [f32],
     losses: &'a mut [f32],
     gradients: &'a mut [f32],
 }
 
-impl Kernel for Row<'_> {
+impl Kernel for Pairs<'_> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Row { student, teacher, j, n, .. } = self;
+        let Pairs { j, rows: [squares_s, inverse_s, squares_t, inverse_t], packed, losses, gradients } = self;
+        let n = squares_s.len();
         let half = S::splat(0.5);
-        for_each_vector!(S, n, |t, lanes| {
-            let own = |x: &[f32]| S::load_first(x.as_ptr().add(j * n + t), lanes, 0.0);
-            let [d_s, d_t] = [own(student.squares), own(teacher.squares)];
-            let [r_s, r_t] = [own(student.inverse), own(teacher.inverse)];
+        for_each_vector!(S, losses.len(), |t, lanes| {
+            let panel = packed.as_ptr().add(t);
+            let own = panel.add(j * 4 * COLUMNS);
+            let (d_s, r_s) = (S::load(own), S::load(own.add(COLUMNS)));
+            let (d_t, r_t) = (S::load(own.add(2 * COLUMNS)), S::load(own.add(3 * COLUMNS)));
             let r_s_squared = S::mul(r_s, r_s);
             let (mut loss, mut gradient) = (S::zero(), S::zero());
             for m in 0..n {
-                let to = |x: &[f32]| S::splat(*x.as_ptr().add(j * n + m));
-                let from = |x: &[f32]| S::load_first(x.as_ptr().add(m * n + t), lanes, 0.0);
-                let [a_s, a_t] = [to(student.squares), to(teacher.squares)];
-                let [b_s, b_t] = [from(student.squares), from(teacher.squares)];
-                let [ra_s, ra_t] = [to(student.inverse), to(teacher.inverse)];
-                let [rb_s, rb_t] = [from(student.inverse), from(teacher.inverse)];
+                let from = panel.add(m * 4 * COLUMNS);
+                let (b_s, rb_s) = (S::load(from), S::load(from.add(COLUMNS)));
+                let (b_t, rb_t) = (S::load(from.add(2 * COLUMNS)), S::load(from.add(3 * COLUMNS)));
+                let (a_s, ra_s) = (S::splat(*squares_s.as_ptr().add(m)), S::splat(*inverse_s.as_ptr().add(m)));
+                let (a_t, ra_t) = (S::splat(*squares_t.as_ptr().add(m)), S::splat(*inverse_t.as_ptr().add(m)));
                 // The angle at m: only its opposite side is (j, t).
                 let w = S::mul(ra_s, rb_s);
                 let cos_s = S::mul(S::mul(half, S::sub(S::add(a_s, b_s), d_s)), w);
@@ -95,8 +116,8 @@ impl Kernel for Row<'_> {
                 let slope = clamp::<S>(S::sub(cos_s, cos_t));
                 gradient = S::fma(slope, S::sub(w, S::mul(cos_s, r_s_squared)), gradient);
             }
-            S::store_first(self.losses.as_mut_ptr().add(t), loss, lanes);
-            S::store_first(self.gradients.as_mut_ptr().add(t), gradient, lanes);
+            S::store_first(losses.as_mut_ptr().add(t), loss, lanes);
+            S::store_first(gradients.as_mut_ptr().add(t), gradient, lanes);
         });
     }
 }
