@@ -147,6 +147,7 @@ impl<'a> Session<'a> {
             test: &side.test,
             test_set: &side.test_set,
             regime: &side.regime,
+            teacher_regime: &self.sides.teacher.regime,
             run: &self.run,
             device: self.device,
             progress: self.progress,

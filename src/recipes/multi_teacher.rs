@@ -87,9 +87,9 @@ impl Committee {
         let from_files = self.files.iter().map(|file| load_model(file, None, task, lab.device).map(Arc::new));
         let mut others = from_files.collect::<Result<Vec<_>>>()?;
         for k in 2..=self.size() - others.len() {
-            // They are jobs of the run, not of this student: every student of the run has the same teachers.
+            // They are jobs of the run, not of this student: every student of the run has the same teachers, whatever a grid varies.
             let pupil = lab.teacher_pupil.reseeded(k - 1).named(&k.to_string());
-            others.push(Arc::new(lab.train(&pupil, None)?.0));
+            others.push(Arc::new(lab.train_teacher(&pupil)?.0));
         }
         Ok(others)
     }
