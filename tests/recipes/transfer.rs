@@ -1,7 +1,7 @@
 //! Recipes for other images or classes than the teacher's.
 
 use super::common::{error_of, expect, small_digits};
-use super::{distill, run, same_model, summary};
+use super::{distill, model, run, same_model, summary};
 use std::fs;
 use std::path::Path;
 
@@ -34,6 +34,22 @@ fn self_training_does_not_look_at_the_labels_that_it_has_not() {
     assert!(!same_model((&all, "distilled-1"), (&none, "distilled-1")));
     let error = error_of(&mut distill(&data, &folder.path().join("bad"), &["--method", "self-training"]), 2);
     assert!(error.contains("--train-limit"), "{error}");
+}
+
+#[test]
+fn the_student_of_the_last_round_starts_as_any_student_of_its_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = small_digits(&folder.path().join("data"), 80, 20);
+    // At this learning rate the trained weights are the initial ones.
+    let still = ["--train-limit", "40", "--lr", "1e-30"];
+    let plain = run(folder.path(), &data, "plain", &still);
+    let flags = ["--method", "self-training", "--set", "rounds=2,confidence=1"];
+    let out = run(folder.path(), &data, "rounds", &[&still[..], &flags].concat());
+    let weights = |out: &Path, job: &str| model(out, job)["fc1.weight"].to_vec::<f32>().unwrap();
+    assert_eq!(weights(&out, "distilled-1"), weights(&plain, "distilled-1"));
+    for earlier in ["distilled-1-labeller", "distilled-1-round1"] {
+        assert_ne!(weights(&out, earlier), weights(&plain, "distilled-1"), "{earlier} starts elsewhere");
+    }
 }
 
 #[test]
