@@ -61,11 +61,14 @@ fn several_teachers_are_trained_once_a_run_and_combined() {
     }
     for (set, expected) in [
         ("teachers=3,combine=weighted,weights=1+2", "must be 3 numbers"),
+        ("teachers=2,combine=weighted,weights=1+x+1", "must be 2 numbers"),
+        ("teachers=2,combine=weighted,weights=0+0", "not all 0"),
         ("files=nowhere.safetensors", "there is no file nowhere.safetensors"),
     ] {
         let out = folder.path().join("bad");
         let error = error_of(&mut distill(&data, &out, &["--method", "multi-teacher", "--set", set]), 2);
         assert!(error.contains(expected), "{error}");
+        assert!(!out.exists(), "{set} is refused before anything is computed");
     }
     let error = error_of(&mut distill(&data, &folder.path().join("bad"), &["--method", "multi-teacher,at"]), 2);
     assert!(error.contains("leave out at"), "{error}");
