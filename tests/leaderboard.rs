@@ -133,6 +133,17 @@ fn a_method_that_cannot_be_used_is_listed_and_the_others_go_on() {
 }
 
 #[test]
+fn a_student_of_another_question_is_compared_without_those_that_compare_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (data(&folder), folder.path().join("board"));
+    expect(&mut board(&data, &out, &["--methods", "sp", "--student-classes", "parity", "--seeds", "1"]), 0);
+    assert_eq!(names(&out).iter().map(String::as_str).collect::<Vec<_>>(), ["hard-labels", "sp"]);
+    let refused = summary(&out)["leaderboard"]["refused"].clone();
+    assert_eq!((refused.as_array().unwrap().len(), &refused[0]["name"]), (1, &"hinton".into()));
+    assert!(refused[0]["reason"].as_str().unwrap().contains("compares answers"), "{refused}");
+}
+
+#[test]
 fn a_grid_makes_a_student_of_each_setting_and_compares_those_trained_alike() {
     let folder = tempfile::tempdir().unwrap();
     let (data, out) = (data(&folder), folder.path().join("board"));

@@ -63,7 +63,11 @@ impl<'a> Session<'a> {
         let device = config.device()?;
         progress.stage(&format!("loading {}", config.data));
         let sides = Sides::load(&config, device)?;
-        check_student(&config, &sides)?;
+        // The methods of a leaderboard are checked one by one: one that cannot be used is listed, and the others go on.
+        match config.is_leaderboard() && config.methods.is_some() {
+            true => check_images(&config, &sides)?,
+            false => check_student(&config, &sides)?,
+        }
         let run = RunDir::open(out, resume)?;
         if resume {
             check_unchanged(&config, &run.config_path())?;
@@ -147,6 +151,7 @@ impl<'a> Session<'a> {
             test: &side.test,
             test_set: &side.test_set,
             regime: &side.regime,
+            teacher_regime: &self.sides.teacher.regime,
             run: &self.run,
             device: self.device,
             progress: self.progress,
@@ -311,9 +316,7 @@ fn teacher_pupil(config: &RunConfig, sides: &Sides) -> Pupil {
 
 /// Refuses methods and recipes that cannot use the networks or the images, before anything is trained.
 fn check_student(config: &RunConfig, sides: &Sides) -> Result<()> {
-    for side in [&sides.teacher, &sides.student] {
-        side.regime.augment.validate(side.train.height, side.train.width)?;
-    }
+    check_images(config, sides)?;
     let student = StudentPlan::of(config).pupil("student", &config.student_model, &sides.student.train)?;
     let by_answers = student.plan.terms.iter().find(|term| term.info.needs.teacher_logits);
     if let (true, Some(term)) = (sides.other_task(), by_answers) {
@@ -342,6 +345,12 @@ fn check_student(config: &RunConfig, sides: &Sides) -> Result<()> {
         }
         Some(recipe) => RecipeChoice::from_config(recipe)?.build()?.check(&prospect),
     }
+}
+
+/// Refuses images that are too small for their random changes.
+fn check_images(config: &RunConfig, sides: &Sides) -> Result<()> {
+    let augment = config.augmentation();
+    [&sides.teacher, &sides.student].iter().try_for_each(|side| augment.validate(side.train.height, side.train.width))
 }
 
 /// What may change when a run is continued: the number of threads, on which nothing depends, and which students there are, since a

@@ -55,12 +55,13 @@ impl Recipe for BornAgain {
         let mut table = AccuracyTable::new(format!("{} born again", lab.student.job), &["test images"]);
         let mut generations: Vec<Evaluation> = Vec::new();
         for k in 1..self.generations {
-            let pupil = lab.student.reseeded(k - 1).named(&format!("gen{k}"));
+            // The last has the student's own seed: all students of a seed start alike.
+            let pupil = lab.student.reseeded(k).named(&format!("gen{k}"));
             let (model, _) = lab.train(&pupil, Some(&parent))?;
             generations.push(lab.evaluate(&model)?);
             parent = Arc::new(model);
         }
-        let (model, result) = lab.train(&lab.student.reseeded(self.generations - 1), Some(&parent))?;
+        let (model, result) = lab.train(&lab.student.clone(), Some(&parent))?;
         generations.push(lab.evaluate(&model)?);
         for (k, generation) in generations.iter().enumerate() {
             table.row(format!("generation {}", k + 1), &[generation.accuracy()]);

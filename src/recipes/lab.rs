@@ -54,8 +54,10 @@ pub struct Lab<'a> {
     pub test: &'a Dataset,
     /// The same on the device.
     pub test_set: &'a TestSet,
-    /// How every network of the run is trained.
+    /// How the student is trained, and every network of a recipe that is its own.
     pub regime: &'a Regime,
+    /// How the run's teacher is trained, whatever a grid varies for students.
+    pub teacher_regime: &'a Regime,
     /// The run's folder.
     pub run: &'a RunDir,
     /// Where it is computed.
@@ -100,7 +102,18 @@ impl Lab<'_> {
         self.train_with(pupil, answers.as_ref())
     }
 
-    /// The same with a teacher's answers.
+    /// Trains a teacher beside the run's own: on labels, and as that is trained, so that all students of the run can share it.
+    ///
+    /// # Errors
+    /// See [`fit`].
+    pub fn train_teacher(&mut self, pupil: &Pupil) -> Result<(Model, JobResult)> {
+        let own = std::mem::replace(&mut self.regime, self.teacher_regime);
+        let trained = self.train(pupil, None);
+        self.regime = own;
+        trained
+    }
+
+    /// The same as [`Lab::train`] with a teacher's answers.
     ///
     /// # Errors
     /// See [`fit`].

@@ -2,9 +2,10 @@
 //! alone, while the network that it was keeps it to its old answers:
 //! `L = λ · L_old + L_new`, `L_old = −Σ p'_o(i) ln p'_s(i)` over the old classes with `p' ∝ p^(1/T)` (eq. 2 to 4), T = 2, λ = 1.
 //!
-//! λ is `--soft-weight`, T `--temperature`. As in the paper every task has classes of its own to choose from, in training and when it is
-//! judged; unlike the paper's, the new head is not trained alone first. The report follows old and new classes after each epoch, beside
-//! the same network without L_old.
+//! λ is `--soft-weight`, T `--temperature`. As in the paper every task has classes of its own to choose from in training; unlike the
+//! paper's, the new head is not trained alone first. The report follows old and new classes after each epoch, each image judged among
+//! the classes of its own task as in the paper, beside the same network without L_old. Every other accuracy is among all classes, as
+//! everyone's.
 
 use super::lab::task_of;
 use super::{Lab, Prospect, Recipe, RecipeInfo};
@@ -36,7 +37,7 @@ pub(super) static INFO: RecipeInfo = RecipeInfo {
     cost: 3.0,
     when: "When a network has to learn more classes and the images of the first ones are gone.",
     traps: &[
-        "Each image is judged among the classes of its own task; among all classes together the student is worse, as the results table shows.",
+        "Only its own table judges each image among the classes of its own task; everywhere else it is among all classes, where it is worse: nothing trained the tasks against each other.",
         "The baseline and the teacher of the run learn from all classes at once: they are the upper bound, not the comparison.",
     ],
     hyperparameters: &[

@@ -69,13 +69,15 @@ impl Committee {
         let given = settings.names("weights");
         let weights: Vec<f64> = match (settings.is("combine", "weighted"), &given[..]) {
             (false, _) | (true, [EQUAL]) => vec![1.0; self.size()],
-            (true, given) => given.iter().filter_map(|weight| weight.parse().ok()).collect(),
+            // What is no number leaves too few of them.
+            (true, given) => given.iter().map(|w| w.parse()).collect::<std::result::Result<_, _>>().unwrap_or_default(),
         };
-        match weights.len() == self.size() && weights.iter().all(|w| *w >= 0.0 && w.is_finite()) {
+        let sum: f64 = weights.iter().sum();
+        match weights.len() == self.size() && weights.iter().all(|w| *w >= 0.0) && sum > 0.0 && sum.is_finite() {
             true => Ok(weights),
             false => {
-                let reason =
-                    format!("must be {} numbers of 0 or more, as 2+1+1, found {}", self.size(), given.join("+"));
+                let (size, given) = (self.size(), given.join("+"));
+                let reason = format!("must be {size} numbers of 0 or more, not all 0, as 2+1+1; found {given}");
                 Err(Error::argument("multi-teacher: weights", reason))
             }
         }
@@ -87,9 +89,9 @@ impl Committee {
         let from_files = self.files.iter().map(|file| load_model(file, None, task, lab.device).map(Arc::new));
         let mut others = from_files.collect::<Result<Vec<_>>>()?;
         for k in 2..=self.size() - others.len() {
-            // They are jobs of the run, not of this student: every student of the run has the same teachers.
+            // They are jobs of the run, not of this student: every student of the run has the same teachers, whatever a grid varies.
             let pupil = lab.teacher_pupil.reseeded(k - 1).named(&k.to_string());
-            others.push(Arc::new(lab.train(&pupil, None)?.0));
+            others.push(Arc::new(lab.train_teacher(&pupil)?.0));
         }
         Ok(others)
     }

@@ -112,8 +112,11 @@ impl SelfTraining {
             lab.student.job,
             unlabelled.len()
         ));
-        let own = lab.student.reseeded(number);
-        let own = if number == self.rounds { own } else { own.named(&format!("round{number}")) };
+        // The last has the student's own seed: all students of a seed start alike.
+        let own = match number == self.rounds {
+            true => lab.student.clone(),
+            false => lab.student.reseeded(number).named(&format!("round{number}")),
+        };
         let task = task_of(&images);
         let targets = Tensor::from_slice(&targets, [images.len(), task.classes], lab.device)?;
         let answers = TeacherOutputs::known_logits(labeller.name(), task, targets)?;
@@ -148,7 +151,7 @@ impl Recipe for SelfTraining {
         let first = match self.from_teacher {
             true => lab.teacher()?,
             false => {
-                let pupil = Pupil { plan: Plan::labels(), ..lab.student.named("labeller") };
+                let pupil = Pupil { plan: Plan::labels(), ..lab.student.reseeded(self.rounds).named("labeller") };
                 Arc::new(lab.train(&pupil, None)?.0)
             }
         };

@@ -42,9 +42,9 @@ pub struct EpochRecord {
     pub epoch: usize,
     /// Mean loss of the epoch's steps.
     pub train_loss: f64,
-    /// Percent of the test set classified correctly.
+    /// Percent of the test set classified correctly, among all classes.
     pub test_accuracy: f64,
-    /// The same for each group of a test set that has several.
+    /// The same for each group of a test set that has some, among the group's classes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<f64>,
     /// Wall-clock time of the epoch, evaluation included.

@@ -11,6 +11,9 @@ use std::ops::Range;
 /// Labelled images that stay on the device.
 pub struct TestSet {
     images: Tensor,
+    /// All images, judged among all classes.
+    all: Group,
+    /// Tasks of their own, if there are any.
     groups: Vec<Group>,
 }
 
@@ -29,11 +32,11 @@ impl TestSet {
     /// # Errors
     /// The device has not enough memory.
     pub fn new(data: &Dataset, device: Device) -> Result<TestSet> {
-        let all = 0..data.classes.len();
-        TestSet::in_groups(data, &[all], device)
+        TestSet::in_groups(data, &[], device)
     }
 
-    /// The same, but each image is judged among the classes of its own group only, as in learning one task after another.
+    /// The same, and beside the accuracy over all classes that of each group, whose images are judged among its own classes only, as in
+    /// learning one task after another.
     ///
     /// # Errors
     /// A group has no class or classes that there are not, or the device has not enough memory.
@@ -47,31 +50,24 @@ impl TestSet {
             let (index, labels) = images.map(|(i, &label)| (i as i32, label - classes.start as i32)).unzip();
             Ok(Group { classes: classes.clone(), index, labels })
         };
+        let all = group(&(0..data.classes.len()))?;
         let groups = groups.iter().map(group).collect::<Result<_>>()?;
-        Ok(TestSet { images: data.images.to_device(device)?, groups })
+        Ok(TestSet { images: data.images.to_device(device)?, all, groups })
     }
 
-    /// Percent of the images that the model classifies correctly, `batch` at a time.
+    /// Percent of the images that the model classifies correctly among all classes, `batch` at a time.
     pub fn accuracy(&self, model: &Model, batch: usize) -> Result<f64> {
-        Ok(self.accuracies(model, batch)?.0)
+        self.of_group(&self.all, model, batch)
     }
 
-    /// The same, and the accuracy of each group if there are several.
+    /// The same, and the accuracy of each group.
     pub(super) fn accuracies(&self, model: &Model, batch: usize) -> Result<(f64, Vec<f64>)> {
-        let (mut correct, mut images, mut groups) = (0, 0, Vec::new());
-        for group in &self.groups {
-            let right = self.correct(group, model, batch)?;
-            (correct, images) = (correct + right, images + group.labels.len());
-            groups.push(percent(right, group.labels.len()));
-        }
-        if groups.len() == 1 {
-            groups.clear();
-        }
-        Ok((percent(correct, images), groups))
+        let groups = self.groups.iter().map(|group| self.of_group(group, model, batch)).collect::<Result<_>>()?;
+        Ok((self.accuracy(model, batch)?, groups))
     }
 
-    /// How many images of a group are classified correctly.
-    fn correct(&self, group: &Group, model: &Model, batch: usize) -> Result<i32> {
+    /// Percent of a group's images that are classified correctly among its classes.
+    fn of_group(&self, group: &Group, model: &Model, batch: usize) -> Result<f64> {
         let (device, classes) = (self.images.device(), group.classes.len());
         let mut counts = Tensor::zeros([classes, classes], DType::I32, device)?;
         for (index, labels) in group.index.chunks(batch).zip(group.labels.chunks(batch)) {
@@ -82,10 +78,29 @@ impl TestSet {
             }
             counts.count_confusion(&logits.argmax()?, &Tensor::from_slice(labels, [labels.len()], device)?)?;
         }
-        Ok(counts.to_vec::<i32>()?.iter().step_by(classes + 1).sum())
+        let correct: i32 = counts.to_vec::<i32>()?.iter().step_by(classes + 1).sum();
+        Ok(100.0 * f64::from(correct) / group.labels.len().max(1) as f64)
     }
 }
 
-fn percent(correct: i32, images: usize) -> f64 {
-    100.0 * f64::from(correct) / images.max(1) as f64
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::digits::{generate, DigitsConfig};
+    use crate::models::Task;
+    use crate::tensor::Rng;
+
+    #[test]
+    fn groups_are_judged_among_their_own_classes_and_the_whole_among_all() {
+        let data = generate(&DigitsConfig { train: 10, test: 200, ..Default::default() }).test;
+        let task = Task { input: data.image_shape(), classes: 10 };
+        let model = Model::new("student_net", task, Rng::new(3, 0), Device::Cpu).unwrap();
+        let whole = TestSet::new(&data, Device::Cpu).unwrap().accuracies(&model, 64).unwrap();
+        assert!(whole.1.is_empty());
+        let halves = TestSet::in_groups(&data, &[0..5, 5..10], Device::Cpu).unwrap().accuracies(&model, 64).unwrap();
+        assert_eq!(halves.0, whole.0, "groups make nothing easier");
+        // A guess among five is right twice as often as one among ten.
+        assert_eq!(halves.1.len(), 2);
+        assert!(halves.1.iter().sum::<f64>() / 2.0 > whole.0, "{halves:?}");
+    }
 }

@@ -52,13 +52,23 @@ fn several_teachers_are_trained_once_a_run_and_combined() {
     let file = mean.join("jobs/teacher-2/model.safetensors");
     let from_file = run("files", &format!("files={}", file.display()));
     assert!(same_model((&mean, "distilled-1"), (&from_file, "distilled-1")));
+    // Whatever a grid varies for students, the teachers of the run stay what they are.
+    let grid = folder.path().join("grid");
+    let flags = ["--methods", "multi-teacher", "--set", "multi-teacher.teachers=2", "--grid", "lr=0.02"];
+    expect(&mut distill(&data, &grid, &flags), 0);
+    for teacher in ["teacher", "teacher-2"] {
+        assert!(same_model((&mean, teacher), (&grid, teacher)), "{teacher}");
+    }
     for (set, expected) in [
         ("teachers=3,combine=weighted,weights=1+2", "must be 3 numbers"),
+        ("teachers=2,combine=weighted,weights=1+x+1", "must be 2 numbers"),
+        ("teachers=2,combine=weighted,weights=0+0", "not all 0"),
         ("files=nowhere.safetensors", "there is no file nowhere.safetensors"),
     ] {
         let out = folder.path().join("bad");
         let error = error_of(&mut distill(&data, &out, &["--method", "multi-teacher", "--set", set]), 2);
         assert!(error.contains(expected), "{error}");
+        assert!(!out.exists(), "{set} is refused before anything is computed");
     }
     let error = error_of(&mut distill(&data, &folder.path().join("bad"), &["--method", "multi-teacher,at"]), 2);
     assert!(error.contains("leave out at"), "{error}");
