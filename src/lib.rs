@@ -8,6 +8,7 @@ pub mod autograd;
 pub mod backend;
 pub mod bench;
 pub mod cli;
+pub mod compress;
 pub mod conformance;
 pub mod data;
 pub mod distill;

@@ -19,9 +19,9 @@ fn train(data: &Path, out: &Path) -> Command {
 fn options_out_of_range_are_usage_errors() {
     let folder = tempfile::tempdir().unwrap();
     let cases = [
-        (vec!["--temperature", "0"], "temperature: must be above 0, found 0"),
-        (vec!["--temperature", "-2"], "temperature: must be above 0, found -2"),
-        (vec!["--temperature", "nan"], "temperature: must be above 0"),
+        (vec!["--temperature", "0"], "temperature: must be above 0, or FROM..TO, found 0"),
+        (vec!["--temperature", "-2"], "temperature: must be above 0, or FROM..TO, found -2"),
+        (vec!["--temperature", "nan"], "invalid value 'nan' for '--temperature <T>'"),
         (vec!["--sweep-temperatures", "1,0"], "temperature: must be above 0"),
         (vec!["--hard-weight", "0", "--soft-weight", "0"], "nothing would be learned"),
         (vec!["--epochs", "0"], "epochs: must be at least 1"),

@@ -9,14 +9,25 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-/// A short run: three epochs, one seed, two temperatures; beside Hinton's term, one with adapters and one with a memory.
+/// A short run: three epochs, one seed, two temperatures; beside Hinton's term at a falling temperature, a first stage with adapters, three
+/// memories, and a discriminator with an optimiser of its own; easy images first, weights pruned and quantised.
 fn run(data: &Path, out: &Path) -> Command {
     let mut command = kdengine();
     command.args([
         "run",
         "--quiet",
         "--method",
-        "hinton,fitnet,crd",
+        "hinton,fitnet,crd,ps-kd,temporal-ensemble,adversarial",
+        "--set",
+        "fitnet.stages=two,fitnet.hint-epochs=1",
+        "--temperature",
+        "4..2",
+        "--curriculum",
+        "0.5",
+        "--prune",
+        "unstructured:0.5",
+        "--quantize",
+        "int8-per-channel",
         "--epochs",
         "3",
         "--seeds",

@@ -1,5 +1,6 @@
 //! From command-line flags and a configuration file to a [`RunConfig`].
 
+use crate::distill::Scheduled;
 use crate::error::{Error, Result};
 use crate::pipeline::options::{Kind, RunOption, OPTIONS};
 use crate::pipeline::RunConfig;
@@ -50,6 +51,7 @@ fn argument(option: &RunOption) -> Arg {
     match option.kind {
         Kind::Text if option.name == "optimizer" => arg.value_name(option.value),
         Kind::Text => arg.value_name(option.value).value_parser(value_parser!(String)),
+        Kind::Scheduled => arg.value_name(option.value).value_parser(Scheduled::parse).allow_hyphen_values(true),
         Kind::Path => arg.value_name(option.value).value_parser(value_parser!(PathBuf)),
         Kind::Count => arg.value_name(option.value).value_parser(value_parser!(u32)),
         Kind::Number => arg.value_name(option.value).value_parser(value_parser!(f64)).allow_negative_numbers(true),
@@ -87,6 +89,9 @@ fn flags(matches: &ArgMatches) -> Table {
         let name = option.name;
         let value = match option.kind {
             Kind::Text => matches.get_one::<String>(name).cloned().map(Value::String),
+            Kind::Scheduled => {
+                matches.get_one::<Scheduled>(name).map(|s| Value::try_from(s).expect("a number or a string"))
+            }
             Kind::Path => matches.get_one::<PathBuf>(name).map(|p| Value::String(p.display().to_string())),
             Kind::Count => matches.get_one::<u32>(name).map(|n| Value::Integer(i64::from(*n))),
             Kind::Number => matches.get_one::<f64>(name).copied().map(Value::Float),

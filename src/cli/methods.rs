@@ -1,6 +1,6 @@
 //! `methods`: what a student can learn from, and how each method is used.
 
-use crate::distill::{Entry, Hyperparameter, METHODS};
+use crate::distill::{Domain, Entry, Hyperparameter, FORMS, METHODS};
 use crate::error::Result;
 use crate::recipes::{find, Named, RECIPES};
 use clap::{Arg, ArgMatches, Command};
@@ -40,7 +40,7 @@ const METHOD: &str = "method";
 const RECIPE: &str = "recipe";
 
 fn list() {
-    println!("{:<22} {:<9} {:<17} {:>5}  {:<28} about", "method", "family", "needs", "cost", "paper");
+    println!("{:<24} {:<9} {:<17} {:>5}  {:<28} about", "method", "family", "needs", "cost", "paper");
     METHODS.iter().for_each(|info| println!("{}", line(info)));
     println!("\nrecipes: ways to arrange trainings; at most one beside any number of methods (--method born-again,at)");
     RECIPES.iter().for_each(|info| println!("{}", line(info)));
@@ -49,7 +49,7 @@ fn list() {
 
 fn line<Build>(info: &Entry<Build>) -> String {
     let (family, needs) = (info.family.name(), info.needs.describe());
-    format!("{:<22} {family:<9} {needs:<17} {:>4}×  {:<28} {}", info.name, info.cost, info.paper, info.about)
+    format!("{:<24} {family:<9} {needs:<17} {:>4}×  {:<28} {}", info.name, info.cost, info.paper, info.about)
 }
 
 fn explain<Build>(info: &Entry<Build>, loss: &str) {
@@ -73,6 +73,10 @@ fn explain<Build>(info: &Entry<Build>, loss: &str) {
             println!("{:<24} {:<10} {:<28} {}", h.name, h.default_text(), h.range_text(), h.about);
         }
     }
+    let scheduled = |h: &&Hyperparameter| matches!(h.domain, Domain::Scheduled { .. });
+    let also = info.hyperparameters.iter().filter(scheduled).map(|h| h.name);
+    let names: Vec<&str> = ["weight", "--hard-weight"].into_iter().chain(also).collect();
+    println!("\n{} may change over the epochs: {FORMS}", names.join(", "));
     println!("\nexample  {}", example(info));
 }
 

@@ -2,9 +2,9 @@
 
 use super::commands::{device_arg, device_of, path_arg};
 use super::output::bytes;
-use crate::data;
+use crate::data::{self, Classes, View};
 use crate::error::{Error, Result};
-use crate::models::{architecture, summarise, Model, ModelSummary, Task, ARCHITECTURES};
+use crate::models::{architecture, architecture_names, summarise, Model, ModelSummary, Task};
 use crate::report::thousands;
 use crate::tensor::{Device, Rng};
 use crate::train::{evaluate, load_model, measure};
@@ -35,10 +35,9 @@ pub fn predict_command() -> Command {
 
 /// The `summary` subcommand.
 pub fn summary_command() -> Command {
-    let names: Vec<&str> = ARCHITECTURES.iter().map(|a| a.name).collect();
     Command::new("summary")
         .about("Layers, output shapes, parameters, operations and activation memory of an architecture")
-        .arg(Arg::new("model").value_name("MODEL").required(true).help(names.join(", ")))
+        .arg(Arg::new("model").value_name("MODEL").required(true).help(architecture_names().join(", ")))
         .arg(Arg::new("classes").long("classes").value_name("N").value_parser(value_parser!(u32).range(1..)))
 }
 
@@ -48,6 +47,20 @@ fn with_model_options(command: Command) -> Command {
         .arg(Arg::new("model").long("model").value_name("NAME").help("its architecture, if the file does not say"))
         .arg(Arg::new("data").long("data").value_name("NAME|DIR").default_value("digits").help("the data set"))
         .arg(Arg::new("data-dir").long("data-dir").value_name("DIR").value_parser(value_parser!(PathBuf)))
+        .arg(
+            Arg::new("view")
+                .long("view")
+                .value_name("VIEW")
+                .default_value("identity")
+                .help("what the model sees of an image, as --student-view had it"),
+        )
+        .arg(
+            Arg::new("classes")
+                .long("classes")
+                .value_name("GROUPS")
+                .default_value("same")
+                .help("the model's task, as --student-classes had it"),
+        )
         .arg(device_arg("cpu"))
 }
 
@@ -56,6 +69,8 @@ fn model_and_test(matches: &ArgMatches) -> Result<(Model, data::Dataset, Device)
     let device = device_of(matches)?;
     let data = matches.get_one::<String>("data").expect("has a default");
     let test = data::load(data, matches.get_one::<PathBuf>("data-dir").map(PathBuf::as_path))?.test;
+    let option = |name: &str| matches.get_one::<String>(name).expect("has a default");
+    let test = Classes::named(option("classes"))?.of(&View::named(option("view"))?.of(&test)?)?;
     let task = Task { input: test.image_shape(), classes: test.classes.len() };
     let file = matches.get_one::<PathBuf>("file").expect("required");
     let name = matches.get_one::<String>("model").map(String::as_str);

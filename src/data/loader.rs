@@ -1,7 +1,7 @@
 //! Batches: shuffled by seed, prepared by a thread in the background.
 
 use super::augment::{beta, AugmentConfig};
-use super::Dataset;
+use super::{Curriculum, Dataset};
 use crate::backend::params::ImagePlan;
 use crate::error::{Error, Result};
 use crate::tensor::{Device, Rng, Tensor};
@@ -33,6 +33,7 @@ pub struct Loader {
     /// The data set's images on the device.
     resident: Tensor,
     config: LoaderConfig,
+    curriculum: Option<Arc<Curriculum>>,
 }
 
 /// Some images and their labels.
@@ -68,7 +69,19 @@ impl Loader {
         }
         config.augment.validate(data.height, data.width)?;
         let resident = data.images.to_device(device)?;
-        Ok(Loader { data, resident, config })
+        Ok(Loader { data, resident, config, curriculum: None })
+    }
+
+    /// The same loader, which shows easy images first.
+    ///
+    /// # Errors
+    /// The curriculum is of another number of images.
+    pub fn with_curriculum(self, curriculum: Curriculum) -> Result<Loader> {
+        let (ranked, all) = (curriculum.easiest_first.len(), self.data.len());
+        match ranked == all && curriculum.easiest_first.iter().all(|&i| (i as usize) < all) {
+            true => Ok(Loader { curriculum: Some(Arc::new(curriculum)), ..self }),
+            false => Err(Error::argument("curriculum", format!("ranks {ranked} images, but there are {all}"))),
+        }
     }
 
     /// The images.
@@ -84,7 +97,7 @@ impl Loader {
     /// The batches of an epoch from number `first` on. The order is a function of the seed and the epoch.
     pub fn epoch_from(&self, epoch: u64, first: usize) -> Epoch {
         let (data, resident) = (self.data.clone(), self.resident.clone());
-        let maker = BatchMaker { data, resident, config: self.config, epoch };
+        let maker = BatchMaker { data, resident, config: self.config, curriculum: self.curriculum.clone(), epoch };
         let (sender, receiver) = sync_channel(PREFETCH);
         let worker = std::thread::spawn(move || maker.run(first, &sender));
         Epoch { receiver: Some(receiver), worker: Some(worker) }
@@ -126,12 +139,17 @@ struct BatchMaker {
     data: Arc<Dataset>,
     resident: Tensor,
     config: LoaderConfig,
+    curriculum: Option<Arc<Curriculum>>,
     epoch: u64,
 }
 
 impl BatchMaker {
     fn run(&self, first: usize, sender: &SyncSender<Result<Batch>>) {
-        let order = self.rng(ORDER).sequence().permutation(self.data.len());
+        let mut random = self.rng(ORDER).sequence();
+        let order = match &self.curriculum {
+            None => random.permutation(self.data.len()),
+            Some(curriculum) => curriculum.order(self.epoch, &mut random),
+        };
         for (number, index) in order.chunks(self.config.batch_size).enumerate().skip(first) {
             if sender.send(self.batch(number, index)).is_err() {
                 return; // Nobody wants the rest.
@@ -211,6 +229,24 @@ mod tests {
         assert_eq!(epoch(&loader, 5, 0), epoch(&loader, 5, 0));
         assert_ne!(epoch(&loader, 5, 0), epoch(&loader, 6, 0));
         assert_eq!(epoch(&loader, 5, 0)[1..], epoch(&loader, 5, 1)[..], "starting later gives the same batches");
+    }
+
+    #[test]
+    fn a_curriculum_shows_the_easiest_images_first_and_in_the_end_all() {
+        let easiest_first: Vec<u32> = (0..10).rev().collect();
+        let curriculum = Curriculum { easiest_first, growing_epochs: 4.0 };
+        let loader = loader(AugmentConfig::default()).with_curriculum(curriculum.clone()).unwrap();
+        for (number, shown) in [(0, 3), (1, 5), (2, 7), (4, 10), (9, 10)] {
+            let batches = epoch(&loader, number, 0);
+            let mut seen: Vec<u32> = batches.iter().flat_map(|b| b.0.clone()).collect();
+            assert_eq!(seen.len(), 10, "as many steps as without");
+            seen.sort_unstable();
+            seen.dedup();
+            assert_eq!(seen, (10 - shown..10).collect::<Vec<_>>(), "epoch {number}");
+            assert_eq!(epoch(&loader, number, 1)[..], batches[1..], "starting later gives the same batches");
+        }
+        let short = Curriculum { easiest_first: vec![0, 1], ..curriculum };
+        assert!(loader.with_curriculum(short).err().unwrap().to_string().contains("ranks 2 images"));
     }
 
     #[test]

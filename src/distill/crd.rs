@@ -177,11 +177,7 @@ impl Method for Crd {
         let embed =
             |which: usize, x: &Tensor| unit_vectors(&self.embeddings[which].forward(&rows(x)?, &mut Context::eval())?);
         let vectors = [embed(0, student)?, embed(1, &teacher.detach())?];
-        if inputs.samples.len() != vectors[0].shape()[0] {
-            return Err(Error::argument(INFO.name, "has to know which training samples the batch consists of"));
-        }
-        let index: Vec<i32> = inputs.samples.iter().map(|&sample| sample as i32).collect();
-        let index = Tensor::from_slice(&index, [index.len()], student.device())?;
+        let index = inputs.rows(INFO.name)?;
         let counts = self.counts(inputs, student)?;
         let memories = [0, 1].map(|i: usize| self.memories[i].get());
         let mut known = self.normalisers.get().to_f64_vec()?;

@@ -1,9 +1,12 @@
-//! Losses of images that are made from a teacher alone: confident answers, smooth pixels, and statistics like those of its training
-//! (Yin et al., "Dreaming to Distill" (DeepInversion), 2020, eqs. 3 and 4).
+//! Losses of images that are made from a teacher alone: confident answers, smooth pixels, statistics like those of its training, answers
+//! that the student does not share (Yin et al., "Dreaming to Distill" (DeepInversion), 2020, eqs. 3, 4 and 8), and those of generators
+//! (Chen et al., "Data-Free Learning of Student Networks" (DAFL), 2019, eqs. 2, 3 and 5; Fang et al., "Data-Free Adversarial
+//! Distillation" (DFAD), 2019, eq. 3).
 
-use super::math::root;
+use super::cases::positive;
+use super::math::{at_least, root};
 use crate::error::{Error, Result};
-use crate::ops::case::{sample_extent, sample_normal, sample_positive};
+use crate::ops::case::{sample_away_from_zero, sample_extent, sample_normal, sample_positive};
 use crate::ops::{Case, OpSpec};
 use crate::tensor::Tensor;
 
@@ -42,6 +45,56 @@ pub fn statistics_distance(x: &Tensor, running_mean: &Tensor, running_var: &Tens
     let distance = |a: &Tensor, b: &Tensor| root(&a.sub(&b.detach())?.square()?.sum_all()?);
     distance(&mean.flatten(0)?, running_mean)?.add(&distance(&var, running_var)?)
 }
+
+/// `CE(z, argmax z)`: low where each image is surely of some class (DAFL's one-hot loss).
+///
+/// # Errors
+/// Not logits `[n, classes]`.
+pub fn one_hot_loss(logits: &Tensor) -> Result<Tensor> {
+    logits.cross_entropy(&logits.detach().argmax()?, 0.0)
+}
+
+/// `Σ p̄ log₁₀ p̄`, `p̄` the mean of the batch's softmaxes: low where all classes are equally frequent (DAFL's information entropy loss; the
+/// paper has the natural logarithm, its authors' code this one).
+///
+/// # Errors
+/// Not logits `[n, classes]`.
+pub fn class_balance_loss(logits: &Tensor) -> Result<Tensor> {
+    let mean = logits.softmax(1.0)?.mean(&[0], false)?;
+    mean.mul(&at_least(&mean, SMALLEST)?.log()?)?.sum_all()?.affine(std::f64::consts::LOG10_E, 0.0)
+}
+
+/// `−mean |f|`: low where the features are excited, as they are by images like those of the training (DAFL's activation loss).
+///
+/// # Errors
+/// None that is to be expected.
+pub fn activation_loss(features: &Tensor) -> Result<Tensor> {
+    features.abs()?.mean_all()?.affine(-1.0, 0.0)
+}
+
+/// `mean |z_s − z_t|` with gradients for both (DFAD's discrepancy: the student makes it small, the generator large).
+///
+/// # Errors
+/// The shapes differ.
+pub fn discrepancy(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+    student.sub(teacher)?.abs()?.mean_all()
+}
+
+/// `1 − JS(softmax(z_t/T), softmax(z_s/T))`, averaged over samples, with gradients for both: low where the student does not yet agree
+/// with its teacher (DeepInversion's competition).
+///
+/// # Errors
+/// The shapes differ.
+pub fn competition(student: &Tensor, teacher: &Tensor, temperature: f64) -> Result<Tensor> {
+    let log = |p: &Tensor| at_least(p, SMALLEST)?.log();
+    let (p, q) = (teacher.softmax(temperature)?, student.softmax(temperature)?);
+    let log_mean = log(&p.add(&q)?.affine(0.5, 0.0)?)?;
+    let divergence = |x: &Tensor| x.mul(&log(x)?.sub(&log_mean)?)?.sum(&[1], false)?.mean_all();
+    divergence(&p)?.add(&divergence(&q)?)?.affine(-0.5, 1.0)
+}
+
+/// Probabilities below this have no logarithm.
+const SMALLEST: f64 = 1e-12;
 
 pub(super) const SPECS: &[OpSpec] = &[
     OpSpec {
@@ -84,4 +137,70 @@ pub(super) const SPECS: &[OpSpec] = &[
                 .attr("detached", vec!["running_mean", "running_var"])
         }),
     },
+    OpSpec {
+        name: "dafl_generator",
+        run: |case| {
+            let (logits, features) = (case.tensor("logits")?, case.tensor("features")?);
+            Ok(vec![
+                ("one_hot", one_hot_loss(&logits)?),
+                ("class_balance", class_balance_loss(&logits)?),
+                ("activation", activation_loss(&features)?),
+            ])
+        },
+        sample: Some(|random| {
+            let (n, classes) = (sample_extent(random, 1, 4), sample_extent(random, 2, 5));
+            Case::new()
+                .input("logits", sample_normal(random, &[n, classes]))
+                .input("features", sample_away_from_zero(random, &[n, 3], 0.1))
+        }),
+    },
+    OpSpec {
+        name: "dfad_discrepancy",
+        run: |case| Ok(vec![("loss", discrepancy(&case.tensor("student_logits")?, &case.tensor("teacher_logits")?)?)]),
+        sample: Some(|random| {
+            let (n, classes) = (sample_extent(random, 1, 4), sample_extent(random, 2, 5));
+            let student = sample_normal(random, &[n, classes]);
+            let apart = sample_away_from_zero(random, &[n, classes], 0.1);
+            let teacher = student.add(&apart).expect("equal shapes");
+            Case::new().input("student_logits", student).input("teacher_logits", teacher)
+        }),
+    },
+    OpSpec {
+        name: "deep_inversion_competition",
+        run: |case| {
+            let (student, teacher) = (case.tensor("student_logits")?, case.tensor("teacher_logits")?);
+            Ok(vec![("loss", competition(&student, &teacher, case.number("temperature")?)?)])
+        },
+        sample: Some(|random| {
+            let (n, classes) = (sample_extent(random, 1, 4), sample_extent(random, 2, 5));
+            Case::new()
+                .input("student_logits", sample_normal(random, &[n, classes]))
+                .input("teacher_logits", sample_normal(random, &[n, classes]))
+                .attr("temperature", positive(random))
+        }),
+    },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Device;
+
+    fn logits(z: &[f64], n: usize) -> Tensor {
+        Tensor::from_slice(z, [n, z.len() / n], Device::Reference).unwrap()
+    }
+
+    #[test]
+    fn balance_is_best_where_all_classes_are_equally_frequent() {
+        let value = |z: &[f64]| class_balance_loss(&logits(z, 2)).unwrap().item().unwrap();
+        assert!((value(&[50.0, 0.0, 0.0, 50.0]) + 2f64.log10()).abs() < 1e-9, "both classes: −log₁₀ 2");
+        assert!(value(&[50.0, 0.0, 50.0, 0.0]).abs() < 1e-9, "one class: 0");
+    }
+
+    #[test]
+    fn competition_is_one_where_they_agree_and_less_where_they_do_not() {
+        let value = |s: &[f64]| competition(&logits(s, 1), &logits(&[9.0, 0.0], 1), 1.0).unwrap().item().unwrap();
+        assert!((value(&[9.0, 0.0]) - 1.0).abs() < 1e-9);
+        assert!((value(&[0.0, 60.0]) - (1.0 - 2f64.ln())).abs() < 1e-2, "{}", value(&[0.0, 60.0]));
+    }
+}

@@ -7,7 +7,7 @@
 
 use super::info::{Family, Hyperparameter, MethodInfo, Needs};
 use super::math::soft_targets;
-use super::{Loss, Method, StepInputs};
+use super::{Loss, Method, Scheduled, StepInputs};
 use crate::error::Result;
 use crate::ops::case::{sample_extent, sample_labels, sample_normal};
 use crate::ops::{Case, OpSpec};
@@ -45,8 +45,8 @@ pub(super) static SOFT: MethodInfo = MethodInfo {
     traps: &[
         "The reference code divides by samples × classes where the paper averages over samples; this is the paper.",
     ],
-    hyperparameters: &[Hyperparameter::above("temperature", 0.0, 3.0, "T of both distributions")],
-    build: |setup| Ok(Box::new(Soft { temperature: setup.settings.number("temperature") })),
+    hyperparameters: &[Hyperparameter::scheduled("temperature", 0.0, 3.0, "T of both distributions")],
+    build: |setup| Ok(Box::new(Soft { temperature: setup.settings.scheduled("temperature") })),
     specs: SOFT_SPECS,
 };
 
@@ -72,12 +72,12 @@ impl Method for Hard {
 }
 
 struct Soft {
-    temperature: f64,
+    temperature: Scheduled,
 }
 
 impl Method for Soft {
     fn loss(&self, inputs: &StepInputs) -> Result<Loss> {
-        Ok(Loss::single(SOFT.name, soft_targets(head(inputs), inputs.teacher_logits()?, self.temperature)?))
+        Ok(Loss::single(SOFT.name, soft_targets(head(inputs), inputs.teacher_logits()?, inputs.now(self.temperature))?))
     }
 }
 

@@ -5,7 +5,7 @@
 use super::cases::{logits_pair, positive};
 use super::info::{Family, Hyperparameter, MethodInfo, Needs, NON_NEGATIVE};
 use super::math::lengths;
-use super::{Loss, Method, StepInputs};
+use super::{Loss, Method, Scheduled, StepInputs};
 use crate::error::Result;
 use crate::ops::OpSpec;
 use crate::tensor::Tensor;
@@ -25,11 +25,15 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     hyperparameters: &[
         Hyperparameter::between("beta", NON_NEGATIVE, 1.0, "weight of the part over classes; 2 on CIFAR"),
         Hyperparameter::between("gamma", NON_NEGATIVE, 1.0, "weight of the part over samples; 2 on CIFAR"),
-        Hyperparameter::above("temperature", 0.0, 1.0, "T of both distributions; 4 on CIFAR"),
+        Hyperparameter::scheduled("temperature", 0.0, 1.0, "T of both distributions; 4 on CIFAR"),
     ],
     build: |setup| {
         let number = |name| setup.settings.number(name);
-        Ok(Box::new(Dist { beta: number("beta"), gamma: number("gamma"), temperature: number("temperature") }))
+        Ok(Box::new(Dist {
+            beta: number("beta"),
+            gamma: number("gamma"),
+            temperature: setup.settings.scheduled("temperature"),
+        }))
     },
     specs: SPECS,
 };
@@ -59,12 +63,12 @@ fn correlation(a: &Tensor, b: &Tensor, eps: f64) -> Result<Tensor> {
 struct Dist {
     beta: f64,
     gamma: f64,
-    temperature: f64,
+    temperature: Scheduled,
 }
 
 impl Method for Dist {
     fn loss(&self, inputs: &StepInputs) -> Result<Loss> {
-        let (inter, intra) = dist(inputs.student_logits, inputs.teacher_logits()?, self.temperature, EPS)?;
+        let (inter, intra) = dist(inputs.student_logits, inputs.teacher_logits()?, inputs.now(self.temperature), EPS)?;
         Loss::weighted(vec![("inter", self.beta, inter), ("intra", self.gamma, intra)])
     }
 }

@@ -2,10 +2,10 @@
 //! their own: [`Tensor::reverse_kl`](crate::Tensor::reverse_kl) and [`Tensor::jsd_generalized`](crate::Tensor::jsd_generalized).
 
 use super::info::{Family, Hyperparameter, MethodInfo, Needs};
-use super::{Loss, Method, StepInputs};
+use super::{Loss, Method, Scheduled, StepInputs};
 use crate::error::Result;
 
-const TEMPERATURE: Hyperparameter = Hyperparameter::above("temperature", 0.0, 1.0, "T of both distributions");
+const TEMPERATURE: Hyperparameter = Hyperparameter::scheduled("temperature", 0.0, 1.0, "T of both distributions");
 
 /// Gu et al., "MiniLLM", 2024, eq. 1.
 pub(super) static REVERSE_KL: MethodInfo = MethodInfo {
@@ -23,7 +23,7 @@ pub(super) static REVERSE_KL: MethodInfo = MethodInfo {
         "It is blind to classes on which the student has put no probability yet; classifiers gain little from it.",
     ],
     hyperparameters: &[TEMPERATURE],
-    build: |setup| Ok(Box::new(ReverseKl { temperature: setup.settings.number("temperature") })),
+    build: |setup| Ok(Box::new(ReverseKl { temperature: setup.settings.scheduled("temperature") })),
     specs: &[],
 };
 
@@ -46,30 +46,33 @@ pub(super) static JSD: MethodInfo = MethodInfo {
     ],
     build: |setup| {
         let number = |name| setup.settings.number(name);
-        Ok(Box::new(Jsd { beta: number("beta"), temperature: number("temperature") }))
+        Ok(Box::new(Jsd { beta: number("beta"), temperature: setup.settings.scheduled("temperature") }))
     },
     specs: &[],
 };
 
 struct ReverseKl {
-    temperature: f64,
+    temperature: Scheduled,
 }
 
 impl Method for ReverseKl {
     fn loss(&self, inputs: &StepInputs) -> Result<Loss> {
         let teacher = inputs.teacher_logits()?;
-        Ok(Loss::single(REVERSE_KL.name, inputs.student_logits.reverse_kl(teacher, self.temperature)?))
+        Ok(Loss::single(REVERSE_KL.name, inputs.student_logits.reverse_kl(teacher, inputs.now(self.temperature))?))
     }
 }
 
 struct Jsd {
     beta: f64,
-    temperature: f64,
+    temperature: Scheduled,
 }
 
 impl Method for Jsd {
     fn loss(&self, inputs: &StepInputs) -> Result<Loss> {
         let teacher = inputs.teacher_logits()?;
-        Ok(Loss::single(JSD.name, inputs.student_logits.jsd_generalized(teacher, self.temperature, self.beta)?))
+        Ok(Loss::single(
+            JSD.name,
+            inputs.student_logits.jsd_generalized(teacher, inputs.now(self.temperature), self.beta)?,
+        ))
     }
 }

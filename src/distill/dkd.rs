@@ -7,7 +7,7 @@ use super::cases::{labelled_logits, positive};
 use super::info::{Family, Hyperparameter, MethodInfo, Needs, NON_NEGATIVE};
 use super::math::one_hot;
 use super::method::times;
-use super::{Loss, Method, StepInputs};
+use super::{Loss, Method, Scheduled, StepInputs};
 use crate::error::{Error, Result};
 use crate::ops::OpSpec;
 use crate::tensor::Tensor;
@@ -30,14 +30,14 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     hyperparameters: &[
         Hyperparameter::between("alpha", NON_NEGATIVE, 1.0, "weight of the target part (TCKD)"),
         Hyperparameter::between("beta", NON_NEGATIVE, 8.0, "weight of the non-target part (NCKD)"),
-        Hyperparameter::above("temperature", 0.0, 4.0, "T of all distributions"),
+        Hyperparameter::scheduled("temperature", 0.0, 4.0, "T of all distributions"),
         Hyperparameter::count("warm-up-epochs", 0, 20, "epochs over which the term grows from 0 to its full weight"),
     ],
     build: |setup| {
         Ok(Box::new(Dkd {
             alpha: setup.settings.number("alpha"),
             beta: setup.settings.number("beta"),
-            temperature: setup.settings.number("temperature"),
+            temperature: setup.settings.scheduled("temperature"),
             warm_up: setup.settings.count("warm-up-epochs"),
         }))
     },
@@ -87,14 +87,14 @@ impl Split {
 struct Dkd {
     alpha: f64,
     beta: f64,
-    temperature: f64,
+    temperature: Scheduled,
     warm_up: usize,
 }
 
 impl Method for Dkd {
     fn loss(&self, inputs: &StepInputs) -> Result<Loss> {
         let teacher = inputs.teacher_logits()?;
-        let (tckd, nckd) = dkd(inputs.student_logits, teacher, inputs.labels, self.temperature)?;
+        let (tckd, nckd) = dkd(inputs.student_logits, teacher, inputs.labels, inputs.now(self.temperature))?;
         let loss = Loss::weighted(vec![("tckd", self.alpha, tckd), ("nckd", self.beta, nckd)])?;
         let grown = (inputs.epoch as f64 / self.warm_up.max(1) as f64).min(1.0);
         Ok(Loss { total: times(&loss.total, grown)?, ..loss })

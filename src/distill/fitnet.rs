@@ -1,14 +1,15 @@
 //! Romero et al., "FitNets: Hints for Thin Deep Nets", 2015: the student's middle layer predicts the teacher's through a regressor that is
 //! trained with it (eq. 3): `L = mean (pool(W_r * f_s) − f_t)²`, W_r a 1×1 convolution. First regress, then pool to one size.
 //!
-//! Here the hint is learned jointly with the labels, as most later codes do; the paper trains the hint alone first.
+//! In the paper the hint comes first and alone, and the layers above it learn from the teacher's answers afterwards (section 2.3):
+//! `stages = two`. Most later codes learn both jointly, and what is published of fitnet in comparisons is that form.
 
 use super::adapter::Regressors;
 use super::cases::maps;
-use super::info::{Family, MethodInfo, Needs, Taps};
+use super::info::{Family, Hyperparameter, MethodInfo, Needs, Taps};
 use super::math::same_size;
 use super::pairwise::sum_over;
-use super::{Loss, Method, StepInputs};
+use super::{Loss, Method, Stage, StepInputs};
 use crate::error::Result;
 use crate::nn::Visitor;
 use crate::ops::case::sample_normal;
@@ -27,11 +28,24 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     cost: 1.5,
     when: "For students that are thin and deep, whose early layers learn slowly from labels alone.",
     traps: &[
-        "The paper trains the hint alone first, then distils; this is the joint form.",
+        "The paper is `--method fitnet,hinton --set fitnet.stages=two`: the hint alone first, then hinton alone.",
         "Alone it often falls below plain hinton: add --soft-weight.",
     ],
-    hyperparameters: &[],
-    build: |setup| Ok(Box::new(FitNet { regressors: Regressors::new(&mut setup.init, setup.pairs.clone())? })),
+    hyperparameters: &[
+        Hyperparameter::choice(
+            "stages",
+            &["joint", "two"],
+            "hint beside the rest of the loss, or hint first and alone",
+        ),
+        Hyperparameter::count("hint-epochs", 1, 5, "epochs of the first of two stages; at most half of all"),
+    ],
+    build: |setup| {
+        let two = setup.settings.is("stages", "two");
+        Ok(Box::new(FitNet {
+            regressors: Regressors::new(&mut setup.init, setup.pairs.clone())?,
+            hint_epochs: two.then(|| setup.settings.count("hint-epochs")),
+        }))
+    },
     specs: SPECS,
 };
 
@@ -48,6 +62,8 @@ pub fn hint(student: &Tensor, teacher: &Tensor, regressor: &Tensor) -> Result<Te
 
 struct FitNet {
     regressors: Regressors,
+    /// Length of the first stage, if there are two.
+    hint_epochs: Option<usize>,
 }
 
 impl Method for FitNet {
@@ -58,6 +74,14 @@ impl Method for FitNet {
             mapped.mse_loss(&teacher)
         })?;
         Ok(Loss::single(INFO.name, sum))
+    }
+
+    fn stage(&self, epoch: usize, epochs: usize) -> Stage {
+        match self.hint_epochs {
+            None => Stage::Joint,
+            Some(first) if epoch <= first.min(epochs / 2) => Stage::Alone,
+            Some(_) => Stage::Over,
+        }
     }
 
     fn visit(&self, visitor: &mut Visitor) {

@@ -7,7 +7,7 @@
 
 use super::info::{Family, Hyperparameter, MethodInfo, Needs};
 use super::math::soft_targets;
-use super::{Loss, Method, StepInputs};
+use super::{Loss, Method, Scheduled, StepInputs};
 use crate::backend::params::HintonKd;
 use crate::error::Result;
 
@@ -26,23 +26,23 @@ pub(super) static INFO: MethodInfo = MethodInfo {
         "What papers call α or λ multiplies sometimes one term, sometimes the other; here they are --hard-weight and --soft-weight.",
         "Without T² the soft term fades as T grows; it is part of the loss here, at every weight.",
     ],
-    hyperparameters: &[Hyperparameter::above("temperature", 0.0, 3.0, "T, softens both distributions; 2 to 5 is usual")],
-    build: |setup| Ok(Box::new(Hinton { temperature: setup.settings.number("temperature") })),
+    hyperparameters: &[Hyperparameter::scheduled("temperature", 0.0, 3.0, "T, softens both distributions; 2 to 5 is usual")],
+    build: |setup| Ok(Box::new(Hinton { temperature: setup.settings.scheduled("temperature") })),
     specs: &[],
 };
 
 struct Hinton {
-    temperature: f64,
+    temperature: Scheduled,
 }
 
 impl Method for Hinton {
     fn loss(&self, inputs: &StepInputs) -> Result<Loss> {
-        let soft = soft_targets(inputs.student_logits, inputs.teacher_logits()?, self.temperature)?;
+        let soft = soft_targets(inputs.student_logits, inputs.teacher_logits()?, inputs.now(self.temperature))?;
         Ok(Loss::single(INFO.name, soft))
     }
 
     fn loss_with_labels(&self, inputs: &StepInputs, hard_weight: f64, weight: f64) -> Result<Option<Loss>> {
-        let p = HintonKd { temperature: self.temperature, hard_weight, soft_weight: weight };
+        let p = HintonKd { temperature: inputs.now(self.temperature), hard_weight, soft_weight: weight };
         let loss = inputs.student_logits.hinton_kd(inputs.teacher_logits()?, inputs.labels, p)?;
         let terms = vec![("hard".to_string(), loss.hard), ("soft".to_string(), loss.soft)];
         Ok(Some(Loss { total: loss.total, terms }))

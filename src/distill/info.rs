@@ -15,7 +15,7 @@ pub enum Family {
     Feature,
     /// How the teacher relates samples to one another.
     Relation,
-    /// The network's own past.
+    /// The network's own past, or its own deeper layers.
     Own,
     /// Networks that are trained at the same time.
     Mutual,
@@ -56,6 +56,17 @@ pub enum Taps {
     Stages,
     /// As `Stages`, then the features that the classifier sees.
     StagesAndPenultimate,
+    /// Every feature map of the student before its last, each with the last: the student is its own teacher.
+    OwnStages,
+    /// The feature map of the student before its last, with the last.
+    OwnTrunk,
+}
+
+impl Taps {
+    /// Whether they are all the student's, so that no teacher is needed for them.
+    pub fn of_student_alone(self) -> bool {
+        matches!(self, Taps::OwnStages | Taps::OwnTrunk)
+    }
 }
 
 /// What a method has to be given.
@@ -84,7 +95,7 @@ impl Needs {
 
     /// Whether there must be a teacher.
     pub fn teacher(self) -> bool {
-        self.teacher_logits || self.taps != Taps::None
+        self.teacher_logits || (self.taps != Taps::None && !self.taps.of_student_alone())
     }
 
     /// The needs in words, for tables.
@@ -92,6 +103,7 @@ impl Needs {
         match (self.teacher_logits, self.taps) {
             (false, Taps::None) => "labels",
             (true, Taps::None) => "logits",
+            (false, taps) if taps.of_student_alone() => "own features",
             (false, _) => "features",
             (true, _) => "logits, features",
         }
@@ -103,6 +115,8 @@ impl Needs {
 pub enum Domain {
     /// A number above a bound.
     Above { bound: f64, default: f64 },
+    /// A number above a bound, in every epoch its own if it is given as a schedule.
+    Scheduled { bound: f64, default: f64 },
     /// A number between bounds, both included.
     Between { low: f64, high: f64, default: f64 },
     /// A whole number, at least a bound.
@@ -128,6 +142,11 @@ impl Hyperparameter {
     /// A number above `bound`.
     pub const fn above(name: &'static str, bound: f64, default: f64, about: &'static str) -> Hyperparameter {
         Hyperparameter { name, domain: Domain::Above { bound, default }, about }
+    }
+
+    /// A number above `bound` that may follow a schedule.
+    pub const fn scheduled(name: &'static str, bound: f64, default: f64, about: &'static str) -> Hyperparameter {
+        Hyperparameter { name, domain: Domain::Scheduled { bound, default }, about }
     }
 
     /// A number in `[low, high]`.
@@ -158,7 +177,9 @@ impl Hyperparameter {
     /// The default in words.
     pub fn default_text(&self) -> String {
         match self.domain {
-            Domain::Above { default, .. } | Domain::Between { default, .. } => default.to_string(),
+            Domain::Above { default, .. } | Domain::Scheduled { default, .. } | Domain::Between { default, .. } => {
+                default.to_string()
+            }
             Domain::Count { default, .. } => default.to_string(),
             Domain::Choice(words) => words.first().map_or(String::new(), |word| word.to_string()),
             Domain::Names { default } => default.to_string(),
@@ -169,6 +190,7 @@ impl Hyperparameter {
     pub fn range_text(&self) -> String {
         match self.domain {
             Domain::Above { bound, .. } => format!("above {bound}"),
+            Domain::Scheduled { bound, .. } => format!("above {bound}, or FROM..TO"),
             Domain::Between { low, high, .. } if high == f64::INFINITY => format!("{low} or more"),
             Domain::Between { low, high, .. } => format!("{low} to {high}"),
             Domain::Count { least, .. } => format!("a whole number, {least} or more"),

@@ -5,7 +5,7 @@
 use super::cases::{logits_pair, positive};
 use super::info::{Family, Hyperparameter, MethodInfo, Needs};
 use super::math::{root, soft_targets};
-use super::{Loss, Method, StepInputs};
+use super::{Loss, Method, Scheduled, StepInputs};
 use crate::error::Result;
 use crate::ops::OpSpec;
 use crate::tensor::Tensor;
@@ -22,8 +22,8 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     cost: 1.2,
     when: "When the teacher's logits are much larger than a student of its size can make them.",
     traps: &["The weight is large because standardised logits are small: 9 with 0.1 for the labels is the paper's."],
-    hyperparameters: &[Hyperparameter::above("temperature", 0.0, 2.0, "T, in units of the logits' deviation")],
-    build: |setup| Ok(Box::new(LogitStandardization { temperature: setup.settings.number("temperature") })),
+    hyperparameters: &[Hyperparameter::scheduled("temperature", 0.0, 2.0, "T, in units of the logits' deviation")],
+    build: |setup| Ok(Box::new(LogitStandardization { temperature: setup.settings.scheduled("temperature") })),
     specs: SPECS,
 };
 
@@ -46,13 +46,16 @@ fn standardised(logits: &Tensor, eps: f64) -> Result<Tensor> {
 }
 
 struct LogitStandardization {
-    temperature: f64,
+    temperature: Scheduled,
 }
 
 impl Method for LogitStandardization {
     fn loss(&self, inputs: &StepInputs) -> Result<Loss> {
         let teacher = inputs.teacher_logits()?;
-        Ok(Loss::single(INFO.name, logit_standardization(inputs.student_logits, teacher, self.temperature, EPS)?))
+        Ok(Loss::single(
+            INFO.name,
+            logit_standardization(inputs.student_logits, teacher, inputs.now(self.temperature), EPS)?,
+        ))
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) fn gram(x: &Tensor) -> Result<Tensor> {
 }
 
 /// 1 at each label, 0 elsewhere: `[n, classes]` for labels `[n]`.
-pub(super) fn one_hot(labels: &Tensor, classes: usize, like: &Tensor) -> Result<Tensor> {
+pub(crate) fn one_hot(labels: &Tensor, classes: usize, like: &Tensor) -> Result<Tensor> {
     let values: Vec<f32> = (0..classes * classes).map(|i| f32::from(u8::from(i / classes == i % classes))).collect();
     constant(&values, Shape::from([classes, classes]), like)?.gather_rows(labels)
 }

@@ -1,8 +1,9 @@
 //! What a distillation method is to the training loop: a loss of what both networks say about a batch.
 
 use super::taps::TapPair;
-use super::Settings;
+use super::{Scheduled, Settings};
 use crate::error::{Error, Result};
+use crate::models::TapShape;
 use crate::nn::{Init, Visitor};
 use crate::tensor::{Device, Rng, Tensor};
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ pub struct StepInputs<'a> {
     pub samples: &'a [u32],
     /// The epoch, from 1.
     pub epoch: usize,
+    /// How many epochs there will be.
+    pub epochs: usize,
     /// Random numbers of this step.
     pub rng: Rng,
 }
@@ -44,8 +47,19 @@ impl<'a> StepInputs<'a> {
             teacher_features: &NO_FEATURES,
             samples: &[],
             epoch: 1,
+            epochs: 1,
             rng: Rng::new(0, 0),
         }
+    }
+
+    /// The value of a scheduled number in this epoch.
+    pub fn now(&self, scheduled: Scheduled) -> f64 {
+        scheduled.at(self.epoch, self.epochs)
+    }
+
+    /// One of the student's feature maps.
+    pub fn student_feature(&self, tap: &str) -> Result<&'a Tensor> {
+        recorded("student", self.student_features, tap)
     }
 
     /// The teacher's logits, for a method that needs them.
@@ -55,13 +69,25 @@ impl<'a> StepInputs<'a> {
 
     /// The feature maps of a pair of taps, the student's first.
     pub fn features(&self, pair: &TapPair) -> Result<(&'a Tensor, &'a Tensor)> {
-        let find = |whose: &str, features: &'a Features, name: &str| {
-            let missing = || Error::argument(format!("{whose} tap"), format!("`{name}` was not recorded in this step"));
-            features.get(name).ok_or_else(missing)
-        };
-        let student = find("student", self.student_features, &pair.student)?;
-        Ok((student, find("teacher", self.teacher_features, &pair.teacher)?))
+        Ok((self.student_feature(&pair.student)?, recorded("teacher", self.teacher_features, &pair.teacher)?))
     }
+
+    /// Which rows of a memory of the training set this batch's samples are, `[n]`, `I32`.
+    ///
+    /// # Errors
+    /// The batch does not say which samples it consists of.
+    pub fn rows(&self, method: &'static str) -> Result<Tensor> {
+        let rows: Vec<i32> = self.samples.iter().map(|&sample| sample as i32).collect();
+        match rows.len() == self.student_logits.shape()[0] {
+            true => Tensor::from_slice(&rows, [rows.len()], self.student_logits.device()),
+            false => Err(Error::argument(method, "has to know which training samples the batch consists of")),
+        }
+    }
+}
+
+fn recorded<'a>(whose: &str, features: &'a Features, tap: &str) -> Result<&'a Tensor> {
+    let missing = || Error::argument(format!("{whose} tap"), format!("`{tap}` was not recorded in this step"));
+    features.get(tap).ok_or_else(missing)
 }
 
 /// A loss as the sum that is differentiated and the named terms it consists of.
@@ -144,6 +170,8 @@ pub struct Setup<'a> {
     pub settings: &'a Settings,
     /// The feature maps it compares.
     pub pairs: Vec<TapPair>,
+    /// All of the student's taps, in order.
+    pub student: &'a [TapShape],
     /// The number of classes.
     pub classes: usize,
     /// The class of each sample of the training set.
@@ -152,6 +180,17 @@ pub struct Setup<'a> {
     pub init: Init,
     /// Where it is computed.
     pub device: Device,
+}
+
+/// How a method shares an epoch with the other terms and the labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It is one term of the sum.
+    Joint,
+    /// Nothing else is learned in this epoch.
+    Alone,
+    /// Its stage is over; it is no longer learned.
+    Over,
 }
 
 /// A distillation method, made for two networks.
@@ -164,11 +203,26 @@ pub trait Method: Send + Sync {
         Ok(None)
     }
 
+    /// What it is to the rest of the loss in epoch `epoch` (from 1) of `epochs`, for methods that come before the others.
+    fn stage(&self, _epoch: usize, _epochs: usize) -> Stage {
+        Stage::Joint
+    }
+
     /// Shows the visitor the method's own trainable tensors and buffers: regressors, memory banks.
     fn visit(&self, _: &mut Visitor) {}
 
-    /// Called after the optimiser's step, for methods that remember batches.
+    /// Called after the optimiser's step, for methods that remember batches or train something by an optimiser of their own.
     fn after_step(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The state of an optimiser of its own, for checkpoints.
+    fn optimizer_state(&self) -> BTreeMap<String, Tensor> {
+        BTreeMap::new()
+    }
+
+    /// Takes over what [`Method::optimizer_state`] returned.
+    fn load_optimizer_state(&self, _: &BTreeMap<String, Tensor>) -> Result<()> {
         Ok(())
     }
 }

@@ -6,13 +6,17 @@
 
 mod adapter;
 mod alias;
+mod branch;
 mod cases;
+mod discriminator;
 mod info;
 mod math;
+mod memory;
 mod method;
 mod objective;
 mod pairwise;
 mod plan;
+mod scheduled;
 mod settings;
 mod taps;
 
@@ -23,39 +27,49 @@ pub mod cat_kd;
 pub mod cc;
 pub mod committee;
 pub mod crd;
+pub mod ctkd;
 pub mod data_free;
 pub mod deit;
 pub mod dist;
 pub mod divergences;
 pub mod dkd;
+pub mod early_exit;
+pub mod embedding_matching;
 pub mod fitnet;
 pub mod fsp;
 pub mod ft;
+pub mod generalized;
 pub mod hard_labels;
 pub mod hinton;
 pub mod infonce;
 pub mod irg;
+pub mod label_smoothing;
 pub mod layerwise;
 pub mod logit_mse;
 pub mod logit_standardization;
+pub mod multi_branch;
 pub mod nst;
 pub mod ofd;
 pub mod online;
 pub mod pkt;
+pub mod ps_kd;
 pub mod regression;
 pub mod reviewkd;
 pub mod rkd;
 pub mod sp;
+pub mod temporal_ensemble;
 pub mod transformers;
 pub mod vid;
 
 pub use adapter::Regressor;
 pub use committee::{combine_logits, Combine};
 pub use info::{Domain, Entry, Family, Hyperparameter, MethodInfo, Needs, Taps, NON_NEGATIVE};
+pub(crate) use math::one_hot;
 pub use math::soft_targets;
-pub use method::{Features, Loss, Method, Setup, StepInputs};
+pub use method::{Features, Loss, Method, Setup, Stage, StepInputs};
 pub use objective::{Mixture, Networks, Objective};
 pub use plan::{check_weight, Plan, Term, TermConfig};
+pub use scheduled::{Scheduled, FORMS};
 pub use settings::{Settings, Value};
 pub use taps::TapPair;
 
@@ -66,9 +80,11 @@ use crate::suggest::nearest;
 /// All methods. A new one is a file (`pub mod` above) and a line here.
 pub static METHODS: &[&MethodInfo] = &[
     &hard_labels::INFO,
+    &label_smoothing::INFO,
     &hinton::INFO,
     &logit_mse::INFO,
     &regression::INFO,
+    &generalized::INFO,
     &dkd::INFO,
     &dist::INFO,
     &logit_standardization::INFO,
@@ -76,6 +92,8 @@ pub static METHODS: &[&MethodInfo] = &[
     &divergences::JSD,
     &deit::HARD,
     &deit::SOFT,
+    &ctkd::INFO,
+    &adversarial::LOGITS,
     &fitnet::INFO,
     &at::INFO,
     &vid::INFO,
@@ -87,6 +105,7 @@ pub static METHODS: &[&MethodInfo] = &[
     &reviewkd::INFO,
     &cat_kd::INFO,
     &layerwise::INFO,
+    &adversarial::FEATURES,
     &sp::INFO,
     &rkd::INFO,
     &cc::INFO,
@@ -94,10 +113,15 @@ pub static METHODS: &[&MethodInfo] = &[
     &irg::INFO,
     &crd::INFO,
     &infonce::INFO,
+    &ps_kd::INFO,
+    &temporal_ensemble::INFO,
+    &early_exit::INFO,
+    &multi_branch::INFO,
+    &embedding_matching::INFO,
 ];
 
 /// Losses that are no method of their own: procedures with several networks or without data are made of them.
-const PARTS: [&[OpSpec]; 4] = [online::SPECS, adversarial::SPECS, data_free::SPECS, transformers::SPECS];
+const PARTS: [&[OpSpec]; 3] = [online::SPECS, data_free::SPECS, transformers::SPECS];
 
 /// The method with this name.
 ///

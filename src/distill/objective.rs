@@ -1,8 +1,9 @@
 //! The loss of a training: cross-entropy with the labels and any number of methods' terms, made for two networks.
 
 use super::info::MethodInfo;
-use super::method::{plus, times, Loss, Method, Setup, StepInputs};
+use super::method::{plus, times, Loss, Method, Setup, Stage, StepInputs};
 use super::plan::Plan;
+use super::scheduled::Scheduled;
 use super::taps::TapPair;
 use crate::error::{Error, Result};
 use crate::models::TapShape;
@@ -24,7 +25,7 @@ pub struct Networks<'a> {
 
 /// A loss that can be computed. Its methods' trainable tensors live here.
 pub struct Objective {
-    hard_weight: f64,
+    hard_weight: Scheduled,
     terms: Vec<Made>,
 }
 
@@ -33,7 +34,7 @@ struct Made {
     /// Unique among the terms: the method's name, numbered if it is there twice.
     name: String,
     info: &'static MethodInfo,
-    weight: f64,
+    weight: Scheduled,
     method: Box<dyn Method>,
     pairs: Vec<TapPair>,
 }
@@ -59,6 +60,7 @@ impl Objective {
             let mut setup = Setup {
                 settings: &term.settings,
                 pairs: pairs.clone(),
+                student: networks.student,
                 classes: networks.classes,
                 labels: networks.labels,
                 init: Init::new(rng.derive(i as u64), device),
@@ -72,13 +74,17 @@ impl Objective {
             let method = (term.info.build)(&mut setup)?;
             terms.push(Made { name, info: term.info, weight: term.weight, method, pairs });
         }
+        let ends = |made: &Made| made.method.stage(usize::MAX, usize::MAX) == Stage::Over;
+        if let (true, Some(first)) = (plan.hard_weight.is_zero() && terms.iter().all(ends), terms.first()) {
+            let reason = "has a first stage but nothing is learned after it; give --hard-weight or --soft-weight";
+            return Err(Error::argument(first.info.name, reason));
+        }
         Ok(Objective { hard_weight: plan.hard_weight, terms })
     }
 
     /// The student's taps that are needed.
     pub fn student_taps(&self) -> Vec<&str> {
-        let pairs = self.terms.iter().flat_map(|made| &made.pairs);
-        let mut taps: Vec<&str> = pairs.map(|pair| pair.student.as_str()).collect();
+        let mut taps: Vec<&str> = self.terms.iter().flat_map(Made::student_taps).collect();
         taps.sort_unstable();
         taps.dedup();
         taps
@@ -101,9 +107,17 @@ impl Objective {
         let mut parts = Vec::new();
         // What is left to do of the labels' cross-entropy: the first method that has a kernel for both takes it along.
         let mut hard_weight = Some(self.hard_weight);
-        for made in &self.terms {
+        let stages: Vec<Stage> = self.terms.iter().map(|made| made.method.stage(inputs.epoch, inputs.epochs)).collect();
+        let present = match stages.contains(&Stage::Alone) {
+            true => {
+                hard_weight = None;
+                Stage::Alone
+            }
+            false => Stage::Joint,
+        };
+        for (made, _) in self.terms.iter().zip(stages).filter(|(_, stage)| *stage == present) {
             if let Some(hard) = hard_weight {
-                if let Some(loss) = made.with_labels(inputs, mixture, hard)? {
+                if let Some(loss) = made.with_labels(inputs, mixture, inputs.now(hard))? {
                     parts.push((None, loss));
                     hard_weight = None;
                     continue;
@@ -111,15 +125,15 @@ impl Objective {
             }
             let weighted = |inputs: &StepInputs| {
                 let loss = made.method.loss(inputs)?;
-                Ok(Loss { total: times(&loss.total, made.weight)?, terms: loss.terms })
+                Ok(Loss { total: times(&loss.total, inputs.now(made.weight))?, terms: loss.terms })
             };
             let loss = if made.info.needs.labels { of_labels(&weighted)? } else { weighted(inputs)? };
             parts.push((Some(made), loss));
         }
-        if let Some(weight) = hard_weight.filter(|&weight| weight > 0.0) {
+        if let Some(weight) = hard_weight.filter(|weight| !weight.is_zero()) {
             let hard = |inputs: &StepInputs| {
                 let hard = inputs.student_logits.cross_entropy(inputs.labels, 0.0)?;
-                Ok(Loss { terms: vec![(HARD.to_string(), hard.detach())], total: times(&hard, weight)? })
+                Ok(Loss { terms: vec![(HARD.to_string(), hard.detach())], total: times(&hard, inputs.now(weight))? })
             };
             parts.insert(0, (None, of_labels(&hard)?));
         }
@@ -154,7 +168,12 @@ impl Objective {
 
     /// Everything that the methods have learned, by name.
     pub fn state(&self) -> BTreeMap<String, Tensor> {
-        self.cells().into_iter().map(|(name, cell)| (name, cell.get().detach())).collect()
+        let cells = self.cells().into_iter().map(|(name, cell)| (name, cell.get().detach()));
+        let own = |made: &Made| {
+            let prefix = made.optimizer_prefix();
+            made.method.optimizer_state().into_iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))
+        };
+        cells.chain(self.terms.iter().flat_map(own)).collect()
     }
 
     /// Takes over what [`Objective::state`] returned; other names are ignored.
@@ -169,6 +188,11 @@ impl Objective {
             let saved = state.get(&name).ok_or_else(missing)?;
             cell.set(&saved.to_dtype(now.dtype())?.to_device(now.device())?)?;
         }
+        for made in &self.terms {
+            let prefix = made.optimizer_prefix();
+            let own = state.iter().filter_map(|(name, x)| Some((name.strip_prefix(&prefix)?.to_string(), x.clone())));
+            made.method.load_optimizer_state(&own.collect())?;
+        }
         Ok(())
     }
 
@@ -181,9 +205,22 @@ impl Objective {
 const HARD: &str = "hard";
 
 impl Made {
+    /// The taps of the student that it looks at: where the student is its own teacher, both of each pair.
+    fn student_taps(&self) -> impl Iterator<Item = &str> {
+        let own = self.info.needs.taps.of_student_alone();
+        let teachers = self.pairs.iter().filter(move |_| own).map(|pair| pair.teacher.as_str());
+        self.pairs.iter().map(|pair| pair.student.as_str()).chain(teachers)
+    }
+
+    /// In front of the names of what an optimiser of the method's own keeps.
+    fn optimizer_prefix(&self) -> String {
+        format!("{}.optimizer/", self.name)
+    }
+
     /// The method's loss with the labels' cross-entropy in one kernel, if it has one.
     fn with_labels(&self, inputs: &StepInputs, mixture: Option<Mixture>, hard_weight: f64) -> Result<Option<Loss>> {
-        let of = |inputs: &StepInputs| self.method.loss_with_labels(inputs, hard_weight, self.weight);
+        let weight = inputs.now(self.weight);
+        let of = |inputs: &StepInputs| self.method.loss_with_labels(inputs, hard_weight, weight);
         match (of(inputs)?, mixture) {
             (Some(first), Some(Mixture { labels, share })) => {
                 of(&StepInputs { labels, ..*inputs })?.map(|second| first.blend(second, share)).transpose()

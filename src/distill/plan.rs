@@ -3,7 +3,7 @@
 
 use super::info::MethodInfo;
 use super::taps::{pair_taps, TapPair};
-use super::{find_method, Settings, Value};
+use super::{find_method, Scheduled, Settings, Value};
 use crate::error::{Error, Result};
 use crate::models::TapShape;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ pub struct TermConfig {
     pub method: String,
     /// What its loss is multiplied by; the method's default if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weight: Option<f64>,
+    pub weight: Option<Scheduled>,
     /// The student's feature maps; the method's default if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub student_taps: Vec<String>,
@@ -35,7 +35,7 @@ pub struct Term {
     /// The method.
     pub info: &'static MethodInfo,
     /// What its loss is multiplied by.
-    pub weight: f64,
+    pub weight: Scheduled,
     /// Its hyperparameters.
     pub settings: Settings,
     /// The student's feature maps; the method's default if empty.
@@ -48,7 +48,7 @@ impl Term {
     /// A method with its defaults.
     pub fn new(info: &'static MethodInfo) -> Term {
         let settings = Settings::new(info, &BTreeMap::new()).unwrap_or_default();
-        Term { info, weight: info.weight, settings, student_taps: Vec::new(), teacher_taps: Vec::new() }
+        Term { info, weight: info.weight.into(), settings, student_taps: Vec::new(), teacher_taps: Vec::new() }
     }
 
     /// The term that a configuration describes.
@@ -57,7 +57,7 @@ impl Term {
     /// There is no such method, it has no such hyperparameter, or a value is out of range.
     pub fn from_config(config: &TermConfig) -> Result<Term> {
         let info = find_method(&config.method)?;
-        let weight = config.weight.unwrap_or(info.weight);
+        let weight = config.weight.unwrap_or(info.weight.into());
         check_weight(&format!("{}: weight", info.name), weight)?;
         Ok(Term {
             info,
@@ -93,7 +93,7 @@ impl Term {
 #[derive(Clone)]
 pub struct Plan {
     /// What the cross-entropy with the labels is multiplied by.
-    pub hard_weight: f64,
+    pub hard_weight: Scheduled,
     /// What is added to it.
     pub terms: Vec<Term>,
 }
@@ -101,17 +101,18 @@ pub struct Plan {
 impl Plan {
     /// Training on labels alone.
     pub fn labels() -> Plan {
-        Plan { hard_weight: 1.0, terms: Vec::new() }
+        Plan { hard_weight: 1.0.into(), terms: Vec::new() }
     }
 
     /// Checks weights and drops terms that weigh nothing.
     ///
     /// # Errors
     /// A weight is negative or not finite, or all are 0.
-    pub fn new(hard_weight: f64, mut terms: Vec<Term>) -> Result<Plan> {
+    pub fn new(hard_weight: impl Into<Scheduled>, mut terms: Vec<Term>) -> Result<Plan> {
+        let hard_weight = hard_weight.into();
         check_weight("hard-weight", hard_weight)?;
-        terms.retain(|term| term.weight > 0.0);
-        match hard_weight == 0.0 && terms.is_empty() {
+        terms.retain(|term| !term.weight.is_zero());
+        match hard_weight.is_zero() && terms.is_empty() {
             true => Err(Error::argument("hard-weight and soft-weight", "are both 0: nothing would be learned")),
             false => Ok(Plan { hard_weight, terms }),
         }
@@ -136,7 +137,7 @@ impl Plan {
     /// A network does not have what a method compares.
     pub fn teacher_taps(&self, student: &[TapShape], teacher: &[TapShape]) -> Result<Vec<String>> {
         let mut taps = Vec::new();
-        for term in &self.terms {
+        for term in self.terms.iter().filter(|term| term.info.needs.teacher()) {
             for pair in term.pairs(student, teacher)? {
                 if !taps.contains(&pair.teacher) {
                     taps.push(pair.teacher);
@@ -147,9 +148,9 @@ impl Plan {
     }
 }
 
-/// A weight is 0 or more.
-pub fn check_weight(what: &str, weight: f64) -> Result<()> {
-    match weight >= 0.0 && weight.is_finite() {
+/// A weight is 0 or more, in every epoch.
+pub fn check_weight(what: &str, weight: Scheduled) -> Result<()> {
+    match weight.ends().iter().all(|end| *end >= 0.0 && end.is_finite()) {
         true => Ok(()),
         false => Err(Error::argument(what, format!("must be 0 or more, found {weight}"))),
     }

@@ -1,6 +1,7 @@
 //! Hyperparameters of a method or recipe with their values: checked against the registry, completed by its defaults.
 
 use super::info::{Domain, Entry, Hyperparameter};
+use super::Scheduled;
 use crate::error::{Error, Result};
 use crate::suggest::nearest;
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,11 @@ impl Settings {
         }
     }
 
+    /// A number that may change from epoch to epoch, which the method declares; 0 for one that it does not.
+    pub fn scheduled(&self, name: &str) -> Scheduled {
+        self.0.get(name).and_then(|value| Scheduled::try_from(value.clone()).ok()).unwrap_or(Scheduled::from(0.0))
+    }
+
     /// A whole number that the method declares; 0 for one that it does not.
     pub fn count(&self, name: &str) -> usize {
         self.number(name) as usize
@@ -82,10 +88,10 @@ impl Settings {
         }
     }
 
-    /// Replaces a number, if the method declares it.
-    pub fn set_number(&mut self, name: &str, number: f64) {
-        if let Some(value @ Value::Number(_)) = self.0.get_mut(name) {
-            *value = Value::Number(number);
+    /// Replaces a value, if the method declares it.
+    pub fn set(&mut self, name: &str, value: Value) {
+        if let Some(old) = self.0.get_mut(name) {
+            *old = value;
         }
     }
 
@@ -98,7 +104,9 @@ impl Settings {
 impl Domain {
     fn default(self) -> Value {
         match self {
-            Domain::Above { default, .. } | Domain::Between { default, .. } => Value::Number(default),
+            Domain::Above { default, .. } | Domain::Scheduled { default, .. } | Domain::Between { default, .. } => {
+                Value::Number(default)
+            }
             Domain::Count { default, .. } => Value::Number(default as f64),
             Domain::Choice(words) => Value::Text(words.first().map_or(String::new(), |word| word.to_string())),
             Domain::Names { default } => Value::Text(default.to_string()),
@@ -108,6 +116,8 @@ impl Domain {
     fn allows(self, value: &Value) -> bool {
         match (self, value) {
             (Domain::Above { bound, .. }, Value::Number(x)) => *x > bound && x.is_finite(),
+            (Domain::Scheduled { bound, .. }, value) => Scheduled::try_from(value.clone())
+                .is_ok_and(|scheduled| scheduled.ends().iter().all(|x| *x > bound && x.is_finite())),
             (Domain::Between { low, high, .. }, Value::Number(x)) => (low..=high).contains(x) && x.is_finite(),
             (Domain::Count { least, .. }, Value::Number(x)) => *x >= least as f64 && x.fract() == 0.0 && x.is_finite(),
             (Domain::Choice(words), Value::Text(word)) => words.contains(&word.as_str()),

@@ -31,6 +31,9 @@ pub fn pair_taps(
     teacher: &[TapShape],
     named: [&[String]; 2],
 ) -> Result<Vec<TapPair>> {
+    if wanted.of_student_alone() {
+        return own_taps(method, wanted, student, named);
+    }
     let [named_student, named_teacher] = named;
     if named_student.is_empty() != named_teacher.is_empty() || named_student.len() != named_teacher.len() {
         let reason = format!(
@@ -58,7 +61,7 @@ pub fn pair_taps(
         Ok::<_, Error>(TapPair::new(student, find(method, "teacher", teacher, PENULTIMATE)?))
     };
     match wanted {
-        Taps::None => Ok(Vec::new()),
+        Taps::None | Taps::OwnStages | Taps::OwnTrunk => Ok(Vec::new()),
         Taps::Penultimate => Ok(vec![penultimate()?]),
         Taps::LastStage => Ok(stages()?.pop().into_iter().collect()),
         Taps::MiddleStage => {
@@ -70,6 +73,33 @@ pub fn pair_taps(
             let mut pairs = stages()?;
             pairs.push(penultimate()?);
             Ok(pairs)
+        }
+    }
+}
+
+/// Feature maps of the student, each with its last one: all before it, the one before it, or those that were named.
+fn own_taps(method: &str, wanted: Taps, student: &[TapShape], named: [&[String]; 2]) -> Result<Vec<TapPair>> {
+    let maps: Vec<&TapShape> = student.iter().filter(|tap| tap.shape.len() == 3).collect();
+    let [named, named_teacher] = named;
+    if !named_teacher.is_empty() {
+        return Err(Error::argument(method, "learns from no teacher; leave teacher-taps out"));
+    }
+    let (Some((last, earlier)), true) = (maps.split_last(), maps.len() > 1) else {
+        let reason =
+            "needs a student with at least two feature maps that have height and width; choose another student";
+        return Err(Error::argument(method, reason));
+    };
+    let chosen = match (named, wanted) {
+        ([], Taps::OwnTrunk) => earlier[earlier.len() - 1..].to_vec(),
+        ([], _) => earlier.to_vec(),
+        (named, _) => named.iter().map(|name| find(method, "student", student, name)).collect::<Result<_>>()?,
+    };
+    let pairs: Vec<TapPair> = chosen.into_iter().map(|tap| TapPair::new(tap, last)).collect();
+    pairs.iter().try_for_each(|pair| pair.require_maps(method))?;
+    match pairs.iter().find(|pair| pair.student == pair.teacher) {
+        None => Ok(pairs),
+        Some(pair) => {
+            Err(Error::argument(method, format!("`{}` is the last feature map; name an earlier one", pair.student)))
         }
     }
 }

@@ -10,7 +10,7 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
     about: "the methods demo's teacher: 2 convolutions, global average pooling, 77 k parameters",
     default_task: Task { input: [3, 32, 32], classes: 10 },
     smallest_input: [1, 1],
-    build,
+    build: &build,
 };
 
 fn build(task: Task, init: &mut Init) -> Result<Sequential> {

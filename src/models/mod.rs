@@ -2,6 +2,7 @@
 
 mod demo_student;
 mod demo_teacher;
+pub mod mlp;
 mod student_net;
 mod summary;
 mod teacher_net;
@@ -43,6 +44,9 @@ pub struct Task {
     pub classes: usize,
 }
 
+/// Makes an architecture's layers for a task.
+type Build = dyn Fn(Task, &mut Init) -> Result<Sequential> + Send + Sync;
+
 /// An entry of the registry.
 pub struct Architecture {
     /// The name on the command line and in checkpoints.
@@ -53,10 +57,10 @@ pub struct Architecture {
     pub default_task: Task,
     /// The smallest image it can take, height and width.
     pub smallest_input: [usize; 2],
-    build: fn(Task, &mut Init) -> Result<Sequential>,
+    build: &'static Build,
 }
 
-/// All architectures. A new one is a file and a line here.
+/// All architectures of fixed sizes; [`mlp`] has those whose names give their widths. A new one is a file and a line here.
 pub const ARCHITECTURES: &[Architecture] = &[
     teacher_net::ARCHITECTURE,
     student_net::ARCHITECTURE,
@@ -66,13 +70,21 @@ pub const ARCHITECTURES: &[Architecture] = &[
     demo_student::ARCHITECTURE,
 ];
 
+/// The names of all architectures, with an example of those that have sizes in their names.
+pub fn architecture_names() -> Vec<&'static str> {
+    ARCHITECTURES.iter().map(|a| a.name).chain([mlp::EXAMPLE]).collect()
+}
+
 /// The architecture with this name.
 ///
 /// # Errors
-/// There is none; the error names the nearest.
+/// There is none; the error names the nearest. The widths of an `mlp-…` make no sense.
 pub fn architecture(name: &str) -> Result<&'static Architecture> {
+    if let Some(perceptron) = mlp::named(name) {
+        return perceptron;
+    }
     ARCHITECTURES.iter().find(|a| a.name == name).ok_or_else(|| {
-        let known: Vec<&str> = ARCHITECTURES.iter().map(|a| a.name).collect();
+        let known = architecture_names();
         let hint = nearest(name, &known).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
         Error::argument("model", format!("unknown architecture `{name}`{hint} Known: {}", known.join(", ")))
     })
@@ -134,6 +146,21 @@ impl Model {
             Tensor::from_slice(&values, shape, x.device())?.to_dtype(x.dtype())
         };
         x.sub(&vector(0)?)?.div(&vector(1)?)
+    }
+
+    /// A copy whose weights are constants: gradients pass through it to its input, and nothing can train it.
+    ///
+    /// # Errors
+    /// There is not enough memory.
+    pub fn frozen(&self) -> Result<Model> {
+        let device = self.parameters().first().map_or(Device::default(), |(_, p)| p.get().device());
+        let copy = Model::new(self.name(), self.task, Rng::new(0, 0), device)?.normalising(self.normalisation.clone());
+        load_state(&copy, &self.state())?;
+        for (_, parameter) in copy.parameters() {
+            let constant = parameter.get().detach();
+            *parameter.write() = constant;
+        }
+        Ok(copy)
     }
 
     /// The layers in order.

@@ -11,20 +11,20 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
     about: "the notebook's student: 2 convolutions, 2 linear layers, 106 k parameters",
     default_task: Task { input: [1, 28, 28], classes: 10 },
     smallest_input: [4, 4],
-    build: build::<1>,
+    build: &build::<1>,
 };
 
 pub(super) const TWICE: Architecture = Architecture {
     name: "student_net-x2",
     about: "student_net twice as wide, 422 k parameters: an assistant between teacher_net and student_net",
-    build: build::<2>,
+    build: &build::<2>,
     ..ARCHITECTURE
 };
 
 pub(super) const THRICE: Architecture = Architecture {
     name: "student_net-x3",
     about: "student_net three times as wide, 947 k parameters",
-    build: build::<3>,
+    build: &build::<3>,
     ..ARCHITECTURE
 };
 

@@ -10,7 +10,7 @@ pub(super) const ARCHITECTURE: Architecture = Architecture {
     about: "the notebook's teacher: 3 convolutions, 2 linear layers, 1.55 M parameters",
     default_task: Task { input: [1, 28, 28], classes: 10 },
     smallest_input: [8, 8],
-    build,
+    build: &build,
 };
 
 fn build(task: Task, init: &mut Init) -> Result<Sequential> {

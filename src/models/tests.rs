@@ -131,3 +131,15 @@ fn wrong_names_and_images_are_refused() {
         .forward(&Tensor::zeros([2, 3, 28, 28], DType::F32, Device::Cpu).unwrap(), &mut Context::eval());
     assert!(error.unwrap_err().to_string().contains("expected [n, 1, 28, 28]"));
 }
+
+#[test]
+fn a_frozen_copy_says_the_same_and_passes_gradients_to_its_input_alone() {
+    let model = model("student_net").normalising(vec![[0.3, 0.5]]);
+    let frozen = model.frozen().unwrap();
+    let images = Tensor::normal([2, 1, 28, 28], 0.0, 1.0, DType::F32, Device::Cpu, Rng::new(1, 1)).unwrap().variable();
+    let says = |model: &Model| model.forward(&images, &mut Context::eval()).unwrap();
+    assert_eq!(says(&model).to_vec::<f32>().unwrap(), says(&frozen).to_vec::<f32>().unwrap());
+    let gradients = says(&frozen).square().unwrap().sum_all().unwrap().backward().unwrap();
+    assert!(gradients.get(&images).is_some());
+    assert_eq!(gradients.len(), 1, "no weight has a gradient");
+}

@@ -9,12 +9,23 @@ pub struct Context {
     draws: u64,
     wanted: Vec<String>,
     taken: BTreeMap<String, Tensor>,
+    norm_inputs: Option<Vec<NormInput>>,
+}
+
+/// What a batch normalisation saw, and what it expected from its training.
+pub struct NormInput {
+    /// Its input, `[n, c, h, w]`.
+    pub x: Tensor,
+    /// The running mean, `[c]`.
+    pub mean: Tensor,
+    /// The running variance, `[c]`.
+    pub var: Tensor,
 }
 
 impl Context {
     /// Evaluation: dropout passes everything, batch norm uses its running statistics.
     pub fn eval() -> Context {
-        Context { training: None, draws: 0, wanted: Vec::new(), taken: BTreeMap::new() }
+        Context { training: None, draws: 0, wanted: Vec::new(), taken: BTreeMap::new(), norm_inputs: None }
     }
 
     /// Training. `rng` must differ from step to step (derive it from the step's number), or dropout repeats itself.
@@ -26,6 +37,29 @@ impl Context {
     pub fn with_taps(mut self, names: &[&str]) -> Context {
         self.wanted = names.iter().map(|name| name.to_string()).collect();
         self
+    }
+
+    /// Asks every batch normalisation for its input.
+    pub fn with_norm_inputs(mut self) -> Context {
+        self.norm_inputs = Some(Vec::new());
+        self
+    }
+
+    /// Whether inputs of batch normalisations were asked for.
+    pub fn wants_norm_inputs(&self) -> bool {
+        self.norm_inputs.is_some()
+    }
+
+    /// Offers the input of a batch normalisation; it is kept if they were asked for.
+    pub fn norm_input(&mut self, x: &Tensor, mean: &Tensor, var: &Tensor) {
+        if let Some(inputs) = &mut self.norm_inputs {
+            inputs.push(NormInput { x: x.clone(), mean: mean.detach(), var: var.detach() });
+        }
+    }
+
+    /// The inputs of the batch normalisations, in order, if they were asked for.
+    pub fn norm_inputs(&self) -> &[NormInput] {
+        self.norm_inputs.as_deref().unwrap_or_default()
     }
 
     /// Whether this is a training pass.

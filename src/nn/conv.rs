@@ -53,8 +53,8 @@ impl Conv2d {
 }
 
 impl Module for Conv2d {
-    fn forward(&self, x: &Tensor, _: &mut Context) -> Result<Tensor> {
-        let (weight, bias) = (self.weight.get(), self.bias.get());
+    fn forward(&self, x: &Tensor, cx: &mut Context) -> Result<Tensor> {
+        let ((x, weight), bias) = (self.weight.in_use_on(x, cx.is_training())?, self.bias.get());
         match self.then {
             ConvThen::Nothing => x.conv2d(&weight, Some(&bias), self.options),
             ConvThen::Relu => x.conv2d_relu(&weight, Some(&bias), self.options),

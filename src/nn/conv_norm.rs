@@ -30,8 +30,8 @@ impl ConvNormRelu {
 
 impl Module for ConvNormRelu {
     fn forward(&self, x: &Tensor, cx: &mut Context) -> Result<Tensor> {
-        let weight = self.weight.get();
-        if cx.is_training() {
+        let (x, weight) = self.weight.in_use_on(x, cx.is_training())?;
+        if cx.is_training() || cx.wants_norm_inputs() {
             return self.norm.forward(&x.conv2d(&weight, None, self.options)?, cx)?.relu();
         }
         let (weight, bias) = self.norm.fold(&weight)?;

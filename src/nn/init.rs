@@ -25,9 +25,18 @@ impl Init {
 
     /// Uniform in ±1/√fan_in.
     pub fn kaiming_uniform(&mut self, shape: impl Into<Shape>, fan_in: usize) -> Result<Parameter> {
-        let (bound, rng) = (1.0 / (fan_in.max(1) as f64).sqrt(), self.next_rng());
-        let value = Tensor::uniform(shape, -bound, bound, DType::F32, self.device, rng)?;
-        Ok(Parameter::new(&value))
+        self.uniform(shape, 1.0 / (fan_in.max(1) as f64).sqrt())
+    }
+
+    /// Uniform in ±√(6 / (fan_in + fan_out)) (Glorot & Bengio 2010).
+    pub fn glorot_uniform(&mut self, shape: impl Into<Shape>, fan_in: usize, fan_out: usize) -> Result<Parameter> {
+        self.uniform(shape, (6.0 / (fan_in + fan_out).max(1) as f64).sqrt())
+    }
+
+    /// Uniform in ±`bound`.
+    fn uniform(&mut self, shape: impl Into<Shape>, bound: f64) -> Result<Parameter> {
+        let rng = self.next_rng();
+        Ok(Parameter::new(&Tensor::uniform(shape, -bound, bound, DType::F32, self.device, rng)?))
     }
 
     /// Standard normal.

@@ -18,6 +18,12 @@ impl Linear {
         Ok(Linear { weight, bias: init.kaiming_uniform([outputs], inputs)?, relu: false })
     }
 
+    /// A layer with Glorot-uniform weights and biases of 0 (Glorot & Bengio 2010).
+    pub fn glorot(init: &mut Init, inputs: usize, outputs: usize) -> Result<Linear> {
+        let weight = init.glorot_uniform([outputs, inputs], inputs, outputs)?;
+        Ok(Linear { weight, bias: init.constant([outputs], 0.0)?, relu: false })
+    }
+
     /// Applies ReLU to the output, in the same pass.
     pub fn relu(mut self) -> Linear {
         self.relu = true;
@@ -26,10 +32,11 @@ impl Linear {
 }
 
 impl Module for Linear {
-    fn forward(&self, x: &Tensor, _: &mut Context) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, cx: &mut Context) -> Result<Tensor> {
+        let ((x, weight), bias) = (self.weight.in_use_on(x, cx.is_training())?, self.bias.get());
         match self.relu {
-            true => x.linear_relu(&self.weight.get(), Some(&self.bias.get())),
-            false => x.linear(&self.weight.get(), Some(&self.bias.get())),
+            true => x.linear_relu(&weight, Some(&bias)),
+            false => x.linear(&weight, Some(&bias)),
         }
     }
 

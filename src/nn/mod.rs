@@ -13,9 +13,10 @@ mod norm;
 mod parameter;
 mod pooling;
 mod sequential;
+mod upsample;
 
 pub use activation::{Activation, Flatten};
-pub use context::Context;
+pub use context::{Context, NormInput};
 pub use conv::{Conv2d, ConvThen};
 pub use conv_norm::ConvNormRelu;
 pub use dropout::Dropout;
@@ -24,9 +25,10 @@ pub use init::Init;
 pub use linear::Linear;
 pub use module::{check_state, load_state, Module, StateMismatch, Visitor};
 pub use norm::{BatchNorm2d, LayerNorm};
-pub use parameter::Parameter;
+pub use parameter::{Parameter, View};
 pub use pooling::{AdaptiveAvgPool2d, AvgPool2d, MaxPool2d};
 pub use sequential::{Layer, Sequential};
+pub use upsample::{LeakyRelu, Upsample};
 
 #[cfg(test)]
 mod tests;

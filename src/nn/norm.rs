@@ -45,6 +45,7 @@ impl Module for BatchNorm2d {
     fn forward(&self, x: &Tensor, cx: &mut Context) -> Result<Tensor> {
         let (weight, bias) = (self.weight.get(), self.bias.get());
         if !cx.is_training() {
+            cx.norm_input(x, &self.running_mean.get(), &self.running_var.get());
             return x.batch_norm_eval(&weight, &bias, &self.running_mean.get(), &self.running_var.get(), EPS);
         }
         let batch = x.batch_norm_train(&weight, &bias, EPS)?;

@@ -2,31 +2,84 @@
 
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
-use std::sync::{Arc, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 /// A cell that holds a tensor. Clones share the cell; tensors taken from it are values that never change.
 #[derive(Clone)]
-pub struct Parameter(Arc<RwLock<Tensor>>);
+pub struct Parameter(Arc<Cell>);
+
+struct Cell {
+    value: RwLock<Tensor>,
+    view: RwLock<Option<Arc<dyn View>>>,
+}
+
+/// What a layer computes with instead of its weight's value and its input: differentiable functions of them, such as their rounding.
+pub trait View: Send + Sync {
+    /// What the layer takes for its weight.
+    fn weight(&self, weight: &Tensor) -> Result<Tensor>;
+
+    /// What it takes for its input.
+    fn input(&self, x: &Tensor, training: bool) -> Result<Tensor>;
+
+    /// The range that inputs are rounded in, if they are.
+    fn range(&self) -> Option<f32>;
+
+    /// Sets that range.
+    fn set_range(&self, to: f32);
+}
 
 impl Parameter {
     /// A trainable parameter with this initial value.
     pub fn new(value: &Tensor) -> Parameter {
-        Parameter(Arc::new(RwLock::new(value.variable())))
+        Parameter::of(value.variable())
     }
 
     /// A buffer: saved with the model, never differentiated.
     pub fn buffer(value: &Tensor) -> Parameter {
-        Parameter(Arc::new(RwLock::new(value.detach())))
+        Parameter::of(value.detach())
+    }
+
+    fn of(value: Tensor) -> Parameter {
+        Parameter(Arc::new(Cell { value: RwLock::new(value), view: RwLock::new(None) }))
+    }
+
+    /// What a layer computes with: the value, or what [`Parameter::compute_with`] makes of it.
+    ///
+    /// # Errors
+    /// The view cannot be computed.
+    pub fn in_use(&self) -> Result<Tensor> {
+        self.view().map_or_else(|| Ok(self.get()), |view| view.weight(&self.get()))
+    }
+
+    /// As [`Parameter::in_use`] for the layer whose weight this is, with what it computes with for an input.
+    ///
+    /// # Errors
+    /// The view cannot be computed.
+    pub fn in_use_on(&self, x: &Tensor, training: bool) -> Result<(Tensor, Tensor)> {
+        match self.view() {
+            None => Ok((x.clone(), self.get())),
+            Some(view) => Ok((view.input(x, training)?, view.weight(&self.get())?)),
+        }
+    }
+
+    /// What layers see it through, if not directly.
+    pub fn view(&self) -> Option<Arc<dyn View>> {
+        self.0.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on layers see it through a view, or again directly.
+    pub fn compute_with(&self, view: Option<Arc<dyn View>>) {
+        *self.0.view.write().unwrap_or_else(PoisonError::into_inner) = view;
     }
 
     /// The value now, as the variable that gradients are looked up by.
     pub fn get(&self) -> Tensor {
-        self.0.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        self.0.value.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The value, to change in place. Drop tensors taken with [`Parameter::get`] first, or the change has to copy.
     pub fn write(&self) -> RwLockWriteGuard<'_, Tensor> {
-        self.0.write().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.0.value.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether both are the same cell.

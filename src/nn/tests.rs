@@ -74,3 +74,24 @@ fn parameters_keep_their_identity_when_their_value_changes() {
     assert_eq!(before.to_vec::<f32>().unwrap(), [1.0, 1.0], "a value taken earlier never changes");
     assert!(parameter.set(&Tensor::zeros([3], DType::F32, Device::Cpu).unwrap()).is_err());
 }
+
+#[test]
+fn upsampling_repeats_pixels_and_sums_their_gradients() {
+    let x = Tensor::from_slice(&[1f32, 2.0, 3.0, 4.0], [1, 1, 2, 2], Device::Cpu).unwrap().variable();
+    let y = Upsample.forward(&x, &mut Context::eval()).unwrap();
+    assert_eq!(y.shape()[..], [1, 1, 4, 4]);
+    let expected = [1f32, 1.0, 2.0, 2.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 3.0, 3.0, 4.0, 4.0];
+    assert_eq!(y.to_vec::<f32>().unwrap(), expected);
+    let gradients = y.square().unwrap().sum_all().unwrap().backward().unwrap();
+    assert_eq!(gradients.get(&x).unwrap().to_vec::<f32>().unwrap(), [8.0, 16.0, 24.0, 32.0]);
+    assert!(Upsample.forward(&x.flatten(0).unwrap(), &mut Context::eval()).is_err());
+}
+
+#[test]
+fn leaky_relu_lets_a_part_of_the_negative_side_through() {
+    let x = Tensor::from_slice(&[-2f32, 3.0], [2], Device::Cpu).unwrap().variable();
+    let y = LeakyRelu { slope: 0.25 }.forward(&x, &mut Context::eval()).unwrap();
+    assert_eq!(y.to_vec::<f32>().unwrap(), [-0.5, 3.0]);
+    let gradients = y.sum_all().unwrap().backward().unwrap();
+    assert_eq!(gradients.get(&x).unwrap().to_vec::<f32>().unwrap(), [0.25, 1.0]);
+}

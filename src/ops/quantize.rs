@@ -46,6 +46,22 @@ impl Tensor {
         record(OP, cost, y, &[self], move |dy, _| Ok(vec![Some(dy.mul(&inside)?)]))
     }
 
+    /// `α · sign(x)` where |x| > 0.7 · mean |x|, else 0, with α the mean |x| of those elements (Li, Zhang & Liu 2016, eqs. 5 and 6). The
+    /// gradient passes unchanged.
+    pub fn ternarize(&self) -> Result<Tensor> {
+        const OP: &str = "ternarize";
+        check::float(OP, "x", self)?;
+        let y = no_grad(|| {
+            let size = self.detach().abs()?;
+            let large = size.sub(&size.mean_all()?.affine(0.7, 0.0)?)?.is_positive()?;
+            let positive = self.detach().is_positive()?;
+            let scale = size.mul(&large)?.sum_all()?.div(&large.sum_all()?.affine(1.0, TINY)?)?;
+            positive.affine(2.0, -1.0)?.mul(&large)?.mul(&scale)
+        })?;
+        let cost = Cost::new(8.0 * self.numel() as f64, &[self, &y]);
+        record(OP, cost, y, &[self], move |dy, _| Ok(vec![Some(dy.clone())]))
+    }
+
     /// `mean |x| · sign(x)` with sign(0) = 1 (Rastegari et al. 2016, XNOR-Net): the best approximation of `x` by one scale and signs.
     /// The gradient passes where |x| ≤ 1 and is 0 elsewhere (Courbariaux et al. 2016); the scale counts as a constant.
     pub fn binarize(&self) -> Result<Tensor> {

@@ -19,7 +19,8 @@ pub fn follow(average: &dyn Module, module: &dyn Module, momentum: f64) -> Resul
     for (name, cell) in cells(average) {
         let missing =
             || Error::argument("ema", format!("`{name}` has nothing to follow; use one architecture for both"));
-        let value = values.get(&name).ok_or_else(missing)?.get();
+        let value = values.get(&name).map(Parameter::get).filter(|value| value.shape() == cell.get().shape());
+        let value = value.ok_or_else(missing)?;
         value.backend().lerp(&mut cell.write(), &value.detach(), momentum)?;
     }
     Ok(())

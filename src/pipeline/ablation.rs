@@ -8,7 +8,8 @@ use crate::report::AblationRow;
 pub(super) fn ablate(session: &mut Session, teacher: &Teacher) -> Result<()> {
     let epochs = session.config.ablation_epochs;
     let base = StudentPlan { epochs, terms: Vec::new(), recipe: None, ..session.student_plan() };
-    let plan = |hard_weight, soft_weight| StudentPlan { hard_weight, soft_weight, ..base.clone() };
+    let plan =
+        |hard: f64, soft: f64| StudentPlan { hard_weight: hard.into(), soft_weight: soft.into(), ..base.clone() };
     let mut rows = vec![
         ("labels only".to_string(), base.on_labels_alone()),
         ("soft targets only".to_string(), plan(0.0, 1.0)),

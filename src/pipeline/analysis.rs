@@ -1,9 +1,10 @@
 //! `analyze`: what explains a distillation. Layers, soft targets and attention of one teacher and its students; and studies that vary one
 //! thing — the student's size, the teacher's training, wrong labels, the amount of data — with and without the teacher.
 
-use super::compare::evaluate_on_test;
+use super::compare::evaluate_teacher;
 use super::describe::picture;
 use super::session::{Session, StudentPlan, Teacher};
+use super::sides::{Side, Sides};
 use crate::analysis::{attention_pixels, class_similarity, features, similarities};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -82,11 +83,11 @@ fn students(session: &mut Session, teacher: &Teacher) -> Result<[Model; 2]> {
 
 fn layers(session: &mut Session, teacher: &Teacher) -> Result<()> {
     let students = students(session, teacher)?;
-    let of = |model: &Model| features(model, &session.test, SAMPLES, session.device);
-    let (taps, known) = (teacher.model.taps(), of(&teacher.model)?);
+    let of = |model: &Model, side: &Side| features(model, &side.test, SAMPLES, session.device);
+    let (taps, known) = (teacher.model.taps(), of(&teacher.model, &session.sides.teacher)?);
     let mut maps = Vec::new();
     for (name, student) in ["baseline", "distilled"].into_iter().zip(&students) {
-        let (own, columns) = (of(student)?, student.taps());
+        let (own, columns) = (of(student, &session.sides.student)?, student.taps());
         maps.push(Heatmap {
             name: format!("layers-{name}"),
             title: format!("Layers of the teacher (rows) and of the {name} student"),
@@ -103,8 +104,8 @@ fn layers(session: &mut Session, teacher: &Teacher) -> Result<()> {
 }
 
 fn classes(session: &mut Session, teacher: &Teacher) -> Result<()> {
-    let (answers, temperature) = (evaluate_on_test(session, &teacher.model)?, session.config.temperature);
-    let names = session.test.classes.clone();
+    let (answers, temperature) = (evaluate_teacher(session, teacher)?, session.config.temperature.ends()[0]);
+    let names = session.sides.student.test.classes.clone();
     session.summary.heatmaps.push(Heatmap {
         name: "classes".to_string(),
         title: format!("The teacher's mean answer (columns) to images of each class (rows), T = {temperature}"),
@@ -118,11 +119,17 @@ fn classes(session: &mut Session, teacher: &Teacher) -> Result<()> {
 
 fn attention(session: &mut Session, teacher: &Teacher) -> Result<()> {
     let [alone, distilled] = students(session, teacher)?;
-    let mut pictures: Vec<Vec<Captioned>> = (0..SHOWN.min(session.test.len()))
-        .map(|i| vec![Captioned { picture: picture(&session.test, i), caption: "image".to_string() }])
+    let Sides { teacher: of_teacher, student: of_students, .. } = &session.sides;
+    let mut pictures: Vec<Vec<Captioned>> = (0..SHOWN.min(of_students.test.len()))
+        .map(|i| vec![Captioned { picture: picture(&of_students.test, i), caption: "image".to_string() }])
         .collect();
-    for (who, model) in [("teacher", &*teacher.model), ("distilled", &distilled), ("baseline", &alone)] {
-        let known = features(model, &session.test, SHOWN, session.device)?;
+    let networks = [
+        ("teacher", &*teacher.model, of_teacher),
+        ("distilled", &distilled, of_students),
+        ("baseline", &alone, of_students),
+    ];
+    for (who, model, side) in networks {
+        let known = features(model, &side.test, SHOWN, session.device)?;
         for tap in model.taps() {
             let Some(maps) = known.get(tap).filter(|maps| maps.shape().rank() == 4) else { continue };
             for (row, (size, pixels)) in pictures.iter_mut().zip(attention_pixels(maps)?) {

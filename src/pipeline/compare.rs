@@ -3,6 +3,7 @@
 use super::describe::picture;
 use super::session::{Session, Teacher};
 use super::Stages;
+use crate::compress::{sparsity, Compression};
 use crate::error::{Error, Result};
 use crate::models::{summarise, Model};
 use crate::nn::Module;
@@ -18,7 +19,7 @@ const CHANGED_SHOWN: usize = 12;
 
 /// Trains what the stages ask for and puts it into the summary, side by side.
 pub(super) fn compare(session: &mut Session, teacher: &Teacher, stages: Stages) -> Result<()> {
-    let judge = evaluate_on_test(session, &teacher.model)?;
+    let judge = evaluate_teacher(session, teacher)?;
     let result =
         describe_model(session, Role::Teacher, &teacher.model, teacher.result.as_ref(), &teacher.file, &judge, &judge)?;
     session.summary.models = vec![result];
@@ -40,7 +41,7 @@ pub(super) fn compare(session: &mut Session, teacher: &Teacher, stages: Stages) 
             let (model, result) = session.student(&job, plan, teacher)?;
             accuracies.push(result.accuracy());
             if number == 1 {
-                let evaluation = evaluate_on_test(session, &model)?;
+                let evaluation = evaluate_student(session, &model)?;
                 let file = session.run.model_path(&job);
                 let row = describe_model(session, role, &model, Some(&result), &file, &evaluation, &judge)?;
                 session.summary.models.push(row);
@@ -58,8 +59,15 @@ pub(super) fn compare(session: &mut Session, teacher: &Teacher, stages: Stages) 
     Ok(())
 }
 
-pub(super) fn evaluate_on_test(session: &Session, model: &Model) -> Result<Evaluation> {
-    evaluate(model, &session.test, session.config.eval_batch_size, session.device)
+/// What the teacher says about its view of the test images, in the student's classes.
+pub(super) fn evaluate_teacher(session: &Session, teacher: &Teacher) -> Result<Evaluation> {
+    let Session { sides, config, device, .. } = session;
+    Ok(evaluate(&teacher.model, &sides.teacher.test, config.eval_batch_size, *device)?.grouped(&sides.mapping))
+}
+
+/// What a student says about its view of the test images.
+pub(super) fn evaluate_student(session: &Session, student: &Model) -> Result<Evaluation> {
+    evaluate(student, &session.sides.student.test, session.config.eval_batch_size, session.device)
 }
 
 pub(super) fn describe_model(
@@ -73,6 +81,8 @@ pub(super) fn describe_model(
 ) -> Result<ModelResult> {
     session.progress.stage(&format!("measuring the {}", role.name()));
     let cost = measure(model, session.device)?;
+    let compression = if role == Role::Teacher { Compression::default() } else { session.config.compression()? };
+    let sparsity = compression.pruning.map(|_| Ok::<_, Error>(100.0 * sparsity(model)?)).transpose()?;
     let file_bytes = fs::metadata(file).map_err(|e| Error::io("read", file, e))?.len();
     Ok(ModelResult {
         role,
@@ -86,6 +96,8 @@ pub(super) fn describe_model(
         images_per_second: cost.throughput,
         parameter_bytes: cost.parameter_bytes,
         peak_activation_bytes: cost.peak_activation_bytes,
+        packed_bytes: compression.quantization.map(|quantization| quantization.packed_bytes(model)),
+        sparsity,
         file_bytes,
         agreement: evaluation.agreement(teacher),
         calibration_error: evaluation.calibration_error(),
@@ -131,7 +143,7 @@ fn show_changes(session: &mut Session, distilled: &Evaluation, baseline: &Evalua
         .collect();
     changed.sort_by(|a, b| b.0.abs().total_cmp(&a.0.abs()).then(a.1.cmp(&b.1)));
     let sample = |i: usize| ChangedSample {
-        picture: picture(&session.test, i),
+        picture: picture(&session.sides.student.test, i),
         index: i,
         label: distilled.labels[i],
         baseline: baseline.predictions[i],

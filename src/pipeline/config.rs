@@ -1,8 +1,9 @@
 //! Every number of a run, resolved. Field names, configuration keys and command-line flags are the same words.
 
 use crate::backend::open_device;
-use crate::data::AugmentConfig;
-use crate::distill::{Term, TermConfig};
+use crate::compress::Compression;
+use crate::data::{AugmentConfig, Classes, View};
+use crate::distill::{Scheduled, Term, TermConfig};
 use crate::error::{Error, Result};
 use crate::optim::OptimizerConfig;
 use crate::recipes::{RecipeChoice, RecipeConfig};
@@ -21,6 +22,10 @@ pub struct RunConfig {
     pub data: String,
     pub data_dir: Option<PathBuf>,
     pub train_limit: usize,
+    pub teacher_limit: usize,
+    pub teacher_view: String,
+    pub student_view: String,
+    pub student_classes: String,
     pub normalize: bool,
     pub shift: f64,
     pub rotate: f64,
@@ -28,6 +33,7 @@ pub struct RunConfig {
     pub flip: bool,
     pub cutout: usize,
     pub mixup: f64,
+    pub curriculum: f64,
 
     pub teacher_model: String,
     pub student_model: String,
@@ -40,14 +46,17 @@ pub struct RunConfig {
     pub optimizer: String,
     pub lr: f64,
     pub momentum: f64,
+    pub rmsprop_alpha: f64,
     pub weight_decay: f64,
     pub schedule: String,
     pub warmup_epochs: f64,
     pub clip_norm: Option<f64>,
+    pub quantize: String,
+    pub prune: String,
 
-    pub temperature: f64,
-    pub hard_weight: f64,
-    pub soft_weight: f64,
+    pub temperature: Scheduled,
+    pub hard_weight: Scheduled,
+    pub soft_weight: Scheduled,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub term: Vec<TermConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,6 +98,10 @@ impl RunConfig {
             data: data.to_string(),
             data_dir: None,
             train_limit: 0,
+            teacher_limit: 0,
+            teacher_view: "identity".to_string(),
+            student_view: "identity".to_string(),
+            student_classes: "same".to_string(),
             normalize: false,
             shift: 0.0,
             rotate: 0.0,
@@ -96,6 +109,7 @@ impl RunConfig {
             flip: false,
             cutout: 0,
             mixup: 0.0,
+            curriculum: 0.0,
             teacher_model: "teacher_net".to_string(),
             student_model: "student_net".to_string(),
             teacher: None,
@@ -106,13 +120,16 @@ impl RunConfig {
             optimizer: "adam".to_string(),
             lr: 1e-3,
             momentum: 0.9,
+            rmsprop_alpha: 0.99,
             weight_decay: 0.0,
             schedule: "constant".to_string(),
             warmup_epochs: 0.0,
             clip_norm: None,
-            temperature: 3.0,
-            hard_weight: 0.5,
-            soft_weight: 0.5,
+            quantize: String::new(),
+            prune: String::new(),
+            temperature: 3.0.into(),
+            hard_weight: 0.5.into(),
+            soft_weight: 0.5.into(),
             term: Vec::new(),
             methods: None,
             set: None,
@@ -237,21 +254,30 @@ impl RunConfig {
                 return Err(Error::argument(name, format!("must be 0 or more, found {value}")));
             }
         }
-        if !(0.0..1.0).contains(&self.momentum) {
-            return Err(Error::argument("momentum", format!("must be in [0, 1), found {}", self.momentum)));
+        if !(0.0..=1.0).contains(&self.curriculum) {
+            let reason = format!("is a share of the epochs, 0 to 1; found {}", self.curriculum);
+            return Err(Error::argument("curriculum", reason));
+        }
+        for (name, value) in [("momentum", self.momentum), ("rmsprop-alpha", self.rmsprop_alpha)] {
+            if !(0.0..1.0).contains(&value) {
+                return Err(Error::argument(name, format!("must be in [0, 1), found {value}")));
+            }
         }
         if self.clip_norm.is_some_and(|norm| !(norm > 0.0 && norm.is_finite())) {
             return Err(Error::argument("clip-norm", "must be above 0"));
         }
         super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.term)?;
         for &t in self.sweep_temperatures.iter().chain(&self.soft_temperatures) {
-            super::methods::plan(1.0, 1.0, t, &[])?;
+            super::methods::plan(1.0.into(), 1.0.into(), t.into(), &[])?;
         }
         for &weight in &self.ablation_weights {
             if !(0.0..=1.0).contains(&weight) {
                 return Err(Error::argument("ablation-weights", format!("must be in [0, 1], found {weight}")));
             }
         }
+        View::named(&self.teacher_view)?;
+        View::named(&self.student_view)?;
+        Classes::named(&self.student_classes)?;
         if self.methods.is_some() {
             let usual = RunConfig::defaults(&self.data);
             let weights = |c: &RunConfig| [c.temperature, c.hard_weight, c.soft_weight];
@@ -276,6 +302,7 @@ impl RunConfig {
         crate::models::architecture(&self.teacher_model)?;
         crate::models::architecture(&self.student_model)?;
         self.optimizer_config()?;
+        self.compression()?;
         self.regime(Vec::new())?.schedule(1, 1)?;
         self.device()?;
         Ok(())
@@ -330,7 +357,21 @@ impl RunConfig {
 
     /// The optimiser of every job.
     pub fn optimizer_config(&self) -> Result<OptimizerConfig> {
-        OptimizerConfig::named(&self.optimizer, self.momentum, self.weight_decay)
+        let named = OptimizerConfig::named(&self.optimizer, self.momentum, self.weight_decay)?;
+        Ok(match named {
+            OptimizerConfig::RmsProp { eps, momentum, weight_decay, .. } => {
+                OptimizerConfig::RmsProp { alpha: self.rmsprop_alpha, eps, momentum, weight_decay }
+            }
+            other => other,
+        })
+    }
+
+    /// What is done to the students' weights while they are trained.
+    ///
+    /// # Errors
+    /// An unknown quantisation or pruning, or two that do not go together.
+    pub fn compression(&self) -> Result<Compression> {
+        Compression::parse(&self.quantize, &self.prune)
     }
 
     /// How every network is trained, with images normalised by these moments of their channels.
@@ -348,6 +389,7 @@ impl RunConfig {
             warmup_epochs: self.warmup_epochs,
             clip_norm: self.clip_norm,
             normalisation,
+            curriculum: self.curriculum,
         })
     }
 }

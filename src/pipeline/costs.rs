@@ -5,7 +5,7 @@ use super::session::{Session, Teacher};
 use super::RunConfig;
 use crate::error::{Error, Result};
 use crate::folders::Scratch;
-use crate::models::{Model, Task};
+use crate::models::Model;
 use crate::tensor::Rng;
 use crate::train::{streams, Rehearsal, Silent};
 use std::path::{Path, PathBuf};
@@ -24,15 +24,15 @@ pub struct Bench {
 /// Images at most; steps are timed on a few batches.
 const IMAGES: i64 = 2000;
 
+/// What is done with a method: its name, and its steps or why there are none.
+type Visit<'a> = dyn FnMut(&str, Result<(&mut Rehearsal, &mut Rehearsal)>) -> Result<()> + 'a;
+
 /// Hands `work` each method's name with steps on labels alone and steps of the method over the same batches, the teacher's answers at
 /// hand; or the reason why the method cannot use the networks. The teacher is not trained: its answers cost the same.
 ///
 /// # Errors
 /// An unknown method or option, no data, or what `work` returns.
-pub fn for_each_method(
-    bench: &Bench,
-    work: &mut dyn FnMut(&str, Result<(&mut Rehearsal, &mut Rehearsal)>) -> Result<()>,
-) -> Result<()> {
+pub fn for_each_method(bench: &Bench, work: &mut Visit<'_>) -> Result<()> {
     let mut options = bench.options.clone();
     options.insert("methods".to_string(), bench.methods.clone().into());
     // A folder may have fewer.
@@ -43,7 +43,7 @@ pub fn for_each_method(
     let folder = Scratch::new("kdengine-bench")?;
     let mut progress = Silent;
     let mut session = Session::open("bench", config, &folder.path().join("run"), false, &mut progress)?;
-    let task = Task { input: session.test.image_shape(), classes: session.test.classes.len() };
+    let task = session.sides.student.task();
     let weights = Rng::new(session.config.seed, streams::WEIGHTS);
     let model = Model::new(&session.config.teacher_model, task, weights, session.device)?;
     let teacher = Teacher { model: Arc::new(model), result: None, file: PathBuf::new() };

@@ -1,5 +1,6 @@
 //! What a report says about the run as a whole: machine, data, settings.
 
+use super::sides::Side;
 use super::RunConfig;
 use crate::data::Dataset;
 use crate::machine;
@@ -8,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A summary in which nothing was found out yet.
-pub(super) fn new_summary(command: &str, config: &RunConfig, train: &Dataset, test: &Dataset, out: &Path) -> Summary {
+pub(super) fn new_summary(command: &str, config: &RunConfig, student: &Side, out: &Path) -> Summary {
     let threads = rayon::current_num_threads();
     let facts = [
         ("version", concat!("kdengine ", env!("CARGO_PKG_VERSION")).to_string()),
@@ -24,10 +25,10 @@ pub(super) fn new_summary(command: &str, config: &RunConfig, train: &Dataset, te
         environment: facts.into_iter().map(|(key, value)| (key.to_string(), value)).collect::<BTreeMap<_, _>>(),
         config: config.to_toml(),
         data: DataSummary {
-            name: test.name.clone(),
-            train: train.len(),
-            test: test.len(),
-            classes: test.classes.clone(),
+            name: student.test.name.clone(),
+            train: student.train.len(),
+            test: student.test.len(),
+            classes: student.test.classes.clone(),
         },
         ..Summary::default()
     }

@@ -1,6 +1,8 @@
 //! From `--method` and `--set` to terms of a loss and a recipe, and from a configuration to the plan of a training.
 
-use crate::distill::{check_weight, find_method, Hyperparameter, Plan, Settings, Term, TermConfig, Value};
+use crate::distill::{
+    check_weight, find_method, Hyperparameter, Plan, Scheduled, Settings, Term, TermConfig, Value, FORMS,
+};
 use crate::error::{Error, Result};
 use crate::recipes::{find, find_recipe, Named, RecipeChoice, RecipeConfig};
 use std::collections::BTreeMap;
@@ -14,9 +16,14 @@ pub(super) const TEMPERATURE: &str = "temperature";
 ///
 /// # Errors
 /// A value is out of range, or nothing has a weight.
-pub(super) fn plan(hard_weight: f64, soft_weight: f64, temperature: f64, terms: &[TermConfig]) -> Result<Plan> {
+pub(super) fn plan(
+    hard_weight: Scheduled,
+    soft_weight: Scheduled,
+    temperature: Scheduled,
+    terms: &[TermConfig],
+) -> Result<Plan> {
     check_weight("soft-weight", soft_weight)?;
-    let settings = BTreeMap::from([(TEMPERATURE.to_string(), Value::Number(temperature))]);
+    let settings = BTreeMap::from([(TEMPERATURE.to_string(), temperature.into())]);
     let hinton = find_method(HINTON)?;
     let soft = Term { weight: soft_weight, settings: Settings::new(hinton, &settings)?, ..Term::new(hinton) };
     let others = terms.iter().map(Term::from_config).collect::<Result<Vec<_>>>()?;
@@ -50,7 +57,7 @@ pub(super) fn take_choice(given: &mut Table) -> Result<Table> {
         return Err(Error::argument("method", reason));
     }
     let mut choice = Choice::default();
-    for name in methods.split(',').map(str::trim) {
+    for name in methods.split([',', '+']).map(str::trim) {
         match (find(name)?, &choice.recipe) {
             (Named::Method(_), _) => choice.terms.push(default_term(name, given)?),
             (Named::Recipe(info), None) => {
@@ -140,11 +147,10 @@ impl Choice {
 fn defaults_of_recipe(recipe: &RecipeConfig) -> Result<Table> {
     let (info, choice) = (find_recipe(&recipe.method)?, RecipeChoice::from_config(recipe)?);
     let mut table = Table::new();
-    let mut number = |key: &str, value: f64| table.insert(key.to_string(), toml::Value::Float(value));
-    number("soft-weight", info.weight);
-    number("hard-weight", info.hard_weight);
+    insert(&mut table, "soft-weight", info.weight.into());
+    insert(&mut table, "hard-weight", info.hard_weight.into());
     if let Some(temperature) = choice.temperature() {
-        number(TEMPERATURE, temperature);
+        insert(&mut table, TEMPERATURE, temperature);
     }
     Ok(table)
 }
@@ -192,30 +198,39 @@ pub(super) fn settle_entrants(file: &mut Table, command_line: &mut Table) -> Res
 /// A method with its defaults, and the temperature that was asked for beside it, if it has one.
 fn default_term(name: &str, given: &Table) -> Result<TermConfig> {
     let mut term = Term::new(find_method(name)?);
-    let temperature = given.get(TEMPERATURE).and_then(|t| t.as_float().or(t.as_integer().map(|t| t as f64)));
-    if let Some(temperature) = temperature {
-        term.settings.set_number(TEMPERATURE, temperature);
+    if let Some(temperature) = given.get(TEMPERATURE) {
+        term.settings.set(TEMPERATURE, value_of(temperature)?);
     }
     Ok(term.to_config())
+}
+
+/// A number or a schedule from a configuration.
+fn value_of(given: &toml::Value) -> Result<Value> {
+    let wrong =
+        |_| Error::argument(TEMPERATURE, format!("must be a number or a schedule, found {given}; write {FORMS}"));
+    given.clone().try_into::<Value>().map_err(wrong)
 }
 
 /// The configuration that terms stand for.
 fn defaults(terms: &[TermConfig]) -> Result<Table> {
     let mut table = Table::new();
-    let mut number = |key: &str, value: f64| table.insert(key.to_string(), toml::Value::Float(value));
     let leading = terms.iter().find(|term| ![HINTON, BASELINE].contains(&term.method.as_str())).or(terms.first());
     let soft = terms.iter().find(|term| term.method == HINTON);
-    number("soft-weight", soft.and_then(|term| term.weight).unwrap_or(0.0));
-    if let Some(Value::Number(temperature)) = soft.and_then(|term| term.values.get(TEMPERATURE)) {
-        number(TEMPERATURE, *temperature);
+    insert(&mut table, "soft-weight", soft.and_then(|term| term.weight).unwrap_or(0.0.into()));
+    if let Some(temperature) = soft.and_then(|term| term.values.get(TEMPERATURE)) {
+        insert(&mut table, TEMPERATURE, temperature.clone().try_into()?);
     }
     if let Some(leading) = leading {
-        number("hard-weight", find_method(&leading.method)?.hard_weight);
+        insert(&mut table, "hard-weight", find_method(&leading.method)?.hard_weight.into());
     }
     let others = terms.iter().filter(|term| ![HINTON, BASELINE].contains(&term.method.as_str()));
     let others = others.map(|term| Table::try_from(term).expect("plain values").into()).collect();
     table.insert("term".to_string(), toml::Value::Array(others));
     Ok(table)
+}
+
+fn insert(table: &mut Table, key: &str, value: Scheduled) {
+    table.insert(key.to_string(), toml::Value::try_from(value).expect("a number or a string"));
 }
 
 /// `KEY=VALUE,…` as keys and values.
@@ -239,11 +254,7 @@ fn number_or_text(value: String) -> Value {
 fn assign(term: &mut TermConfig, key: &str, value: String) -> Result<()> {
     let taps = |value: &str| value.split('+').map(|tap| tap.trim().to_string()).collect();
     match key {
-        "weight" => {
-            let weight =
-                value.parse().map_err(|_| Error::argument("set: weight", format!("`{value}` is not a number")))?;
-            term.weight = Some(weight);
-        }
+        "weight" => term.weight = Some(Scheduled::parse(&value)?),
         "student-taps" => term.student_taps = taps(&value),
         "teacher-taps" => term.teacher_taps = taps(&value),
         _ => {

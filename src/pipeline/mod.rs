@@ -13,6 +13,7 @@ mod methods;
 pub mod options;
 mod search;
 mod session;
+mod sides;
 mod soft_targets;
 mod sweep;
 
@@ -68,6 +69,12 @@ pub fn check_stages(config: &RunConfig, stages: Stages) -> Result<()> {
 /// Runs the stages in order and writes the report. Returns its path.
 pub fn run(session: &mut Session, stages: Stages) -> Result<PathBuf> {
     check_stages(&session.config, stages)?;
+    if stages.ablation && session.sides.other_task() {
+        let reason =
+            "the ablation compares answers, which are to another question than the teacher's; leave the ablation out \
+                      (`kdengine compare`)";
+        return Err(Error::argument("student-classes", reason));
+    }
     let teacher = session.teacher()?;
     if session.config.is_leaderboard() {
         return leaderboard::run(session, &teacher);

@@ -11,6 +11,8 @@ pub enum Kind {
     Count,
     /// A number.
     Number,
+    /// A number, or one for each epoch: `FROM..TO`, with a shape after a colon.
+    Scheduled,
     /// Numbers, separated by commas on the command line.
     Numbers,
     /// Words, as often as the flag is given.
@@ -88,6 +90,28 @@ pub const OPTIONS: &[RunOption] = &[
         Count,
         "train students on N random images only; the teacher still sees all [0: all; digits 2000]",
     ),
+    option(
+        Data,
+        "teacher-limit",
+        "N",
+        Count,
+        "train the teacher on N random images only; with the N of --train-limit, on the students' images [0: all]",
+    ),
+    option(
+        Data,
+        "teacher-view",
+        "VIEW",
+        Text,
+        "what the teacher sees of an image: identity, low-resolution-7, left-half, right-half, noise-0.3 or edges [identity]",
+    ),
+    option(Data, "student-view", "VIEW", Text, "what the student sees of the same image [identity]"),
+    option(
+        Data,
+        "student-classes",
+        "GROUPS",
+        Text,
+        "the student's task: same, parity, halves, or class numbers grouped as in 0+2/1+3; then with methods of features [same]",
+    ),
     option(Data, "normalize", "", Switch, "subtract the training set's mean and divide by its deviation [off]"),
     option(Data, "shift", "PIXELS", Number, "augmentation: random shift of up to so many pixels [0]"),
     option(Data, "rotate", "DEGREES", Number, "augmentation: random rotation of up to so many degrees [0]"),
@@ -95,6 +119,13 @@ pub const OPTIONS: &[RunOption] = &[
     option(Data, "flip", "", Switch, "augmentation: random horizontal flip [off]"),
     option(Data, "cutout", "PIXELS", Count, "augmentation: blank a random square of this side [0]"),
     option(Data, "mixup", "ALPHA", Number, "augmentation: mix pairs of images, share ~ Beta(α, α) [0: off]"),
+    option(
+        Data,
+        "curriculum",
+        "SHARE",
+        Number,
+        "students of a teacher see the quarter first that it is surest of, and all images after this share of the epochs [0: off]",
+    ),
     option(Models, "teacher-model", "NAME", Text, "the teacher's architecture [teacher_net]"),
     option(Models, "student-model", "NAME", Text, "the student's architecture [student_net]"),
     option(Models, "teacher", "FILE", Path, "use this trained teacher (.safetensors) instead of training one"),
@@ -105,6 +136,7 @@ pub const OPTIONS: &[RunOption] = &[
     option(Training, "optimizer", "NAME", Text, "sgd, adam, adamw or rmsprop [adam]"),
     option(Training, "lr", "RATE", Number, "learning rate [0.001]"),
     option(Training, "momentum", "M", Number, "momentum of sgd and rmsprop, in [0, 1) [0.9]"),
+    option(Training, "rmsprop-alpha", "A", Number, "decay of rmsprop's mean square, in [0, 1) [0.99]"),
     option(Training, "weight-decay", "W", Number, "weight decay [0]"),
     option(
         Training,
@@ -115,6 +147,20 @@ pub const OPTIONS: &[RunOption] = &[
     ),
     option(Training, "warmup-epochs", "N", Number, "epochs of linear warm-up before cosine [0]"),
     option(Training, "clip-norm", "NORM", Number, "limit the gradient's global norm [off]"),
+    option(
+        Training,
+        "quantize",
+        "NAME",
+        Text,
+        "students compute with weights (int8: and activations) rounded to int8, int8-per-channel, ternary or binary [off]",
+    ),
+    option(
+        Training,
+        "prune",
+        "KIND:SHARE",
+        Text,
+        "students lose their smallest weights (unstructured:0.9) or filters (structured:0.5) on the way [off]",
+    ),
     option(
         Distillation,
         "method",
@@ -129,9 +175,9 @@ pub const OPTIONS: &[RunOption] = &[
         Text,
         "the method's or recipe's hyperparameters, a method's weight, student-taps and teacher-taps (A+B); METHOD.KEY=VALUE with several methods",
     ),
-    option(Distillation, "temperature", "T", Number, "softens the teacher's answers; above 0 [3]"),
-    option(Distillation, "hard-weight", "W", Number, "weight of the cross-entropy with the labels [0.5; with another --method its own]"),
-    option(Distillation, "soft-weight", "W", Number, "weight of T²·KL from the teacher, which can be added to any --method [0.5; with another --method 0]"),
+    option(Distillation, "temperature", "T", Scheduled, "softens the teacher's answers; above 0; 4..1 falls over the epochs, 4..1:cosine and 4..1:step@5 in other ways [3]"),
+    option(Distillation, "hard-weight", "W", Scheduled, "weight of the cross-entropy with the labels [0.5; with another --method its own]"),
+    option(Distillation, "soft-weight", "W", Scheduled, "weight of T²·KL from the teacher, which can be added to any --method [0.5; with another --method 0]"),
     option(
         Studies,
         "methods",

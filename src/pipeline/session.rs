@@ -1,17 +1,19 @@
 //! An open run: its data, its folder, and how to train what it needs.
 
+use super::sides::Sides;
 use super::RunConfig;
-use crate::data::{self, Dataset, Splits};
-use crate::distill::{Plan, TermConfig, Value};
+use crate::compress::Compression;
+use crate::data::Dataset;
+use crate::distill::{Plan, Scheduled, TermConfig, Value};
 use crate::error::{Error, Result};
-use crate::models::{Model, Task};
+use crate::models::Model;
 use crate::recipes::{Lab, Prospect, RecipeChoice, RecipeConfig};
 use crate::report::{self, Summary};
 use crate::tensor::io::write_atomically;
-use crate::tensor::{Device, Rng};
+use crate::tensor::Device;
 use crate::train::{
-    load_model, streams, JobResult, Lesson, Member, MetricsLog, Progress, Pupil, Regime, Rehearsal, RunDir, Setting,
-    StepRecord, TeacherCache, TestSet,
+    load_model, JobResult, Lesson, Member, MetricsLog, Progress, Pupil, Rehearsal, RunDir, Setting, StepRecord,
+    TeacherCache,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,22 +36,13 @@ pub struct Session<'a> {
     pub config: RunConfig,
     /// What the report will say.
     pub summary: Summary,
-    /// The images that models are compared on: the test set, but in a search the validation images.
-    pub test: Dataset,
-    /// The same on the device, for the accuracy after each epoch.
-    test_set: TestSet,
-    /// In a search, the test set.
-    pub(super) untouched: Option<Dataset>,
+    /// What teacher and student see.
+    pub(super) sides: Sides,
     pub(super) device: Device,
     pub(super) run: RunDir,
     pub(super) progress: &'a mut dyn Progress,
     pub(super) started: Instant,
-    regime: Regime,
     log: MetricsLog,
-    /// All training images, for the teacher.
-    all: Arc<Dataset>,
-    /// The students' images: all, or the random subset of `--train-limit`.
-    limited: Arc<Dataset>,
     /// What the teacher has said about the students' images.
     teacher_cache: TeacherCache,
 }
@@ -69,56 +62,23 @@ impl<'a> Session<'a> {
         let started = Instant::now();
         let device = config.device()?;
         progress.stage(&format!("loading {}", config.data));
-        let Splits { train, test } = data::load(&config.data, config.data_dir.as_deref())?;
-        let (train, limit, test, untouched) = match config.validation {
-            None => (train, config.train_limit, test, None),
-            Some(share) => {
-                let (train, limit, validation) = hold_out(train, share, &config)?;
-                (train, limit, validation, Some(test))
-            }
-        };
-        let train = Arc::new(train);
-        let subset = match limit {
-            0 => train.clone(),
-            limit => Arc::new(train.limit(limit, Rng::new(config.seed, streams::SUBSET))?),
-        };
-        config.augmentation().validate(train.height, train.width)?;
-        let normalisation = if config.normalize { train.moments() } else { Vec::new() };
-        let regime = config.regime(normalisation)?;
-        check_student(&config, &subset, &train)?;
+        let sides = Sides::load(&config, device)?;
+        check_student(&config, &sides)?;
         let run = RunDir::open(out, resume)?;
         if resume {
             check_unchanged(&config, &run.config_path())?;
         }
         write_atomically(&run.config_path(), config.to_toml().as_bytes())?;
         let log = MetricsLog::open(&run.metrics_path(), run.metrics_bytes()?)?;
-        let summary = super::describe::new_summary(command, &config, &subset, &test, out);
-        let (all, limited) = (train, subset);
-        let test_set = TestSet::new(&test, device)?;
+        let summary = super::describe::new_summary(command, &config, &sides.student, out);
         let teacher_cache = TeacherCache::new(run.path(), config.eval_batch_size, device);
-        Ok(Session {
-            config,
-            summary,
-            test,
-            test_set,
-            untouched,
-            device,
-            run,
-            progress,
-            started,
-            regime,
-            log,
-            all,
-            limited,
-            teacher_cache,
-        })
+        Ok(Session { config, summary, sides, device, run, progress, started, log, teacher_cache })
     }
 
-    /// Trains the teacher on all images, or reads it from the file that was given.
+    /// Trains the teacher on its view of all images (or of those of `--teacher-limit`), or reads it from the file that was given.
     pub fn teacher(&mut self) -> Result<Teacher> {
         if let Some(file) = self.config.teacher.clone() {
-            let task = Task { input: self.test.image_shape(), classes: self.test.classes.len() };
-            let model = load_model(&file, Some(&self.config.teacher_model), task, self.device)?;
+            let model = load_model(&file, Some(&self.config.teacher_model), self.sides.teacher.task(), self.device)?;
             return Ok(Teacher { model: Arc::new(model), result: None, file });
         }
         self.teacher_of(self.config.teacher_epochs, "teacher")
@@ -129,36 +89,44 @@ impl<'a> Session<'a> {
     /// # Errors
     /// The training fails or is interrupted.
     pub(super) fn teacher_of(&mut self, epochs: usize, job: &str) -> Result<Teacher> {
-        let pupil = Pupil { job: job.to_string(), epochs, ..teacher_pupil(&self.config, &self.all) };
+        let pupil = Pupil { epochs, job: job.to_string(), ..teacher_pupil(&self.config, &self.sides) };
         let (model, result) = self.lab(pupil, None).train_student()?;
         Ok(Teacher { model: Arc::new(model), result: Some(result), file: self.run.model_path(job) })
     }
 
     /// The students' images.
     pub(super) fn images(&self) -> Arc<Dataset> {
-        self.limited.clone()
+        self.sides.student.train.clone()
     }
 
     /// Does something with other images for the students, about which no teacher was asked yet.
     ///
     /// # Errors
-    /// What `work` returns.
+    /// Teacher and student see different things of an image, or what `work` returns.
     pub(super) fn with_images<R>(
         &mut self,
         images: Arc<Dataset>,
         work: impl FnOnce(&mut Self) -> Result<R>,
     ) -> Result<R> {
+        if self.sides.differ() {
+            let reason =
+                "a study of the images needs one view and the same classes for both networks; leave --teacher-view, \
+                          --student-view and --student-classes out";
+            return Err(Error::argument("study", reason));
+        }
         let cache = TeacherCache::in_memory(self.config.eval_batch_size, self.device);
-        let own = (std::mem::replace(&mut self.limited, images), std::mem::replace(&mut self.teacher_cache, cache));
+        let own_cache = std::mem::replace(&mut self.teacher_cache, cache);
+        let own_images = self.sides.show(images.clone(), images);
         let result = work(self);
-        (self.limited, self.teacher_cache) = own;
+        self.sides.show(own_images.0, own_images.1);
+        self.teacher_cache = own_cache;
         result
     }
 
     /// Trains a student, by its plan's recipe if it has one. Students with the same seed start from the same weights and see the
     /// same batches.
     pub fn student(&mut self, name: &str, plan: StudentPlan, teacher: &Teacher) -> Result<(Model, JobResult)> {
-        let pupil = plan.pupil(name, &self.config.student_model, &self.limited)?;
+        let pupil = plan.pupil(name, &self.config.student_model, &self.sides.student.train)?;
         let recipe = plan.recipe.as_ref().map(|recipe| RecipeChoice::from_config(recipe)?.build()).transpose()?;
         let mut lab = self.lab(pupil, Some(&teacher.model));
         match recipe {
@@ -167,15 +135,18 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// What a pupil is trained with.
+    /// What a student is trained with that has a teacher, or the teacher itself.
     fn lab(&mut self, student: Pupil, teacher: Option<&Arc<Model>>) -> Lab<'_> {
+        let side = if teacher.is_some() { &self.sides.student } else { &self.sides.teacher };
         Lab {
             student,
             teacher: teacher.cloned(),
-            teacher_pupil: teacher_pupil(&self.config, &self.all),
-            test: &self.test,
-            test_set: &self.test_set,
-            regime: &self.regime,
+            teacher_pupil: teacher_pupil(&self.config, &self.sides),
+            all: side.all.clone(),
+            shown_to_teacher: self.sides.shown_to_teacher.clone(),
+            test: &side.test,
+            test_set: &side.test_set,
+            regime: &side.regime,
             run: &self.run,
             device: self.device,
             progress: self.progress,
@@ -194,16 +165,17 @@ impl<'a> Session<'a> {
         config: &RunConfig,
         work: impl FnOnce(&mut Self) -> Result<R>,
     ) -> Result<R> {
-        let regime = config.regime(self.regime.normalisation.clone())?;
-        let own = (std::mem::replace(&mut self.config, config.clone()), std::mem::replace(&mut self.regime, regime));
+        let regime = config.regime(self.sides.student.regime.normalisation.clone())?;
+        let own_regime = std::mem::replace(&mut self.sides.student.regime, regime);
+        let own_config = std::mem::replace(&mut self.config, config.clone());
         let result = work(self);
-        (self.config, self.regime) = own;
+        (self.config, self.sides.student.regime) = (own_config, own_regime);
         result
     }
 
     /// Refuses a configuration whose methods cannot use the networks or the images.
     pub(super) fn check(&self, config: &RunConfig) -> Result<()> {
-        check_student(config, &self.limited, &self.all)
+        check_student(config, &self.sides)
     }
 
     /// Whether a job needs no training any more.
@@ -222,14 +194,15 @@ impl<'a> Session<'a> {
         if plan.recipe.is_some() {
             return Ok(None);
         }
-        let pupil = plan.pupil("timing", &self.config.student_model, &self.limited)?;
+        let pupil = plan.pupil("timing", &self.config.student_model, &self.sides.student.train)?;
         let answers = self.lab(pupil.clone(), Some(&teacher.model)).ask(&teacher.model, &pupil)?;
-        let loader = self.regime.loader(&pupil, self.device)?;
-        let job = |pupil: &Pupil| self.regime.job(pupil, loader.batches_per_epoch());
-        let jobs = [job(&Pupil { plan: Plan::labels(), ..pupil.clone() })?, job(&pupil)?];
-        let [labels, method] = jobs.each_ref().map(|job| Member { job, lesson: Lesson::Teacher });
-        let (test, run, device) = (&self.test_set, &self.run, self.device);
+        let side = &self.sides.student;
+        let loader = side.regime.loader(&pupil, None, self.device)?;
+        let job = |pupil: &Pupil| side.regime.job(pupil, loader.batches_per_epoch());
+        let (labels, method) = (job(&Pupil { plan: Plan::labels(), ..pupil.clone() })?, job(&pupil)?);
+        let (test, run, device) = (&side.test_set, &self.run, self.device);
         let setting = Setting { loader: &loader, test, teacher: Some(&answers), run, device };
+        let [labels, method] = [&labels, &method].map(|job| [Member { job, lesson: Lesson::Teacher }]);
         work(&mut Rehearsal::new(&labels, setting)?, &mut Rehearsal::new(&method, setting)?).map(Some)
     }
 
@@ -256,15 +229,17 @@ impl<'a> Session<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct StudentPlan {
     /// T of the soft term.
-    pub temperature: f64,
+    pub temperature: Scheduled,
     /// Weight of the labels.
-    pub hard_weight: f64,
+    pub hard_weight: Scheduled,
     /// Weight of the teacher; 0 trains on labels alone.
-    pub soft_weight: f64,
+    pub soft_weight: Scheduled,
     /// What else is learned from.
     pub terms: Vec<TermConfig>,
     /// How it is trained, if not by learning these things from the teacher.
     pub recipe: Option<RecipeConfig>,
+    /// What is done to its weights meanwhile.
+    pub compression: Compression,
     /// Passes over the training set.
     pub epochs: usize,
     /// Determines initial weights, batch order and dropout.
@@ -276,17 +251,20 @@ impl StudentPlan {
     pub(super) fn of(config: &RunConfig) -> StudentPlan {
         let RunConfig { temperature, hard_weight, soft_weight, epochs, seed, .. } = *config;
         let (terms, recipe) = (config.term.clone(), config.recipe.clone());
-        StudentPlan { temperature, hard_weight, soft_weight, terms, recipe, epochs, seed }
+        // A configuration is checked when it is read.
+        let compression = config.compression().unwrap_or_default();
+        StudentPlan { temperature, hard_weight, soft_weight, terms, recipe, compression, epochs, seed }
     }
 
     /// The same student without the teacher.
     pub fn on_labels_alone(&self) -> StudentPlan {
-        StudentPlan { hard_weight: 1.0, soft_weight: 0.0, terms: Vec::new(), recipe: None, ..self.clone() }
+        let (hard_weight, soft_weight) = (1.0.into(), 0.0.into());
+        StudentPlan { hard_weight, soft_weight, terms: Vec::new(), recipe: None, ..self.clone() }
     }
 
     /// The same student with another temperature in every term that has one.
     pub fn at_temperature(&self, temperature: f64) -> StudentPlan {
-        let mut plan = StudentPlan { temperature, ..self.clone() };
+        let mut plan = StudentPlan { temperature: temperature.into(), ..self.clone() };
         for value in plan.terms.iter_mut().filter_map(|term| term.values.get_mut("temperature")) {
             *value = Value::Number(temperature);
         }
@@ -311,41 +289,57 @@ impl StudentPlan {
     /// The network that is to be trained.
     fn pupil(&self, job: &str, model: &str, images: &Arc<Dataset>) -> Result<Pupil> {
         let plan = super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.terms)?;
-        let (epochs, seed) = (self.epochs, self.seed);
+        let StudentPlan { epochs, seed, compression, .. } = *self;
         let (job, model, images) = (job.to_string(), model.to_string(), images.clone());
-        Ok(Pupil { job, model, plan, epochs, seed, images, start: None })
+        Ok(Pupil { job, model, plan, epochs, seed, images, start: None, compression })
     }
 }
 
 /// The teacher, as it is trained where no file is given.
-fn teacher_pupil(config: &RunConfig, all: &Arc<Dataset>) -> Pupil {
+fn teacher_pupil(config: &RunConfig, sides: &Sides) -> Pupil {
     Pupil {
         job: "teacher".to_string(),
         model: config.teacher_model.clone(),
         plan: Plan::labels(),
         epochs: config.teacher_epochs,
         seed: config.seed,
-        images: all.clone(),
+        images: sides.teacher.train.clone(),
         start: None,
+        compression: Compression::default(),
     }
 }
 
-/// Takes the share of a search's judges out of the training images. What is left, how many of it students may use, and the judges.
-/// The share is of what students may use: `--train-limit` is all the labels that there are.
-fn hold_out(train: Dataset, share: f64, config: &RunConfig) -> Result<(Dataset, usize, Dataset)> {
-    let labelled = if config.train_limit == 0 { train.len() } else { config.train_limit.min(train.len()) };
-    let judges = ((share * labelled as f64).round() as usize).clamp(1, labelled.max(2) - 1);
-    let part = judges as f64 / train.len() as f64;
-    let (validation, rest) = train.split(part, Rng::new(config.seed, streams::VALIDATION))?;
-    Ok((rest, config.train_limit.saturating_sub(judges), validation))
-}
-
 /// Refuses methods and recipes that cannot use the networks or the images, before anything is trained.
-fn check_student(config: &RunConfig, images: &Arc<Dataset>, all: &Arc<Dataset>) -> Result<()> {
-    let student = StudentPlan::of(config).pupil("student", &config.student_model, images)?;
-    let prospect = Prospect { student, teacher: teacher_pupil(config, all) };
+fn check_student(config: &RunConfig, sides: &Sides) -> Result<()> {
+    for side in [&sides.teacher, &sides.student] {
+        side.regime.augment.validate(side.train.height, side.train.width)?;
+    }
+    let student = StudentPlan::of(config).pupil("student", &config.student_model, &sides.student.train)?;
+    let by_answers = student.plan.terms.iter().find(|term| term.info.needs.teacher_logits);
+    if let (true, Some(term)) = (sides.other_task(), by_answers) {
+        let reason = format!(
+            "{} compares answers, but --student-classes {} asks the student another question than the teacher; choose a \
+             method of features or relations (`kdengine methods`) and leave --soft-weight out",
+            term.info.name, config.student_classes
+        );
+        return Err(Error::argument("method", reason));
+    }
+    let prospect = Prospect {
+        student,
+        teacher: teacher_pupil(config, sides),
+        teacher_task: sides.teacher.task(),
+        all: sides.student.all.clone(),
+    };
     match &config.recipe {
         None => prospect.check_learning(&config.student_model, &config.teacher_model),
+        Some(recipe) if sides.differ() => {
+            let reason = format!(
+                "{} trains several networks on the same images and classes; leave --teacher-view, --student-view and \
+                 --student-classes out",
+                recipe.method
+            );
+            Err(Error::argument("method", reason))
+        }
         Some(recipe) => RecipeChoice::from_config(recipe)?.build()?.check(&prospect),
     }
 }

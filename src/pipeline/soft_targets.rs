@@ -20,7 +20,7 @@ pub(super) fn show(session: &mut Session, teacher: &Evaluation) {
     let temperatures = &session.config.soft_temperatures;
     session.summary.soft_targets = shown
         .map(|i| SoftTarget {
-            picture: picture(&session.test, i),
+            picture: picture(&session.sides.teacher.test, i),
             label: teacher.labels[i],
             distributions: temperatures.iter().map(|&t| (t, teacher.probabilities(i, t))).collect(),
         })

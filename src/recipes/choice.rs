@@ -1,7 +1,7 @@
 //! The recipe that a configuration chooses, with its hyperparameters.
 
 use super::{find_recipe, Recipe, RecipeInfo};
-use crate::distill::{Settings, Value};
+use crate::distill::{Scheduled, Settings, Value};
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -40,14 +40,14 @@ impl RecipeChoice {
     }
 
     /// The same recipe at another temperature, if it has one.
-    pub fn at_temperature(mut self, temperature: f64) -> RecipeChoice {
-        self.settings.set_number(TEMPERATURE, temperature);
+    pub fn at_temperature(mut self, temperature: Scheduled) -> RecipeChoice {
+        self.settings.set(TEMPERATURE, temperature.into());
         self
     }
 
     /// The temperature of Hinton's term that the recipe asks for, if it does.
-    pub fn temperature(&self) -> Option<f64> {
-        self.settings.values().contains_key(TEMPERATURE).then(|| self.settings.number(TEMPERATURE))
+    pub fn temperature(&self) -> Option<Scheduled> {
+        self.settings.values().contains_key(TEMPERATURE).then(|| self.settings.scheduled(TEMPERATURE))
     }
 
     /// The configuration with every value written out.

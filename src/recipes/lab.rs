@@ -16,9 +16,12 @@ use std::sync::Arc;
 pub struct Prospect {
     /// The student that is asked for.
     pub student: Pupil,
-    /// How the run's teacher is trained, on all images, of which the student's may be a part (`--train-limit`). It may come from a
-    /// file instead.
+    /// How the run's teacher is trained, if it does not come from a file.
     pub teacher: Pupil,
+    /// What the teacher is built for.
+    pub teacher_task: Task,
+    /// All training images, of which [`Pupil::images`] may be a part (`--train-limit`).
+    pub all: Arc<Dataset>,
 }
 
 impl Prospect {
@@ -28,7 +31,7 @@ impl Prospect {
     /// A term cannot use the networks' feature maps; the error says what to do.
     pub fn check_learning(&self, student: &str, teacher: &str) -> Result<()> {
         let (task, plan) = (task_of(&self.student.images), &self.student.plan);
-        let (student, teacher) = (tap_shapes(student, task)?, tap_shapes(teacher, task)?);
+        let (student, teacher) = (tap_shapes(student, task)?, tap_shapes(teacher, self.teacher_task)?);
         let labels = &self.student.images.labels;
         let networks = Networks { student: &student, teacher: &teacher, classes: task.classes, labels };
         Objective::new(plan, &networks, Rng::new(self.student.seed, streams::ADAPTERS), Device::Cpu).map(drop)
@@ -41,9 +44,12 @@ pub struct Lab<'a> {
     pub student: Pupil,
     /// The run's teacher.
     pub teacher: Option<Arc<Model>>,
-    /// How it was trained, or would have been if it is not from a file: on all images, of which the student's may be a part
-    /// (`--train-limit`).
+    /// How it was trained, or would have been if it is not from a file.
     pub teacher_pupil: Pupil,
+    /// All training images, of which the student's may be a part (`--train-limit`).
+    pub all: Arc<Dataset>,
+    /// The run's teacher's view of the student's images.
+    pub shown_to_teacher: Arc<Dataset>,
     /// The images that models are judged by.
     pub test: &'a Dataset,
     /// The same on the device.
@@ -112,7 +118,7 @@ impl Lab<'_> {
         answers: Option<&TeacherOutputs>,
         test: &TestSet,
     ) -> Result<(Model, JobResult)> {
-        let loader = self.regime.loader(pupil, self.device)?;
+        let loader = self.regime.loader(pupil, answers, self.device)?;
         let job = self.regime.job(pupil, loader.batches_per_epoch())?;
         let (run, device) = (self.run, self.device);
         let setting = Setting { loader: &loader, test, teacher: answers, run, device };
@@ -130,7 +136,7 @@ impl Lab<'_> {
         answers: Option<&TeacherOutputs>,
     ) -> Result<Vec<(Model, JobResult)>> {
         let first = &members.first().ok_or_else(|| Error::argument("cohort", "has no members"))?.0;
-        let loader = self.regime.loader(first, self.device)?;
+        let loader = self.regime.loader(first, answers, self.device)?;
         let job = |(pupil, _): &(Pupil, Lesson)| self.regime.job(pupil, loader.batches_per_epoch());
         let jobs = members.iter().map(job).collect::<Result<Vec<_>>>()?;
         let members = jobs.iter().zip(members).map(|(job, &(_, lesson))| Member { job, lesson });
@@ -145,14 +151,15 @@ impl Lab<'_> {
     /// The networks cannot be compared, or the answers are not finite.
     pub fn ask(&mut self, teacher: &Arc<Model>, pupil: &Pupil) -> Result<TeacherOutputs> {
         let task = task_of(&pupil.images);
-        let taps = pupil.plan.teacher_taps(&tap_shapes(&pupil.model, task)?, &tap_shapes(teacher.name(), task)?)?;
+        let taps =
+            pupil.plan.teacher_taps(&tap_shapes(&pupil.model, task)?, &tap_shapes(teacher.name(), teacher.task())?)?;
         if self.regime.augment.is_active() {
             return TeacherOutputs::online(teacher, &taps);
         }
         let of_the_run = self.teacher.as_ref().is_some_and(|own| Arc::ptr_eq(own, teacher))
             && Arc::ptr_eq(&pupil.images, &self.student.images);
         if of_the_run {
-            return self.teacher_cache.outputs(teacher, &pupil.images, &taps, self.progress);
+            return self.teacher_cache.outputs(teacher, &self.shown_to_teacher, &taps, self.progress);
         }
         let mut cache = TeacherCache::in_memory(self.regime.eval_batch_size, self.device);
         cache.outputs(teacher, &pupil.images, &taps, self.progress)

@@ -10,7 +10,8 @@ use super::lab::task_of;
 use super::{Lab, Prospect, Recipe, RecipeInfo};
 use crate::data::Dataset;
 use crate::distill::{
-    soft_targets, Family, Hyperparameter, Loss, Method, MethodInfo, Needs, Plan, Settings, StepInputs, Term, Value,
+    soft_targets, Family, Hyperparameter, Loss, Method, MethodInfo, Needs, Plan, Scheduled, Settings, StepInputs, Term,
+    Value,
 };
 use crate::error::{Error, Result};
 use crate::models::Model;
@@ -88,10 +89,10 @@ const OLD: MethodInfo = MethodInfo {
     hyperparameters: &[
         Hyperparameter::count(FIRST, 0, 0, "the first old class"),
         Hyperparameter::count(CLASSES, 1, 1, "how many there are"),
-        Hyperparameter::above(TEMPERATURE, 0.0, 2.0, "T"),
+        Hyperparameter::scheduled(TEMPERATURE, 0.0, 2.0, "T"),
     ],
     build: |setup| {
-        let temperature = setup.settings.number(TEMPERATURE);
+        let temperature = setup.settings.scheduled(TEMPERATURE);
         Ok(Box::new(OldAnswers { classes: class_range(setup.settings), temperature }))
     },
     specs: &[],
@@ -103,7 +104,7 @@ struct TaskLabels {
 
 struct OldAnswers {
     classes: Range<usize>,
-    temperature: f64,
+    temperature: Scheduled,
 }
 
 fn class_range(settings: &Settings) -> Range<usize> {
@@ -127,16 +128,23 @@ impl Method for OldAnswers {
         let [student, old] =
             [inputs.student_logits, inputs.teacher_logits()?].map(|logits| among(logits, &self.classes));
         // Hinton's loss carries T², the paper's does not.
-        let soft = soft_targets(&student?, &old?, self.temperature)?;
-        Ok(Loss::single(OLD_ANSWERS.name, soft.affine(self.temperature.powi(-2), 0.0)?))
+        let temperature = inputs.now(self.temperature);
+        let soft = soft_targets(&student?, &old?, temperature)?;
+        Ok(Loss::single(OLD_ANSWERS.name, soft.affine(temperature.powi(-2), 0.0)?))
     }
 }
 
 /// A term over some classes.
-fn term(info: &'static MethodInfo, classes: &Range<usize>, weight: f64, temperature: Option<f64>) -> Result<Term> {
-    let mut values = vec![(FIRST, classes.start as f64), (CLASSES, classes.len() as f64)];
-    values.extend(temperature.map(|temperature| (TEMPERATURE, temperature)));
-    let values = values.into_iter().map(|(name, value)| (name.to_string(), Value::Number(value))).collect();
+fn term(
+    info: &'static MethodInfo,
+    classes: &Range<usize>,
+    weight: Scheduled,
+    temperature: Option<Scheduled>,
+) -> Result<Term> {
+    let count = |n: usize| Value::Number(n as f64);
+    let mut values = vec![(FIRST, count(classes.start)), (CLASSES, count(classes.len()))];
+    values.extend(temperature.map(|temperature| (TEMPERATURE, temperature.into())));
+    let values = values.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
     Ok(Term { weight, settings: Settings::new(info, &values)?, ..Term::new(info) })
 }
 
@@ -183,7 +191,7 @@ impl Recipe for WithoutForgetting {
         let test = TestSet::in_groups(lab.test, &[old.clone(), new.clone()], lab.device)?;
         let labels_of = |classes: &Range<usize>, weight| term(&TASK, classes, weight, None);
 
-        let plan = Plan::new(0.0, vec![labels_of(&old, 1.0)?])?;
+        let plan = Plan::new(0.0, vec![labels_of(&old, 1.0.into())?])?;
         let pupil = Pupil { plan, images: of_classes(&student.images, &old)?, ..student.named("old") };
         let (before, at_first) = lab.train_judged(&pupil, None, &test)?;
         let before = Arc::new(before);
@@ -191,12 +199,12 @@ impl Recipe for WithoutForgetting {
         let hard = student.plan.hard_weight;
         let started =
             Pupil { images: of_classes(&student.images, &new)?, start: Some(before.clone()), ..student.clone() };
-        let plan = Plan::new(0.0, vec![labels_of(&new, if hard > 0.0 { hard } else { 1.0 })?])?;
+        let plan = Plan::new(0.0, vec![labels_of(&new, if hard.is_zero() { 1.0.into() } else { hard })?])?;
         let (_, forgetting) = lab.train_judged(&Pupil { plan, ..started.named("fine-tuned") }, None, &test)?;
 
         let mut terms = vec![labels_of(&new, hard)?];
         for hinton in &student.plan.terms {
-            terms.push(term(&OLD_ANSWERS, &old, hinton.weight, Some(hinton.settings.number(TEMPERATURE)))?);
+            terms.push(term(&OLD_ANSWERS, &old, hinton.weight, Some(hinton.settings.scheduled(TEMPERATURE)))?);
         }
         let pupil = Pupil { plan: Plan::new(0.0, terms)?, ..started };
         let answers = lab.ask(&before, &pupil)?;

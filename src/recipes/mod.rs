@@ -7,6 +7,7 @@ mod lab;
 
 pub mod born_again;
 pub mod co_training;
+pub mod data_free;
 pub mod dml;
 pub mod ema;
 pub mod lwf;
@@ -35,6 +36,11 @@ pub static RECIPES: &[&RecipeInfo] = &[
     &multi_teacher::INFO,
     &self_training::INFO,
     &lwf::INFO,
+    &data_free::gradient::INFO,
+    &data_free::activation_max::INFO,
+    &data_free::deep_inversion::INFO,
+    &data_free::dafl::INFO,
+    &data_free::dfad::INFO,
 ];
 
 /// A way to arrange trainings, with its hyperparameters.

@@ -128,12 +128,10 @@ fn one_sure(class: usize, classes: usize) -> impl Iterator<Item = f32> {
 
 impl Recipe for SelfTraining {
     fn check(&self, prospect: &Prospect) -> Result<()> {
-        let Prospect { student, teacher } = prospect;
-        if student.images.len() == teacher.images.len() {
-            let reason = format!(
-                "needs images without labels; leave some out with --train-limit (there are {})",
-                teacher.images.len()
-            );
+        let Prospect { student, all, .. } = prospect;
+        if student.images.len() == all.len() {
+            let reason =
+                format!("needs images without labels; leave some out with --train-limit (there are {})", all.len());
             return Err(Error::argument("self-training", reason));
         }
         if let Some(term) = student.plan.terms.iter().find(|term| term.info.needs.taps != Taps::None) {
@@ -144,7 +142,7 @@ impl Recipe for SelfTraining {
     }
 
     fn run(&self, lab: &mut Lab) -> Result<(Model, JobResult)> {
-        let (labelled, all) = (lab.student.images.len(), lab.teacher_pupil.images.clone());
+        let (labelled, all) = (lab.student.images.len(), lab.all.clone());
         let unlabelled = all.beyond(labelled, Rng::new(lab.teacher_pupil.seed, streams::SUBSET))?;
         let mut table = AccuracyTable::new(format!("{} and its labellers", lab.student.job), &["test images"]);
         let first = match self.from_teacher {

@@ -4,6 +4,7 @@ use super::heatmap::Heatmap;
 use super::leaderboard::Leaderboard;
 use super::search::SearchResult;
 use super::Extras;
+use crate::distill::Scheduled;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -110,6 +111,12 @@ pub struct ModelResult {
     pub parameter_bytes: usize,
     /// The most bytes that a pass over 128 images needs besides the weights and the images.
     pub peak_activation_bytes: usize,
+    /// Bytes of the weights if quantised ones were packed; absent where none are quantised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packed_bytes: Option<usize>,
+    /// Percent of the weights that are 0; absent where none are pruned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sparsity: Option<f64>,
     /// Bytes of the model's file.
     pub file_bytes: u64,
     /// Percent of test images on which it says what the teacher says.
@@ -165,9 +172,9 @@ pub struct AblationRow {
     /// What is learned from.
     pub name: String,
     /// Weight of the labels.
-    pub hard_weight: f64,
+    pub hard_weight: Scheduled,
     /// Weight of the teacher.
-    pub soft_weight: f64,
+    pub soft_weight: Scheduled,
     /// Accuracy in percent.
     pub accuracy: f64,
 }

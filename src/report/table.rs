@@ -15,7 +15,7 @@ pub(super) fn results(summary: &Summary) -> Table {
     let row = |name: &str, cell: &dyn Fn(&ModelResult) -> String| {
         [name.to_string()].into_iter().chain(summary.models.iter().map(cell)).collect::<Vec<String>>()
     };
-    Table {
+    let mut table = Table {
         columns: row("", &|m| m.role.name().to_string()),
         rows: vec![
             row("accuracy", &|m| accuracy(m, summary)),
@@ -31,7 +31,17 @@ pub(super) fn results(summary: &Summary) -> Table {
             row("agreement with the teacher", &|m| format!("{:.2} %", m.agreement)),
             row("expected calibration error", &|m| format!("{:.2} %", m.calibration_error)),
         ],
+    };
+    let none = || "–".to_string();
+    if summary.models.iter().any(|m| m.packed_bytes.is_some()) {
+        let packed = |m: &ModelResult| m.packed_bytes.map_or_else(none, |bytes| megabytes(bytes as f64));
+        table.rows.push(row("weights, packed", &packed));
     }
+    if summary.models.iter().any(|m| m.sparsity.is_some()) {
+        let zeros = |m: &ModelResult| m.sparsity.map_or_else(none, |share| format!("{share:.1} %"));
+        table.rows.push(row("weights that are 0", &zeros));
+    }
+    table
 }
 
 /// The accuracy; over several seeds, mean ± standard deviation.
@@ -71,7 +81,8 @@ pub fn results_text(summary: &Summary) -> String {
     if let Some(board) = &summary.leaderboard {
         text += &format!("\n{}\n", super::leaderboard_text(board));
     }
-    text.trim().to_string()
+    // The first column has no heading: blanks at the beginning belong to the table.
+    text.trim_start_matches('\n').trim_end().to_string()
 }
 
 /// A table for the terminal.

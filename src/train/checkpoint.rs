@@ -2,6 +2,7 @@
 
 use super::trainee::{prefixed, under};
 use super::EpochRecord;
+use crate::compress::{input_ranges, round_inputs, Compression};
 use crate::error::{Error, Result};
 use crate::models::{Model, Task};
 use crate::nn::Module;
@@ -54,6 +55,7 @@ impl Position {
 const NETWORK: &str = "network";
 const POSITION: &str = "position";
 const NORMALISATION: &str = "normalisation";
+const RANGES: &str = "input_ranges";
 
 impl Checkpoint {
     /// Writes the checkpoint; a crash leaves either the old or the new file.
@@ -84,8 +86,8 @@ impl Checkpoint {
     }
 }
 
-/// Saves a finished model: its tensors, and its architecture and task as metadata.
-pub fn save_model(model: &Model, path: &Path) -> Result<()> {
+/// Saves a finished model: its tensors, and its architecture, task and how its weights were compressed as metadata.
+pub fn save_model(model: &Model, compression: Compression, path: &Path) -> Result<()> {
     let [c, h, w] = model.task().input;
     let metadata = [
         ("architecture", model.name().to_string()),
@@ -94,7 +96,11 @@ pub fn save_model(model: &Model, path: &Path) -> Result<()> {
         (NORMALISATION, serde_json::to_string(model.normalisation()).expect("numbers")),
         ("made_by", concat!("kdengine ", env!("CARGO_PKG_VERSION")).to_string()),
     ];
-    let metadata = metadata.map(|(key, value)| (key.to_string(), value)).into_iter().collect();
+    let ranges = input_ranges(model);
+    let ranges = (!ranges.is_empty()).then(|| (RANGES, serde_json::to_string(&ranges).expect("numbers")));
+    let compressed = (!compression.is_none()).then(|| ("compression", compression.to_string()));
+    let metadata =
+        metadata.into_iter().chain(compressed).chain(ranges).map(|(key, value)| (key.to_string(), value)).collect();
     save_safetensors(path, &model.state(), &metadata)
 }
 
@@ -103,13 +109,27 @@ pub fn save_model(model: &Model, path: &Path) -> Result<()> {
 /// # Errors
 /// The file is damaged, or does not fit the architecture (lists missing, unexpected and misshaped tensors).
 pub fn load_model(path: &Path, architecture: Option<&str>, task: Task, device: Device) -> Result<Model> {
-    let (tensors, metadata) = load_safetensors(path)?;
+    let (_, metadata) = load_safetensors(path)?;
     let name = architecture.or(metadata.get("architecture").map(String::as_str)).ok_or_else(|| {
         Error::checkpoint(path, "does not say which architecture it is; name it with --model (or --teacher-model)")
     })?;
     let normalisation = metadata.get(NORMALISATION).map_or(Ok(Vec::new()), |json| serde_json::from_str(json));
     let normalisation = normalisation.map_err(|e| Error::checkpoint(path, format!("has damaged metadata: {e}")))?;
     let model = Model::new(name, task, Rng::new(0, 0), device)?.normalising(normalisation);
-    model.load_state(&tensors, path)?;
+    fill(&model, path)?;
     Ok(model)
+}
+
+/// Sets a model's weights from its file, and the ranges in which it rounds its layers' inputs.
+///
+/// # Errors
+/// The file is damaged, or does not fit the model.
+pub(super) fn fill(model: &Model, path: &Path) -> Result<()> {
+    let (tensors, metadata) = load_safetensors(path)?;
+    model.load_state(&tensors, path)?;
+    if let Some(json) = metadata.get(RANGES) {
+        let damaged = |e| Error::checkpoint(path, format!("has damaged metadata: {e}"));
+        round_inputs(model, &serde_json::from_str(json).map_err(damaged)?);
+    }
+    Ok(())
 }

@@ -27,8 +27,8 @@ pub(super) struct Cohort<'a> {
 }
 
 impl<'a> Cohort<'a> {
-    /// The cohort as its checkpoint has it, or at its beginning.
-    pub(super) fn resume(
+    /// The cohort before its first step.
+    pub(super) fn new(
         members: &'a [Member<'a>],
         models: Vec<Model>,
         update: Update,
@@ -36,20 +36,30 @@ impl<'a> Cohort<'a> {
     ) -> Result<Cohort<'a>> {
         let trainees =
             models.into_iter().enumerate().map(|(number, model)| Trainee::new(number, model, members, setting));
-        let mut trainees = trainees.collect::<Result<Vec<_>>>()?;
-        let mut position = Position::new(members.len());
+        let (trainees, position) = (trainees.collect::<Result<Vec<_>>>()?, Position::new(members.len()));
+        Ok(Cohort { members, trainees, update, setting, position, last_saved: Instant::now() })
+    }
+
+    /// The cohort as its checkpoint has it, or at its beginning.
+    pub(super) fn resume(
+        members: &'a [Member<'a>],
+        models: Vec<Model>,
+        update: Update,
+        setting: Setting<'a>,
+    ) -> Result<Cohort<'a>> {
+        let mut cohort = Cohort::new(members, models, update, setting)?;
         let path = setting.run.checkpoint_path(&members[0].job.name);
         if path.exists() {
             let checkpoint = Checkpoint::load(&path)?;
             if checkpoint.position.courses.len() != members.len() {
                 return Err(Error::checkpoint(&path, "is of another number of networks; remove it to start again"));
             }
-            for (number, trainee) in trainees.iter_mut().enumerate() {
+            for (number, trainee) in cohort.trainees.iter_mut().enumerate() {
                 trainee.load_state(&checkpoint.networks[number], &path)?;
             }
-            position = checkpoint.position;
+            cohort.position = checkpoint.position;
         }
-        Ok(Cohort { members, trainees, update, setting, position, last_saved: Instant::now() })
+        Ok(cohort)
     }
 
     /// Steps done since the job began.
@@ -115,7 +125,7 @@ impl<'a> Cohort<'a> {
     }
 
     /// One batch: every network answers, learns, and changes. The record of an average is that of the network that it follows.
-    fn train_step(&mut self, epoch: usize, batch: &Batch) -> Result<Vec<StepRecord>> {
+    pub(super) fn train_step(&mut self, epoch: usize, batch: &Batch) -> Result<Vec<StepRecord>> {
         let step = self.step();
         let teacher = match (self.trainees.iter().any(Trainee::needs_teacher), self.setting.teacher) {
             (true, Some(teacher)) => Some(no_grad(|| teacher.of_batch(batch))?.into()),
@@ -168,7 +178,7 @@ impl<'a> Cohort<'a> {
 
     fn save(&mut self, log: &mut MetricsLog) -> Result<()> {
         self.position.metrics_bytes = log.sync()?;
-        let networks: Vec<BTreeMap<_, _>> = self.trainees.iter().map(Trainee::state).collect();
+        let networks: Vec<BTreeMap<_, _>> = self.trainees.iter().map(Trainee::state).collect::<Result<_>>()?;
         let checkpoint = Checkpoint { position: self.position.clone(), networks };
         checkpoint.save(&self.setting.run.checkpoint_path(&self.members[0].job.name))?;
         self.last_saved = Instant::now();

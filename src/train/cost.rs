@@ -1,11 +1,11 @@
 //! What a training step costs: its time relative to the same step on labels alone, and its memory.
 
-use super::fit::{fresh, Member, Setting};
-use super::trainee::Trainee;
-use crate::autograd::no_grad;
+use super::cohort::Cohort;
+use super::fit::{fresh_model, Member, Setting, Update};
 use crate::backend;
 use crate::data::Batch;
 use crate::error::{Error, Result};
+use crate::tensor::Device;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
@@ -38,8 +38,8 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// A job that leaves nothing behind: whole steps (forward, loss, backward, update) over a few batches that are there already.
 pub struct Rehearsal<'a> {
-    trainee: Trainee<'a>,
-    setting: Setting<'a>,
+    cohort: Cohort<'a>,
+    device: Device,
     batches: Vec<Batch>,
     next: usize,
 }
@@ -49,33 +49,25 @@ impl<'a> Rehearsal<'a> {
     ///
     /// # Errors
     /// The method cannot use the networks, or the device has not enough memory.
-    pub fn new(member: &'a Member<'a>, setting: Setting<'a>) -> Result<Rehearsal<'a>> {
-        let trainee = Trainee::new(0, fresh(member.job, setting)?, std::slice::from_ref(member), setting)?;
+    pub fn new(member: &'a [Member<'a>; 1], setting: Setting<'a>) -> Result<Rehearsal<'a>> {
+        let models = vec![fresh_model(member[0].job, setting)?];
+        let cohort = Cohort::new(member, models, Update::AtOnce, setting)?;
         let batches = setting.loader.epoch_from(0, 0).take(BATCHES).collect::<Result<Vec<_>>>()?;
         // A last batch that is smaller than the others would be a step of another kind.
         let full = batches.first().map_or(0, |batch| batch.labels.len());
         let batches = batches.into_iter().filter(|batch| batch.labels.len() == full).collect();
-        Ok(Rehearsal { trainee, setting, batches, next: 0 })
+        Ok(Rehearsal { cohort, device: setting.device, batches, next: 0 })
     }
 
     /// One step.
     ///
     /// # Errors
-    /// The loss cannot be computed.
+    /// The loss is not finite.
     pub fn step(&mut self) -> Result<()> {
-        let (step, epoch) = (self.next as u64, 1);
         let batch = self.batches.get(self.next % self.batches.len().max(1));
         let batch = batch.ok_or_else(|| Error::argument("data", "there is no batch to time a step on"))?;
         self.next += 1;
-        let teacher = match (self.trainee.needs_teacher(), self.setting.teacher) {
-            (true, Some(teacher)) => Some(no_grad(|| teacher.of_batch(batch))?.into()),
-            _ => None,
-        };
-        let own = self.trainee.answer(step, batch)?;
-        let loss = self.trainee.loss(&own, &[], teacher.as_ref(), step, epoch, batch)?;
-        drop(own);
-        let value = loss.total.item()?;
-        self.trainee.learn(loss, value, step, epoch).map(drop)
+        self.cohort.train_step(1, batch).map(drop)
     }
 }
 
@@ -84,7 +76,7 @@ impl<'a> Rehearsal<'a> {
 /// # Errors
 /// A step fails.
 pub fn step_cost(labels: &mut Rehearsal, method: &mut Rehearsal) -> Result<StepCost> {
-    let backend = backend::of(method.setting.device);
+    let backend = backend::of(method.device);
     for _ in 0..WARM_UP {
         labels.step()?;
         method.step()?;

@@ -44,6 +44,26 @@ fn predict(model: &Model, data: &Dataset, batch: usize, device: Device) -> Resul
 }
 
 impl Evaluation {
+    /// The same answers to a coarser question: `mapping` gives the new class of each class, whose probability is the sum of its
+    /// members'.
+    pub fn grouped(self, mapping: &[usize]) -> Evaluation {
+        let groups = mapping.iter().max().map_or(0, |last| last + 1);
+        if mapping.iter().copied().eq(0..self.classes) {
+            return self;
+        }
+        let grouped = |row: &[f32]| {
+            let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let mut sums = vec![0f32; groups];
+            row.iter().zip(mapping).for_each(|(z, &group)| sums[group] += (z - max).exp());
+            // A group of which nothing is left after rounding keeps a finite logit.
+            sums.into_iter().map(move |sum| sum.max(f32::MIN_POSITIVE).ln())
+        };
+        let logits: Vec<f32> = self.logits.chunks(self.classes).flat_map(grouped).collect();
+        let predictions = logits.chunks(groups).map(argmax).collect();
+        let labels = self.labels.iter().map(|&label| mapping[label]).collect();
+        Evaluation { classes: groups, logits, predictions, labels }
+    }
+
     /// What several models say together: the mean of their class probabilities, whose logarithms stand for the logits.
     ///
     /// # Errors
@@ -154,6 +174,17 @@ mod tests {
         let z = 3f32.ln();
         let calibrated = evaluation(&[[z, 0.0]; 4], &[0, 0, 0, 1]);
         assert!(calibrated.calibration_error() < 1e-4, "{}", calibrated.calibration_error());
+    }
+
+    #[test]
+    fn a_groups_probability_is_the_sum_of_its_members() {
+        let z = [1.0f32, 0.9, 0.8];
+        let three = Evaluation { classes: 3, logits: z.to_vec(), predictions: vec![0], labels: vec![1] };
+        let p = three.probabilities(0, 1.0);
+        let two = three.clone().grouped(&[0, 1, 1]);
+        assert_eq!((two.classes, &two.predictions[..], &two.labels[..]), (2, &[1][..], &[1][..]));
+        assert!((two.probabilities(0, 1.0)[1] - (p[1] + p[2])).abs() < 1e-6);
+        assert_eq!(three.clone().grouped(&[0, 1, 2]).logits, z);
     }
 
     #[test]

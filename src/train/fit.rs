@@ -1,13 +1,12 @@
 //! Training: of one network, or of several that see the same batches and learn from one another.
 
-use super::checkpoint::save_model;
+use super::checkpoint::{fill, save_model};
 use super::cohort::Cohort;
 use super::{streams, Job, JobResult, MetricsLog, Progress, RunDir, TeacherOutputs, TestSet};
 use crate::data::Loader;
 use crate::error::{Error, Result};
 use crate::models::{Model, Task};
 use crate::nn::Module;
-use crate::tensor::io::load_safetensors;
 use crate::tensor::{Device, Rng};
 use std::path::Path;
 
@@ -84,19 +83,27 @@ pub fn fit_together(
     let run = setting.run;
     let first = members.first().ok_or_else(|| Error::argument("cohort", "has no members"))?.job;
     check_lessons(members)?;
-    let models = members.iter().map(|member| fresh(member.job, setting)).collect::<Result<Vec<_>>>()?;
+    let models = members.iter().map(|member| fresh_model(member.job, setting)).collect::<Result<Vec<_>>>()?;
     if run.result(&first.name)?.is_some() {
         return models.into_iter().zip(members).map(|(model, member)| load(model, member.job, run)).collect();
     }
     members.iter().try_for_each(|member| run.create_job(&member.job.name))?;
+    for (model, member) in models.iter().zip(members) {
+        if let Some(quantization) = member.job.compression.quantization {
+            quantization.begin(model);
+        }
+    }
     let mut cohort = Cohort::resume(members, models, update, setting)?;
     progress.job_started(first, cohort.step(), (first.epochs * setting.loader.batches_per_epoch()) as u64);
     cohort.train(log, progress)?;
     let metrics_bytes = log.sync()?;
     let mut trained = Vec::new();
     for ((model, history), member) in cohort.into_trained().into_iter().zip(members) {
-        let Job { name, model: architecture, plan, .. } = member.job;
-        save_model(&model, &run.model_path(name))?;
+        let Job { name, model: architecture, plan, compression, .. } = member.job;
+        if let Some(quantization) = compression.quantization {
+            quantization.finish(&model)?;
+        }
+        save_model(&model, *compression, &run.model_path(name))?;
         let (name, method) = (name.clone(), plan.name());
         trained.push((model, JobResult { name, model: architecture.clone(), method, history, metrics_bytes }));
     }
@@ -127,7 +134,7 @@ fn check_lessons(members: &[Member]) -> Result<()> {
 }
 
 /// The job's network before its training.
-pub(super) fn fresh(job: &Job, setting: Setting) -> Result<Model> {
+pub(super) fn fresh_model(job: &Job, setting: Setting) -> Result<Model> {
     let data = setting.loader.dataset();
     let task = Task { input: data.image_shape(), classes: data.classes.len() };
     let model = Model::new(&job.model, task, Rng::new(job.seed, streams::WEIGHTS), setting.device)?;
@@ -143,6 +150,6 @@ fn load(model: Model, job: &Job, run: &RunDir) -> Result<(Model, JobResult)> {
     let missing =
         || Error::data(&path, "was trained together with others that are finished; remove their folders, too");
     let result = run.result(&job.name)?.ok_or_else(missing)?;
-    model.load_state(&load_safetensors(&path)?.0, &path)?;
+    fill(&model, &path)?;
     Ok((model, result))
 }

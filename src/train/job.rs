@@ -1,5 +1,6 @@
 //! What is to be trained, and what came of it.
 
+use crate::compress::Compression;
 use crate::distill::Plan;
 use crate::models::Model;
 use crate::optim::{OptimizerConfig, Schedule};
@@ -30,6 +31,8 @@ pub struct Job {
     pub start: Option<Arc<Model>>,
     /// Mean and deviation of each input channel to normalise by; empty for none.
     pub normalisation: Vec<[f32; 2]>,
+    /// What is done to its weights meanwhile.
+    pub compression: Compression,
 }
 
 /// One epoch of a job.

@@ -18,7 +18,7 @@ mod teacher;
 mod test_set;
 mod trainee;
 
-pub use checkpoint::{load_model, Checkpoint};
+pub use checkpoint::{load_model, save_model, Checkpoint, Position};
 pub use cost::{step_cost, Rehearsal, StepCost};
 pub use evaluate::{evaluate, Evaluation};
 pub use fit::{fit, fit_together, Lesson, Member, Setting, Update};
@@ -30,3 +30,4 @@ pub use regime::{Pupil, Regime};
 pub use run_dir::RunDir;
 pub use teacher::{TeacherCache, TeacherOutputs};
 pub use test_set::TestSet;
+pub(crate) use trainee::{prefixed, under};

@@ -1,7 +1,9 @@
 //! What all trainings of a run have in common.
 
 use super::Job;
-use crate::data::{AugmentConfig, Dataset, Loader, LoaderConfig};
+use super::TeacherOutputs;
+use crate::compress::Compression;
+use crate::data::{AugmentConfig, Curriculum, Dataset, Loader, LoaderConfig};
 use crate::distill::Plan;
 use crate::error::Result;
 use crate::models::Model;
@@ -30,6 +32,9 @@ pub struct Regime {
     pub clip_norm: Option<f64>,
     /// Mean and deviation of each input channel to normalise by; empty for none.
     pub normalisation: Vec<[f32; 2]>,
+    /// The share of the epochs over which networks that learn from a teacher see more and more images, the easy ones first; 0 for all
+    /// at once.
+    pub curriculum: f64,
 }
 
 /// One network to be trained: what distinguishes it from the others of its run.
@@ -49,6 +54,8 @@ pub struct Pupil {
     pub images: Arc<Dataset>,
     /// The weights that it starts from; without, fresh ones.
     pub start: Option<Arc<Model>>,
+    /// What is done to its weights while it is trained.
+    pub compression: Compression,
 }
 
 impl Pupil {
@@ -75,13 +82,20 @@ impl Regime {
         Schedule::named(&self.schedule, self.lr, total, warmup)
     }
 
-    /// The batches that a pupil sees.
+    /// The batches that a pupil sees. With a curriculum and a teacher's answers, those images come first of which the teacher is surest.
     ///
     /// # Errors
-    /// The images do not fit on the device, or are too small for the augmentation.
-    pub fn loader(&self, pupil: &Pupil, device: Device) -> Result<Loader> {
+    /// The images do not fit on the device, or are too small for the augmentation; or the teacher cannot be computed.
+    pub fn loader(&self, pupil: &Pupil, answers: Option<&TeacherOutputs>, device: Device) -> Result<Loader> {
         let config = LoaderConfig { batch_size: self.batch_size, seed: pupil.seed, augment: self.augment };
-        Loader::new(pupil.images.clone(), config, device)
+        let loader = Loader::new(pupil.images.clone(), config, device)?;
+        match answers.filter(|_| self.curriculum > 0.0) {
+            None => Ok(loader),
+            Some(answers) => loader.with_curriculum(Curriculum {
+                easiest_first: answers.easiest_first(&pupil.images, self.eval_batch_size, device)?,
+                growing_epochs: self.curriculum * pupil.epochs as f64,
+            }),
+        }
     }
 
     /// The job of a pupil that sees so many batches an epoch.
@@ -101,6 +115,7 @@ impl Regime {
             seed: pupil.seed,
             start: pupil.start.clone(),
             normalisation: self.normalisation.clone(),
+            compression: pupil.compression,
         })
     }
 }

@@ -63,6 +63,11 @@ impl RunDir {
         self.job_path(job).join("checkpoint.safetensors")
     }
 
+    /// Another file of a job.
+    pub fn job_file(&self, job: &str, name: &str) -> PathBuf {
+        self.job_path(job).join(name)
+    }
+
     fn result_path(&self, job: &str) -> PathBuf {
         self.job_path(job).join("result.json")
     }

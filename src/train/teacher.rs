@@ -1,5 +1,6 @@
-//! What the frozen teacher says about the training set: its logits and the feature maps that methods compare, computed once for all
-//! students where the images do not change and the answers fit in memory, else batch by batch. Nothing here is recorded.
+//! What the frozen teacher says about the students' images, as it sees them: its logits and the feature maps that methods compare,
+//! computed once for all students where the images do not change and the answers fit in memory, else batch by batch. Nothing here is
+//! recorded.
 
 use super::Progress;
 use crate::autograd::no_grad;
@@ -31,8 +32,9 @@ pub struct TeacherOutputs {
 enum Source {
     /// Known for every image of the training set: `[images, …]` by tap.
     Known(Features),
-    /// Computed for each batch.
-    Online(Arc<Model>),
+    /// Computed for each batch: of the batch's own images, or of these `[images, c, h, w]` (`U8`), where the teacher sees something else
+    /// than the student.
+    Online(Arc<Model>, Option<Tensor>),
     /// The logits of several teachers, combined.
     Committee(Vec<TeacherOutputs>, Combine),
 }
@@ -76,7 +78,8 @@ impl TeacherCache {
             |tap: &String| online.shapes.iter().find(|s| s.name == *tap).map_or(0, |s| s.shape.iter().product());
         let per_image: usize = wanted.iter().map(numbers).sum();
         if per_image * data.len() * size_of::<f32>() > BUDGET {
-            return Ok(online);
+            let images = data.images.to_device(self.device)?;
+            return Ok(TeacherOutputs { source: Source::Online(teacher.clone(), Some(images)), ..online });
         }
         let key = cache_key(teacher, data)?;
         let path = |tap: &str| Some(self.folder.as_ref()?.join(format!("teacher-{}-{tap}.safetensors", &key[..16])));
@@ -103,13 +106,13 @@ impl TeacherCache {
 }
 
 impl TeacherOutputs {
-    /// The logits and these feature maps, computed for each batch.
+    /// The logits and these feature maps, computed for each batch of what the student sees.
     ///
     /// # Errors
     /// The teacher cannot be computed.
     pub fn online(teacher: &Arc<Model>, taps: &[String]) -> Result<TeacherOutputs> {
         let shapes = tap_shapes(teacher.name(), teacher.task())?;
-        Ok(TeacherOutputs { shapes, taps: taps.to_vec(), source: Source::Online(teacher.clone()) })
+        Ok(TeacherOutputs { shapes, taps: taps.to_vec(), source: Source::Online(teacher.clone(), None) })
     }
 
     /// Logits that are known for every image of the training set, `[images, classes]`, as if a network of this architecture had given
@@ -137,11 +140,56 @@ impl TeacherOutputs {
         &self.shapes
     }
 
+    /// All images of the training set, those first whose label the teacher finds likeliest. The order of equals is that of the set.
+    ///
+    /// # Errors
+    /// The teacher cannot be computed, or its answers are not finite.
+    pub fn easiest_first(&self, data: &Dataset, batch: usize, device: Device) -> Result<Vec<u32>> {
+        let logits = self.over_all(data, batch, device)?;
+        let log_p = no_grad(|| logits.log_softmax(1.0))?.to_f64_vec()?;
+        let rows = log_p.chunks(logits.shape()[1]).zip(&data.labels);
+        let likely: Vec<f64> = rows.map(|(row, &label)| row[label as usize]).collect();
+        let mut order: Vec<u32> = (0..likely.len() as u32).collect();
+        order.sort_by(|&a, &b| likely[b as usize].total_cmp(&likely[a as usize]));
+        Ok(order)
+    }
+
+    /// The logits of every image of the training set, `[images, classes]`.
+    fn over_all(&self, data: &Dataset, batch: usize, device: Device) -> Result<Tensor> {
+        let logits = match &self.source {
+            Source::Known(known) => known.get(LOGITS).cloned(),
+            Source::Online(teacher, None) => over_data_set(teacher, data, &[LOGITS], batch, device)?.remove(LOGITS),
+            Source::Online(teacher, Some(images)) => {
+                let part = |start: usize| {
+                    let rows: Vec<i32> = (start..(start + batch).min(data.len())).map(|i| i as i32).collect();
+                    let rows = Tensor::from_slice(&rows, [rows.len()], images.device())?;
+                    Ok(answers(teacher, &images.gather_images(&rows, None)?, &[])?.remove(LOGITS))
+                };
+                let parts = (0..data.len()).step_by(batch).map(part).collect::<Result<Option<Vec<_>>>>()?;
+                parts.map(|parts| Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)).transpose()?
+            }
+            Source::Committee(teachers, combine) => {
+                let each = teachers.iter().map(|teacher| teacher.over_all(data, batch, device));
+                let labels = Tensor::from_slice(&data.labels, [data.len()], device)?;
+                Some(combine_logits(&each.collect::<Result<Vec<_>>>()?, &labels, combine)?)
+            }
+        };
+        logits.ok_or_else(|| Error::argument("teacher", "gave no logits"))
+    }
+
     /// The logits `[n, classes]` and the feature maps of a batch; without history.
     pub(super) fn of_batch(&self, batch: &Batch) -> Result<(Tensor, Features)> {
+        let rows = || {
+            let rows: Vec<i32> = batch.index.iter().map(|&i| i as i32).collect();
+            Tensor::from_slice(&rows, [rows.len()], batch.images.device())
+        };
         let mut answers = match &self.source {
-            Source::Online(teacher) => {
-                answers(teacher, &batch.images, &self.taps.iter().map(String::as_str).collect::<Vec<_>>())?
+            Source::Online(teacher, images) => {
+                let images = match images {
+                    Some(all) => all.gather_images(&rows()?, None)?,
+                    None => batch.images.clone(),
+                };
+                answers(teacher, &images, &self.taps.iter().map(String::as_str).collect::<Vec<_>>())?
             }
             Source::Committee(teachers, combine) => {
                 let logits =
@@ -154,8 +202,7 @@ impl TeacherOutputs {
                 return Err(Error::argument("mixup", reason));
             }
             Source::Known(known) => {
-                let rows: Vec<i32> = batch.index.iter().map(|&i| i as i32).collect();
-                let rows = Tensor::from_slice(&rows, [rows.len()], batch.images.device())?;
+                let rows = rows()?;
                 known.iter().map(|(tap, all)| Ok((tap.clone(), all.gather_rows(&rows)?))).collect::<Result<_>>()?
             }
         };

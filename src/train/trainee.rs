@@ -4,6 +4,7 @@ use super::diagnose::first_non_finite;
 use super::fit::{Lesson, Member, Setting};
 use super::{streams, Job, StepRecord};
 use crate::autograd::no_grad;
+use crate::compress::{input_ranges, set_input_ranges, Masks};
 use crate::data::Batch;
 use crate::distill::{Features, Loss, Mixture, Networks, Objective, StepInputs};
 use crate::error::{Error, Result};
@@ -52,6 +53,8 @@ struct Learning {
     lessons: Vec<(Option<usize>, Objective)>,
     parameters: Vec<(String, Parameter)>,
     optimizer: Optimizer,
+    /// Where weights are pruned.
+    masks: Option<Masks>,
 }
 
 impl<'a> Trainee<'a> {
@@ -91,7 +94,9 @@ impl<'a> Trainee<'a> {
             for (from, objective) in &lessons {
                 parameters.extend(prefixed(&method_prefix(*from), objective.parameters()));
             }
-            Learning { lessons, parameters, optimizer: Optimizer::new(job.optimizer) }
+            let steps = (job.epochs * setting.loader.batches_per_epoch()) as u64;
+            let masks = job.compression.pruning.map(|pruning| Masks::new(pruning, &model, steps));
+            Learning { lessons, parameters, optimizer: Optimizer::new(job.optimizer), masks }
         });
         Ok(Trainee { job, model, taps, learning, device: setting.device })
     }
@@ -155,6 +160,7 @@ impl<'a> Trainee<'a> {
                 teacher_features: &other.features,
                 samples: &batch.index,
                 epoch,
+                epochs: self.job.epochs,
                 rng: self.rng(streams::METHOD, step),
             };
             let mixture = mixed.as_ref().map(|(labels, share)| Mixture { labels, share: *share });
@@ -170,10 +176,13 @@ impl<'a> Trainee<'a> {
         let terms = loss.terms.iter().map(|(name, term)| Ok((name.clone(), term.item()?)));
         let terms = terms.collect::<Result<_>>()?;
         drop(loss);
-        if let Some(Learning { lessons, parameters, optimizer }) = &mut self.learning {
+        if let Some(Learning { lessons, parameters, optimizer, masks }) = &mut self.learning {
             match self.job.clip_norm {
                 Some(max_norm) => optimizer.clipped_step(parameters, &gradients, max_norm, lr)?,
                 None => optimizer.step(parameters, &gradients, lr)?,
+            }
+            if let Some(masks) = masks {
+                masks.after_step(step)?;
             }
             lessons.iter().try_for_each(|(_, objective)| objective.after_step())?;
         }
@@ -198,35 +207,51 @@ impl<'a> Trainee<'a> {
         Rng::new(self.job.seed, stream).derive(step)
     }
 
-    /// Everything that a checkpoint keeps of it: the weights, and what is not the model's under [`EXTRA`].
-    pub(super) fn state(&self) -> BTreeMap<String, Tensor> {
-        let mut extra = BTreeMap::new();
-        if let Some(Learning { lessons, optimizer, .. }) = &self.learning {
-            extra = optimizer.state();
+    /// Everything that a checkpoint keeps of it: the weights, and behind a prefix with a slash what is not the model's.
+    pub(super) fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut state = self.model.state();
+        for (name, range) in input_ranges(&self.model) {
+            state.insert(format!("{RANGES}{name}"), Tensor::scalar(range, Device::Cpu)?);
+        }
+        if let Some(Learning { lessons, optimizer, masks, .. }) = &self.learning {
+            if let Some(masks) = masks {
+                state.extend(prefixed(MASKS, masks.state()?));
+            }
+            state.extend(prefixed(OPTIMIZER, optimizer.state()));
             for (from, objective) in lessons {
-                extra.extend(prefixed(&method_prefix(*from), objective.state()));
+                state.extend(prefixed(&method_prefix(*from), objective.state()));
             }
         }
-        self.model.state().into_iter().chain(prefixed(EXTRA, extra)).collect()
+        Ok(state)
     }
 
     /// Takes over what [`Trainee::state`] returned.
     pub(super) fn load_state(&mut self, state: &BTreeMap<String, Tensor>, path: &Path) -> Result<()> {
-        let extra = under(EXTRA, state);
-        let model = state.iter().filter(|(name, _)| !name.starts_with(EXTRA));
+        let model = state.iter().filter(|(name, _)| !name.contains('/'));
+        let ranges = under(RANGES, state).into_iter().map(|(name, range)| Ok((name, range.item()? as f32)));
+        set_input_ranges(&self.model, &ranges.collect::<Result<_>>()?);
         self.model.load_state(&model.map(|(name, x)| (name.clone(), x.clone())).collect(), path)?;
-        if let Some(Learning { lessons, optimizer, .. }) = &mut self.learning {
-            optimizer.load_state(&extra)?;
+        if let Some(Learning { lessons, optimizer, masks, .. }) = &mut self.learning {
+            if let Some(masks) = masks {
+                masks.load_state(&under(MASKS, state))?;
+            }
+            optimizer.load_state(&under(OPTIMIZER, state))?;
             for (from, objective) in lessons {
-                objective.load_state(&under(&method_prefix(*from), &extra))?;
+                objective.load_state(&under(&method_prefix(*from), state))?;
             }
         }
         Ok(())
     }
 }
 
-/// In front of names that are not the model's.
-const EXTRA: &str = "optimizer/";
+/// In front of the names of what the optimiser keeps.
+const OPTIMIZER: &str = "optimizer/";
+
+/// In front of the names of weights whose layers' inputs are rounded in a range.
+const RANGES: &str = "range/";
+
+/// In front of the names of pruned weights' masks.
+const MASKS: &str = "mask/";
 
 /// In front of the names of what methods train, in checkpoints and in the optimiser's state.
 fn method_prefix(from: Option<usize>) -> String {
@@ -234,7 +259,7 @@ fn method_prefix(from: Option<usize>) -> String {
 }
 
 /// The same things with `prefix` in front of their names.
-pub(super) fn prefixed<T>(
+pub(crate) fn prefixed<T>(
     prefix: &str,
     named: impl IntoIterator<Item = (String, T)>,
 ) -> impl Iterator<Item = (String, T)> {
@@ -243,7 +268,7 @@ pub(super) fn prefixed<T>(
 }
 
 /// The things whose names begin with `prefix`, without it.
-pub(super) fn under(prefix: &str, named: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+pub(crate) fn under(prefix: &str, named: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
     let named = named.iter();
     named.filter_map(|(name, thing)| Some((name.strip_prefix(prefix)?.to_string(), thing.clone()))).collect()
 }

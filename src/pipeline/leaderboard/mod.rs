@@ -10,7 +10,7 @@ use entrants::Entrant;
 pub(super) use entrants::{entrants, only_entrant, with_setting};
 
 use super::clock::Clock;
-use super::compare::{describe_model, evaluate_on_test};
+use super::compare::{describe_model, evaluate_student, evaluate_teacher};
 use super::session::{Session, Teacher};
 use crate::error::{Error, Result};
 use crate::report::{Cost, Leaderboard, Refusal, Role, Score, Standing};
@@ -23,7 +23,7 @@ use std::time::Instant;
 /// # Errors
 /// Ctrl-C, or something that is no method's fault. A method that cannot be used is listed with its reason instead.
 pub(super) fn run(session: &mut Session, teacher: &Teacher) -> Result<PathBuf> {
-    let judge = evaluate_on_test(session, &teacher.model)?;
+    let judge = evaluate_teacher(session, teacher)?;
     let result = teacher.result.as_ref();
     let row = describe_model(session, Role::Teacher, &teacher.model, result, &teacher.file, &judge, &judge)?;
     session.summary.models = vec![row];
@@ -157,7 +157,7 @@ fn train(
     });
     session.summary.extras = extras;
     let (model, result) = trained?;
-    let evaluation = evaluate_on_test(session, &model)?;
+    let evaluation = evaluate_student(session, &model)?;
     let history: Vec<f64> = result.history.iter().map(|epoch| epoch.test_accuracy).collect();
     let score = Score {
         seed: session.config.seed + seed as u64,

@@ -146,12 +146,12 @@ pub(super) fn run(session: &mut Session, teacher: &Teacher) -> Result<PathBuf> {
     let epochs = rungs.last().map_or(session.config.epochs, |rung| rung.1);
     let (model, _) = train(session, teacher, &candidates[*winner], epochs)?;
     let method = StudentPlan::of(&candidates[*winner].config).name()?;
-    let test = session.untouched.as_ref().ok_or_else(|| Error::argument("search", "has no validation images"))?;
+    let test = session.sides.untouched.as_ref().ok_or_else(|| Error::argument("search", "has no validation images"))?;
     let judged = evaluate(&model, test, session.config.eval_batch_size, session.device)?;
     session.summary.search = Some(SearchResult {
         method,
         strategy,
-        validation: session.test.len(),
+        validation: session.sides.student.test.len(),
         winner: candidates[*winner].number,
         test_accuracy: judged.accuracy(),
         trials: results,

@@ -33,6 +33,9 @@ pub fn inverse_lengths(squares: &[f32], inverse: &mut [f32]) {
 /// For a pair (j, t) and every m, both angles that it is a part of come from the same three distances: the one at m between j and t,
 /// and the one at t between j and m.
 ///
+/// Where two samples are much closer to each other than to the others, the gradient loses digits: its error grows with the square of the
+/// ratio of the longest to the shortest distance, times the rounding of `f32`.
+///
 /// # Panics
 /// When the lengths disagree.
 pub fn angle_losses(student: Triangles, teacher: Triangles, losses: &mut [f32], gradients: &mut [f32]) {
