@@ -99,7 +99,7 @@ impl Batch {
 fn alone(term: Term, shapes: &[Vec<TapShape>; 2], classes: usize) -> Result<Objective> {
     let plan = Plan::new(0.0, vec![Term { weight: 1.0.into(), ..term }])?;
     let labels = training_labels(classes);
-    let networks = Networks { student: &shapes[0], teacher: &shapes[1], classes, labels: &labels };
+    let networks = Networks { student: &shapes[0], teacher: &shapes[1], classes, labels: &labels, mixed: false };
     Objective::new(&plan, &networks, Rng::new(1, 1), Device::Cpu)
 }
 
@@ -236,7 +236,8 @@ fn t_squared_is_part_of_the_loss_at_every_weight() {
                 let settings: Vec<(&str, f64)> = others.iter().copied().chain([("temperature", temperature)]).collect();
                 let plan = Plan::new(0.0, vec![Term { weight: weight.into(), ..with(info, &settings) }]).unwrap();
                 let labels = training_labels(4);
-                let networks = Networks { student: &shapes[0], teacher: &shapes[1], classes: 4, labels: &labels };
+                let networks =
+                    Networks { student: &shapes[0], teacher: &shapes[1], classes: 4, labels: &labels, mixed: false };
                 let objective = Objective::new(&plan, &networks, Rng::new(1, 1), Device::Cpu).unwrap();
                 batch.loss(&objective).unwrap().total.item().unwrap() / weight
             };
@@ -312,7 +313,7 @@ fn any_methods_can_be_combined_and_their_terms_keep_their_names() {
     let (labels, hard_weight) = (training_labels(4), 0.3);
     let term = |name, weight: f64| Term { weight: weight.into(), ..Term::new(info(name)) };
     let plan = Plan::new(hard_weight, vec![term("at", 10.0), term("hinton", 0.7), term("dkd", 0.5), term("at", 2.0)]);
-    let networks = Networks { student: &shapes[0], teacher: &shapes[1], classes: 4, labels: &labels };
+    let networks = Networks { student: &shapes[0], teacher: &shapes[1], classes: 4, labels: &labels, mixed: false };
     let objective = Objective::new(&plan.unwrap(), &networks, Rng::new(1, 1), Device::Cpu).unwrap();
     let loss = batch.loss(&objective).unwrap();
     let terms: BTreeMap<String, f64> = loss.terms.iter().map(|(name, x)| (name.clone(), x.item().unwrap())).collect();

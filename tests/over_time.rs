@@ -38,8 +38,13 @@ impl Scene {
     }
 
     fn objective(&self, hard_weight: impl Into<Scheduled>, terms: Vec<Term>) -> kdengine::Result<Objective> {
-        let networks =
-            Networks { student: &self.shapes[0], teacher: &self.shapes[1], classes: CLASSES, labels: &self.labels };
+        let networks = Networks {
+            student: &self.shapes[0],
+            teacher: &self.shapes[1],
+            classes: CLASSES,
+            labels: &self.labels,
+            mixed: false,
+        };
         Objective::new(&Plan::new(hard_weight, terms)?, &networks, Rng::new(1, 1), Device::Cpu)
     }
 

@@ -89,6 +89,11 @@ impl Loader {
         &self.data
     }
 
+    /// Whether batches are of mixtures of images (mixup).
+    pub fn mixes(&self) -> bool {
+        self.config.augment.mixup > 0.0
+    }
+
     /// Steps of an epoch; the last batch may be smaller than the others.
     pub fn batches_per_epoch(&self) -> usize {
         self.data.len().div_ceil(self.config.batch_size)

@@ -35,7 +35,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
         "When features are reused (transfer, retrieval), and as the strongest single loss of RepDistiller's comparison.",
     traps: &[
         "It keeps two vectors for each training sample: 1 kB a sample at width 128.",
-        "Under mixup a batch's images are no training samples any more; use crd-infonce there.",
+        "Not under mixup, where a batch's images are no training samples any more; use crd-infonce there.",
     ],
     hyperparameters: &[
         Hyperparameter::count("width", 1, 128, "numbers in a vector"),
@@ -49,6 +49,10 @@ pub(super) static INFO: MethodInfo = MethodInfo {
 };
 
 fn build(setup: &mut Setup) -> Result<Box<dyn Method>> {
+    if setup.mixed {
+        let reason = "remembers each training image, and a mixture is none; leave --mixup out, or use crd-infonce";
+        return Err(Error::argument(INFO.name, reason));
+    }
     let (settings, samples) = (setup.settings, setup.labels.len());
     let pair = setup.pairs.remove(0);
     let [student, teacher] = pair.widths();

@@ -176,6 +176,8 @@ pub struct Setup<'a> {
     pub classes: usize,
     /// The class of each sample of the training set.
     pub labels: &'a [i32],
+    /// Whether batches are of mixtures of samples (mixup).
+    pub mixed: bool,
     /// Initial values of trainable tensors.
     pub init: Init,
     /// Where it is computed.

@@ -21,6 +21,8 @@ pub struct Networks<'a> {
     pub classes: usize,
     /// The class of each sample of the training set.
     pub labels: &'a [i32],
+    /// Whether batches are of mixtures of samples (mixup).
+    pub mixed: bool,
 }
 
 /// A loss that can be computed. Its methods' trainable tensors live here.
@@ -63,6 +65,7 @@ impl Objective {
                 student: networks.student,
                 classes: networks.classes,
                 labels: networks.labels,
+                mixed: networks.mixed,
                 init: Init::new(rng.derive(i as u64), device),
                 device,
             };

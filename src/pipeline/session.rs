@@ -332,6 +332,7 @@ fn check_student(config: &RunConfig, sides: &Sides) -> Result<()> {
         teacher: teacher_pupil(config, sides),
         teacher_task: sides.teacher.task(),
         all: sides.student.all.clone(),
+        augment: config.augmentation(),
     };
     match &config.recipe {
         None => prospect.check_learning(&config.student_model, &config.teacher_model),

@@ -1,6 +1,6 @@
 //! What a recipe works with: the student that was asked for, the teacher, the images, and a way to train networks.
 
-use crate::data::Dataset;
+use crate::data::{AugmentConfig, Dataset};
 use crate::distill::{Networks, Objective};
 use crate::error::{Error, Result};
 use crate::models::{tap_shapes, Model, Task};
@@ -22,6 +22,8 @@ pub struct Prospect {
     pub teacher_task: Task,
     /// All training images, of which [`Pupil::images`] may be a part (`--train-limit`).
     pub all: Arc<Dataset>,
+    /// Random changes to the training images.
+    pub augment: AugmentConfig,
 }
 
 impl Prospect {
@@ -33,7 +35,8 @@ impl Prospect {
         let (task, plan) = (task_of(&self.student.images), &self.student.plan);
         let (student, teacher) = (tap_shapes(student, task)?, tap_shapes(teacher, self.teacher_task)?);
         let labels = &self.student.images.labels;
-        let networks = Networks { student: &student, teacher: &teacher, classes: task.classes, labels };
+        let (classes, mixed) = (task.classes, self.augment.mixup > 0.0);
+        let networks = Networks { student: &student, teacher: &teacher, classes, labels, mixed };
         Objective::new(plan, &networks, Rng::new(self.student.seed, streams::ADAPTERS), Device::Cpu).map(drop)
     }
 }

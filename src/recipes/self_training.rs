@@ -131,7 +131,11 @@ fn one_sure(class: usize, classes: usize) -> impl Iterator<Item = f32> {
 
 impl Recipe for SelfTraining {
     fn check(&self, prospect: &Prospect) -> Result<()> {
-        let Prospect { student, all, .. } = prospect;
+        let Prospect { student, all, augment, .. } = prospect;
+        if augment.mixup > 0.0 {
+            let reason = "learns what was said of each image, and of mixtures nobody said anything; leave --mixup out";
+            return Err(Error::argument("self-training", reason));
+        }
         if student.images.len() == all.len() {
             let reason =
                 format!("needs images without labels; leave some out with --train-limit (there are {})", all.len());

@@ -65,7 +65,7 @@ impl<'a> Trainee<'a> {
         let own = tap_shapes(model.name(), task)?;
         let objective = |teacher: &[TapShape]| {
             let (classes, labels) = (task.classes, &setting.loader.dataset().labels);
-            let networks = Networks { student: &own, teacher, classes, labels };
+            let networks = Networks { student: &own, teacher, classes, labels, mixed: setting.loader.mixes() };
             Objective::new(&job.plan, &networks, Rng::new(job.seed, streams::ADAPTERS), setting.device)
         };
         let shapes_of = |other: usize| tap_shapes(&members[other].job.model, task);

@@ -197,6 +197,9 @@ fn what_a_recipe_cannot_do_is_refused_with_a_next_step() {
         (&["--method", "born-again", "--set", "generations=0"], "a whole number, 1 or more"),
         (&["--method", "born-again", "--set", "generation=2"], "did you mean `generations`?"),
         (&["--method", "born-again,at,vid", "--set", "weight=2"], "which method's `weight` is meant?"),
+        (&["--method", "self-training", "--train-limit", "32", "--mixup", "0.2"], "leave --mixup out"),
+        (&["--method", "born-again,crd", "--mixup", "0.2"], "use crd-infonce"),
+        (&["--method", "crd", "--mixup", "0.2"], "use crd-infonce"),
     ];
     for (i, (flags, expected)) in cases.iter().enumerate() {
         let out = folder.path().join(i.to_string());
