@@ -3,7 +3,10 @@
 mod common;
 
 use common::{error_of, expect, kdengine, small_digits};
+use kdengine::pipeline::{RunConfig, Session};
 use kdengine::tensor::io::load_safetensors;
+use kdengine::train::{interrupt, Progress};
+use kdengine::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -71,6 +74,53 @@ fn the_teachers_gradient_moves_the_pixels_and_its_entropy_falls() {
         assert!(fs::read_to_string(long.join("report.html")).unwrap().contains("has seen no real one"), "{method}");
     }
     assert!(fs::read(&teacher).unwrap() == before, "the teacher's file is as it was");
+}
+
+/// Asks for a stop as soon as the first batch of images is there.
+struct StopAfterABatch;
+
+impl Progress for StopAfterABatch {
+    fn stage(&mut self, what: &str) {
+        if what.contains("20 of 50 images made (40 %)") {
+            interrupt::request();
+        }
+    }
+}
+
+#[test]
+fn images_that_were_made_are_kept_and_the_next_batch_comes_to_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, teacher) = teacher(folder.path());
+    let text = format!(
+        "data = {data:?}
+        teacher = {teacher:?}
+        teacher-model = 'student_net'
+        method = 'data-free-gradient'
+        set = 'images=50,images-batch=20,iterations=3'
+        seeds = 1
+        epochs = 1
+        batch-size = 32"
+    );
+    let config = RunConfig::resolve(text.parse().unwrap(), Default::default()).unwrap();
+    let (stopped, whole) = (folder.path().join("stopped"), folder.path().join("whole"));
+    let mut progress = StopAfterABatch;
+    let mut session = Session::open("distill", config, &stopped, false, &mut progress).unwrap();
+    let run_teacher = session.teacher().unwrap();
+    let error = session.student("distilled-1", session.student_plan(), &run_teacher).map(drop).unwrap_err();
+    assert!(matches!(error, Error::Interrupted(_)) && error.to_string().contains("20 of 50 images"), "{error}");
+    drop(session);
+    assert_eq!(made(&stopped, "images").0.len(), 20 * 28 * 28, "the batch is kept");
+
+    let go = |flags: &[&str], out: &Path| {
+        let mut command = kdengine();
+        expect(command.args(["distill", "--quiet"]).args(flags).arg(out), 0);
+    };
+    let config = stopped.join("config.toml").display().to_string();
+    go(&["--config", &config, "--out"], &whole);
+    go(&["--resume"], &stopped);
+    assert!(made(&whole, "images") == made(&stopped, "images"), "images or entropy differ");
+    let student = |out: &Path| fs::read(out.join("jobs/distilled-1/model.safetensors")).unwrap();
+    assert!(student(&whole) == student(&stopped));
 }
 
 #[test]

@@ -104,7 +104,7 @@ impl Recipe for DeepInversion {
             show(lab, &teacher, &made.data, &about)?;
             let images = match all.take() {
                 None => made.data,
-                Some(earlier) => joined(&earlier, &made.data)?,
+                Some(earlier) => earlier.joined(&made.data)?,
             };
             all = Some(images.clone());
             let last = round == self.rounds;
@@ -141,11 +141,4 @@ impl DeepInversion {
         }
         Loss::weighted(terms)
     }
-}
-
-/// The images of both, in this order.
-fn joined(a: &Dataset, b: &Dataset) -> Result<Dataset> {
-    let pixels = [a.pixels(), b.pixels()].concat();
-    let labels = [&a.labels[..], &b.labels[..]].concat();
-    Dataset::new(&a.name, a.image_shape(), pixels, labels, a.classes.clone())
 }

@@ -12,9 +12,10 @@ use crate::models::Model;
 use crate::nn::{Context, Module, Parameter};
 use crate::optim::{Optimizer, OptimizerConfig};
 use crate::tensor::io::{load_safetensors, save_safetensors};
-use crate::tensor::{DType, Rng, Tensor};
+use crate::tensor::{DType, Device, Rng, Tensor};
 use crate::train::{evaluate, interrupt};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// How images are searched for.
 #[derive(Clone, Copy, Debug)]
@@ -60,39 +61,58 @@ pub(super) struct Made {
 /// The loss of a batch of images in [0, 1] `[n, c, h, w]` whose wanted classes are `[n]`.
 pub(super) type Wish<'a> = dyn Fn(&Tensor, &Tensor) -> Result<Loss> + 'a;
 
-/// Makes images from noise drawn from `rng`, or loads them if they were made before. Wanted classes take turns: image i shall be of class i modulo the classes.
+/// Makes images from noise drawn from `rng`, or loads those that were made before and goes on with the next batch. Wanted classes take
+/// turns: image i shall be of class i modulo the classes.
 ///
 /// # Errors
 /// The loss cannot be computed or is not finite, the folder cannot be written, or the user interrupts.
 pub(super) fn make(lab: &mut Lab, name: &str, teacher: &Model, search: Search, rng: Rng, wish: &Wish) -> Result<Made> {
     let path = lab.run.path().join(format!("{}-{name}.safetensors", lab.student.job));
-    if path.exists() {
-        return load(lab, &path);
+    let mut made = if path.exists() { Some(load(lab, &path)?) } else { None };
+    let there = made.as_ref().map_or(0, |made| made.data.len());
+    if there < search.images {
+        lab.progress.stage(&format!("making {} images, {} at a time", search.images - there, search.batch));
     }
-    let (mut pixels, mut labels, mut doubt) = (Vec::new(), Vec::new(), [0.0; 2]);
-    for first in (0..search.images).step_by(search.batch) {
+    for first in (there..search.images).step_by(search.batch) {
         let n = search.batch.min(search.images - first);
-        lab.progress.stage(&format!("making images: {} of {}", first + n, search.images));
         let (images, entropies) = batch(lab, teacher, search, [first, n], rng.derive(first as u64), wish)?;
-        let images = bytes(&images)?;
-        let shown = Dataset::new("made images", shape(lab), images.clone(), vec![0; n], lab.test.classes.clone())?;
-        labels.extend(classes(teacher, &shown, lab)?);
-        pixels.extend(images);
-        doubt.iter_mut().zip(entropies).for_each(|(sum, e)| *sum += e * n as f64 / search.images as f64);
+        let names = lab.test.classes.clone();
+        let mut data = Dataset::new("made images", shape(lab), bytes(&images)?, vec![0; n], names)?;
+        data.labels = classes(teacher, &data, lab)?;
+        let batch = Made { data, entropy: entropies.map(|e| e * n as f64 / search.images as f64) };
+        let so_far = match made.take() {
+            None => batch,
+            Some(before) => before.and(&batch)?,
+        };
+        save(&so_far, &path)?;
+        made = Some(so_far);
+        let (done, share) = (first + n, 100 * (first + n) / search.images);
+        lab.progress.stage(&format!("  {done} of {} images made ({share} %)", search.images));
     }
-    let data = Dataset::new("made images", shape(lab), pixels, labels, lab.test.classes.clone())?;
-    let labels = Tensor::from_slice(&data.labels, [data.len()], crate::Device::Cpu)?;
-    let tensors = BTreeMap::from([("images".to_string(), data.images.clone()), ("labels".to_string(), labels)]);
-    let facts = BTreeMap::from([("entropy".to_string(), format!("{} {}", doubt[0], doubt[1]))]);
-    save_safetensors(&path, &tensors, &facts)?;
-    Ok(Made { data, entropy: doubt })
+    made.ok_or_else(|| Error::argument("images", "must be at least 1"))
+}
+
+impl Made {
+    /// These images and then others, and the sums of both entropies' parts in the mean.
+    fn and(self, others: &Made) -> Result<Made> {
+        let [before, after] = self.entropy;
+        let entropy = [before + others.entropy[0], after + others.entropy[1]];
+        Ok(Made { data: self.data.joined(&others.data)?, entropy })
+    }
+}
+
+fn save(made: &Made, path: &Path) -> Result<()> {
+    let labels = Tensor::from_slice(&made.data.labels, [made.data.len()], Device::Cpu)?;
+    let tensors = BTreeMap::from([("images".to_string(), made.data.images.clone()), ("labels".to_string(), labels)]);
+    let facts = BTreeMap::from([("entropy".to_string(), format!("{} {}", made.entropy[0], made.entropy[1]))]);
+    save_safetensors(path, &tensors, &facts)
 }
 
 fn shape(lab: &Lab) -> [usize; 3] {
     lab.test.image_shape()
 }
 
-fn load(lab: &Lab, path: &std::path::Path) -> Result<Made> {
+fn load(lab: &Lab, path: &Path) -> Result<Made> {
     let (mut tensors, facts) = load_safetensors(path)?;
     let damaged = || Error::data(path, "holds no made images; remove it to make them again");
     let (images, labels) =
@@ -128,7 +148,8 @@ fn batch(
     let mut shifts = rng.derive(u64::MAX).sequence();
     for step in 0..search.iterations {
         if interrupt::requested() {
-            return Err(Error::Interrupted(format!("{} makes its images again; go on with --resume", lab.student.job)));
+            let place = format!("{first} of {} images for {} are saved", search.images, lab.student.job);
+            return Err(Error::Interrupted(format!("{place}; go on with --resume")));
         }
         let mut shift = || i64::from(shifts.below(2 * search.jitter as u32 + 1)) - search.jitter as i64;
         let images = rolled(&rolled(&pixels[0].1.get(), 2, shift())?, 3, shift())?;
@@ -172,7 +193,6 @@ fn classes(teacher: &Model, images: &Dataset, lab: &Lab) -> Result<Vec<i32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::Device;
 
     #[test]
     fn rolling_and_clamping_do_what_they_say() {
