@@ -2,7 +2,7 @@
 
 use super::trainee::{prefixed, under};
 use super::EpochRecord;
-use crate::compress::{input_ranges, round_inputs, Compression};
+use crate::compress::{largest_inputs, round_inputs, Compression};
 use crate::error::{Error, Result};
 use crate::models::{Model, Task};
 use crate::nn::Module;
@@ -96,7 +96,7 @@ pub fn save_model(model: &Model, compression: Compression, path: &Path) -> Resul
         (NORMALISATION, serde_json::to_string(model.normalisation()).expect("numbers")),
         ("made_by", concat!("kdengine ", env!("CARGO_PKG_VERSION")).to_string()),
     ];
-    let ranges = input_ranges(model);
+    let ranges = largest_inputs(model);
     let ranges = (!ranges.is_empty()).then(|| (RANGES, serde_json::to_string(&ranges).expect("numbers")));
     let compressed = (!compression.is_none()).then(|| ("compression", compression.to_string()));
     let metadata =
