@@ -106,6 +106,15 @@ fn a_student_learns_another_task_from_features() {
         // The teacher is judged by the student's question.
         assert_eq!(summary["models"][0]["confusion"].as_array().unwrap().len(), 2);
         assert_eq!(summary["models"][0]["agreement"], 100.0);
+        let model = out.join("jobs/distilled-1/model.safetensors");
+        let eval = |flags: &[&str]| {
+            let mut command = kdengine();
+            command.arg("eval").arg(&model).arg("--data").arg(&data).args(flags);
+            command
+        };
+        let error = error_of(&mut eval(&[]), 1);
+        assert!(error.contains("tells 2 classes apart, the data has 10") && error.contains("--classes"), "{error}");
+        expect(&mut eval(&["--classes", "parity"]), 0);
     }
 }
 

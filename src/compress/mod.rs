@@ -4,7 +4,7 @@ mod inputs;
 mod prune;
 mod quantize;
 
-pub use inputs::{input_ranges, round_inputs, set_input_ranges};
+pub use inputs::{input_ranges, largest_inputs, round_inputs, set_input_ranges};
 pub use prune::{Masks, Pruning};
 pub use quantize::Quantization;
 

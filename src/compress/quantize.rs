@@ -2,7 +2,7 @@
 //! that are kept beside them, and at the end the rounded ones are the network's (Jacob et al. 2018; Polino, Pascanu & Alistarh 2018 for doing
 //! so while distilling). With int8, the layers' inputs are rounded, too (see `inputs`); with ternary and binary they stay in `f32`.
 
-use super::inputs::{input_ranges, round_inputs, Rounded};
+use super::inputs::{largest_inputs, round_inputs, Rounded};
 use super::weights;
 use crate::error::{Error, Result};
 use crate::models::Model;
@@ -107,7 +107,7 @@ impl Quantization {
             let rounded = weight.in_use()?.detach();
             weight.set(&rounded)?;
         }
-        round_inputs(model, &input_ranges(model));
+        round_inputs(model, &largest_inputs(model));
         Ok(())
     }
 

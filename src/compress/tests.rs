@@ -1,7 +1,9 @@
 use super::*;
 use crate::models::Task;
-use crate::nn::Context;
+use crate::nn::{Context, InputRange};
+use crate::optim::{Optimizer, OptimizerConfig};
 use crate::tensor::{DType, Device, Rng, Tensor};
+use std::collections::BTreeMap;
 
 fn student() -> Model {
     Model::new("student_net", Task { input: [1, 8, 8], classes: 4 }, Rng::new(3, 0), Device::Cpu).unwrap()
@@ -92,28 +94,85 @@ fn int8_rounds_the_inputs_of_layers_in_a_range_that_follows_the_batches() {
     };
     let run = |x: &Tensor, mut cx: Context| model.forward(x, &mut cx).unwrap().to_vec::<f32>().unwrap();
     run(&images(1.0), Context::train(Rng::new(0, 0)));
-    assert_eq!(input_ranges(&model)[&name], 1.0, "the first batch is the range");
+    assert_eq!(input_ranges(&model)[&name], InputRange { largest: 1.0, batches: 1 }, "the first batch is the range");
     run(&images(2.0), Context::train(Rng::new(0, 0)));
-    assert!((input_ranges(&model)[&name] - 1.01).abs() < 1e-6);
+    // Of the first batch 2/11 is left.
+    let InputRange { largest: range, batches } = input_ranges(&model)[&name];
+    assert!(f64::from(range - 20.0 / 11.0).abs() < 1e-6 && batches == 2);
     run(&images(50.0), Context::eval());
-    assert!((input_ranges(&model)[&name] - 1.01).abs() < 1e-6, "evaluation changes nothing");
+    assert_eq!(input_ranges(&model)[&name], InputRange { largest: range, batches }, "evaluation changes nothing");
+    set_input_ranges(&model, &BTreeMap::from([(name.clone(), InputRange { largest: 1.0, batches: 1_000_000 })]));
+    run(&images(2.0), Context::train(Rng::new(0, 0)));
+    assert!((input_ranges(&model)[&name].largest - 1.01).abs() < 1e-6, "late batches change little");
 
     // What differs by less than half a level is the same to the network; what lies beyond the range is cut off.
-    let (level, far) = (1.01 / 127.0, images(1.0).affine(0.0, 5.0).unwrap());
+    let range = f64::from(input_ranges(&model)[&name].largest);
+    let (level, far) = (range / 127.0, images(1.0).affine(0.0, 5.0).unwrap());
     let at = |value: f64| run(&images(1.0).affine(0.0, value).unwrap(), Context::eval());
     assert_eq!(at(40.0 * level), at(40.3 * level));
     assert_ne!(at(40.0 * level), at(41.0 * level));
-    assert_eq!(at(1.01), run(&far, Context::eval()));
+    assert_eq!(at(range), run(&far, Context::eval()));
 
     // A finished network goes on so, and so does one that is given the same weights and ranges.
     let before = at(0.3);
     Quantization::Int8.finish(&model).unwrap();
     let again = student();
     crate::nn::load_state(&again, &model.state()).unwrap();
-    round_inputs(&again, &input_ranges(&model));
+    round_inputs(&again, &largest_inputs(&model));
     let image = images(1.0).affine(0.0, 0.3).unwrap();
     assert_eq!(before, model.forward(&image, &mut Context::eval()).unwrap().to_vec::<f32>().unwrap());
     assert_eq!(before, again.forward(&image, &mut Context::eval()).unwrap().to_vec::<f32>().unwrap());
+}
+
+#[test]
+fn an_input_beyond_the_average_range_passes_its_gradient_in_training() {
+    let model = student();
+    Quantization::Int8.begin(&model);
+    let view = weights(&model)[0].1.view().unwrap();
+    view.set_range(InputRange { largest: 1.0, batches: 1_000_000 });
+    let x = tensor(&[0.5, -3.0, 2.0, 4.0], [1, 4]).variable();
+    let gradient =
+        |rounded: Tensor| rounded.sum_all().unwrap().backward().unwrap().get(&x).unwrap().to_vec::<f32>().unwrap();
+    let rounded = view.input(&x, true).unwrap();
+    for (found, given) in rounded.to_vec::<f32>().unwrap().iter().zip([0.5, -3.0, 2.0, 4.0]) {
+        assert!((found - given).abs() <= 0.5 * 4.0 / 127.0 + 1e-6, "{given} became {found}");
+    }
+    assert_eq!(gradient(rounded), [1.0; 4]);
+    view.set_range(InputRange { largest: 1.0, batches: 1_000_000 });
+    assert_eq!(gradient(view.input(&x, false).unwrap()), [1.0, 0.0, 0.0, 0.0], "evaluation cuts off");
+}
+
+/// The loss of a small network after 150 steps on the question which quarter of an image is brightest.
+fn loss_after_training(quantization: Option<Quantization>) -> f64 {
+    let task = Task { input: [1, 4, 4], classes: 4 };
+    let model = Model::new("mlp-16-16", task, Rng::new(3, 0), Device::Cpu).unwrap();
+    let noise = Tensor::uniform([64, 1, 4, 4], 0.0, 1.0, DType::F32, Device::Cpu, Rng::new(1, 1)).unwrap();
+    let mut pixels = noise.to_vec::<f32>().unwrap();
+    for (i, pixel) in pixels.iter_mut().enumerate() {
+        let (image, row, column) = (i / 16, i % 16 / 4, i % 4);
+        *pixel = 0.1 * *pixel + if image % 4 == row / 2 * 2 + column / 2 { 0.1 } else { 0.0 };
+    }
+    let labels: Vec<i32> = (0..64).map(|image| image % 4).collect();
+    let images = Tensor::from_slice(&pixels, [64, 1, 4, 4], Device::Cpu).unwrap();
+    let labels = Tensor::from_slice(&labels, [64], Device::Cpu).unwrap();
+    let loss = |cx: &mut Context| model.forward(&images, cx).unwrap().cross_entropy(&labels, 0.0).unwrap();
+    quantization.iter().for_each(|quantization| quantization.begin(&model));
+    let mut optimizer = Optimizer::new(OptimizerConfig::named("adam", 0.9, 0.0).unwrap());
+    for _ in 0..150 {
+        let gradients = loss(&mut Context::train(Rng::new(0, 0))).backward().unwrap();
+        optimizer.step(&model.parameters(), &gradients, 0.01).unwrap();
+    }
+    quantization.iter().for_each(|quantization| quantization.finish(&model).unwrap());
+    loss(&mut Context::eval()).item().unwrap()
+}
+
+#[test]
+fn a_network_of_8_bits_learns_what_one_in_f32_learns() {
+    let float = loss_after_training(None);
+    for quantization in [Quantization::Int8, Quantization::Int8PerChannel] {
+        let loss = loss_after_training(Some(quantization));
+        assert!((loss - float).abs() < 0.05, "{}: a loss of {loss} instead of {float}", quantization.name());
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub use init::Init;
 pub use linear::Linear;
 pub use module::{check_state, load_state, Module, StateMismatch, Visitor};
 pub use norm::{BatchNorm2d, LayerNorm};
-pub use parameter::{Parameter, View};
+pub use parameter::{InputRange, Parameter, View};
 pub use pooling::{AdaptiveAvgPool2d, AvgPool2d, MaxPool2d};
 pub use sequential::{Layer, Sequential};
 pub use upsample::{LeakyRelu, Upsample};

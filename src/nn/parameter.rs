@@ -22,10 +22,19 @@ pub trait View: Send + Sync {
     fn input(&self, x: &Tensor, training: bool) -> Result<Tensor>;
 
     /// The range that inputs are rounded in, if they are.
-    fn range(&self) -> Option<f32>;
+    fn range(&self) -> Option<InputRange>;
 
     /// Sets that range.
-    fn set_range(&self, to: f32);
+    fn set_range(&self, to: InputRange);
+}
+
+/// The range that a layer's inputs are rounded in.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct InputRange {
+    /// The largest magnitude: an average over the batches of training; 0 before the first.
+    pub largest: f32,
+    /// How many batches have gone into it.
+    pub batches: u32,
 }
 
 impl Parameter {

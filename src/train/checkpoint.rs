@@ -2,7 +2,7 @@
 
 use super::trainee::{prefixed, under};
 use super::EpochRecord;
-use crate::compress::{input_ranges, round_inputs, Compression};
+use crate::compress::{largest_inputs, round_inputs, Compression};
 use crate::error::{Error, Result};
 use crate::models::{Model, Task};
 use crate::nn::Module;
@@ -56,6 +56,7 @@ const NETWORK: &str = "network";
 const POSITION: &str = "position";
 const NORMALISATION: &str = "normalisation";
 const RANGES: &str = "input_ranges";
+const CLASSES: &str = "classes";
 
 impl Checkpoint {
     /// Writes the checkpoint; a crash leaves either the old or the new file.
@@ -92,11 +93,11 @@ pub fn save_model(model: &Model, compression: Compression, path: &Path) -> Resul
     let metadata = [
         ("architecture", model.name().to_string()),
         ("input", format!("{c}x{h}x{w}")),
-        ("classes", model.task().classes.to_string()),
+        (CLASSES, model.task().classes.to_string()),
         (NORMALISATION, serde_json::to_string(model.normalisation()).expect("numbers")),
         ("made_by", concat!("kdengine ", env!("CARGO_PKG_VERSION")).to_string()),
     ];
-    let ranges = input_ranges(model);
+    let ranges = largest_inputs(model);
     let ranges = (!ranges.is_empty()).then(|| (RANGES, serde_json::to_string(&ranges).expect("numbers")));
     let compressed = (!compression.is_none()).then(|| ("compression", compression.to_string()));
     let metadata =
@@ -107,12 +108,20 @@ pub fn save_model(model: &Model, compression: Compression, path: &Path) -> Resul
 /// Loads a model. `architecture` says what to build; without it the file's own metadata does.
 ///
 /// # Errors
-/// The file is damaged, or does not fit the architecture (lists missing, unexpected and misshaped tensors).
+/// The file is damaged, is of a model for another number of classes, or does not fit the architecture (lists missing, unexpected and
+/// misshaped tensors).
 pub fn load_model(path: &Path, architecture: Option<&str>, task: Task, device: Device) -> Result<Model> {
     let (_, metadata) = load_safetensors(path)?;
     let name = architecture.or(metadata.get("architecture").map(String::as_str)).ok_or_else(|| {
         Error::checkpoint(path, "does not say which architecture it is; name it with --model (or --teacher-model)")
     })?;
+    if let Some(classes) = metadata.get(CLASSES).filter(|classes| **classes != task.classes.to_string()) {
+        let next = "give the data that it was trained on, and (eval, predict) --classes as --student-classes was";
+        return Err(Error::checkpoint(
+            path,
+            format!("tells {classes} classes apart, the data has {}; {next}", task.classes),
+        ));
+    }
     let normalisation = metadata.get(NORMALISATION).map_or(Ok(Vec::new()), |json| serde_json::from_str(json));
     let normalisation = normalisation.map_err(|e| Error::checkpoint(path, format!("has damaged metadata: {e}")))?;
     let model = Model::new(name, task, Rng::new(0, 0), device)?.normalising(normalisation);

@@ -9,7 +9,7 @@ use crate::data::Batch;
 use crate::distill::{Features, Loss, Mixture, Networks, Objective, StepInputs};
 use crate::error::{Error, Result};
 use crate::models::{tap_shapes, Model, TapShape};
-use crate::nn::{Context, Module, Parameter};
+use crate::nn::{Context, InputRange, Module, Parameter};
 use crate::optim::Optimizer;
 use crate::tensor::{Device, Rng, Tensor};
 use std::collections::BTreeMap;
@@ -211,7 +211,8 @@ impl<'a> Trainee<'a> {
     pub(super) fn state(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut state = self.model.state();
         for (name, range) in input_ranges(&self.model) {
-            state.insert(format!("{RANGES}{name}"), Tensor::scalar(range, Device::Cpu)?);
+            let range = [range.largest, range.batches as f32];
+            state.insert(format!("{RANGES}{name}"), Tensor::from_slice(&range, [2], Device::Cpu)?);
         }
         if let Some(Learning { lessons, optimizer, masks, .. }) = &self.learning {
             if let Some(masks) = masks {
@@ -228,7 +229,10 @@ impl<'a> Trainee<'a> {
     /// Takes over what [`Trainee::state`] returned.
     pub(super) fn load_state(&mut self, state: &BTreeMap<String, Tensor>, path: &Path) -> Result<()> {
         let model = state.iter().filter(|(name, _)| !name.contains('/'));
-        let ranges = under(RANGES, state).into_iter().map(|(name, range)| Ok((name, range.item()? as f32)));
+        let ranges = under(RANGES, state).into_iter().map(|(name, range)| match range.to_vec::<f32>()?[..] {
+            [largest, batches] => Ok((name, InputRange { largest, batches: batches as u32 })),
+            _ => Err(Error::checkpoint(path, format!("has a damaged input range of {name}; remove it to start again"))),
+        });
         set_input_ranges(&self.model, &ranges.collect::<Result<_>>()?);
         self.model.load_state(&model.map(|(name, x)| (name.clone(), x.clone())).collect(), path)?;
         if let Some(Learning { lessons, optimizer, masks, .. }) = &mut self.learning {
