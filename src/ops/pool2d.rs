@@ -51,6 +51,28 @@ impl Tensor {
         let cost = Cost::new(self.numel() as f64, &[self, &y]);
         record(op, cost, y, &[self], move |dy, _| Ok(vec![Some(dy.backend().adaptive_avg_pool2d_grad(dy, input)?)]))
     }
+
+    /// Each pixel four times, `[n, c, 2h, 2w]` (nearest neighbour): four times what the mean of 2×2 windows gives back to its input.
+    ///
+    /// # Errors
+    /// Not an image, or an empty one.
+    pub fn upsample_nearest2x(&self) -> Result<Tensor> {
+        const OP: &str = "upsample_nearest2x";
+        check::float(OP, "self", self)?;
+        check::rank(OP, "self", self, 4, "[n, c, h, w]")?;
+        let input = [2 * self.shape()[2], 2 * self.shape()[3]];
+        if input.contains(&0) {
+            return Err(Error::argument(OP, format!("an image of {:?} has no pixels", self.shape())));
+        }
+        let p = Pool2d { h: input[0], w: input[1], kernel: 2, stride: 2, padding: 0 };
+        let backend = self.backend();
+        let y = backend.avg_pool2d_grad(&p, &backend.affine(&self.detach(), 4.0, 0.0)?)?;
+        let cost = Cost::new(0.0, &[self, &y]);
+        record(OP, cost, y, &[self], move |dy, _| {
+            let mean = dy.backend().avg_pool2d(&p, dy)?;
+            Ok(vec![Some(dy.backend().affine(&mean, 4.0, 0.0)?)])
+        })
+    }
 }
 
 /// The sizes of a pooling op, checked.
@@ -88,6 +110,14 @@ fn sample(random: &mut Sequence) -> Case {
 }
 
 pub(super) const SPECS: &[OpSpec] = &[
+    OpSpec {
+        name: "upsample_nearest2x",
+        run: |case| Ok(vec![("y", case.tensor("x")?.upsample_nearest2x()?)]),
+        sample: Some(|random| {
+            let extents = [(); 4].map(|()| sample_extent(random, 1, 4));
+            Case::new().input("x", sample_normal(random, &extents))
+        }),
+    },
     OpSpec {
         name: "max_pool2d",
         run: |case| {

@@ -32,7 +32,7 @@ pub static INFO: RecipeInfo = RecipeInfo {
         Hyperparameter::count("iterations", 1, 120, "batches an epoch"),
         LATENT,
         WIDTH,
-        Hyperparameter::above("generator-lr", 0.0, 1e-3, "Adam's learning rate for the generator; 0.2 in the authors' code"),
+        Hyperparameter::above("generator-lr", 0.0, 0.01, "Adam's learning rate for the generator; 0.2 in the authors' code"),
         Hyperparameter::between("one-hot", NON_NEGATIVE, 1.0, "weight of sure answers"),
         Hyperparameter::between("balance", NON_NEGATIVE, 5.0, "weight of equally frequent classes"),
         Hyperparameter::between("activation", NON_NEGATIVE, 0.1, "weight of excited features"),
