@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{error_of, expect, kdengine};
+use common::{error_of, expect, kdengine, small_digits};
 use serde_json::Value;
 
 /// The lines of JSON that a `bench` command prints.
@@ -65,6 +65,16 @@ fn a_profile_accounts_for_the_whole_step() {
     let percent: f64 = parts.iter().map(|part| part["percent"].as_f64().unwrap()).sum();
     assert!((percent - 100.0).abs() < 1e-6, "{percent}");
     assert!(summary["accounted_percent"].as_f64() >= Some(95.0), "{summary}");
+}
+
+#[test]
+fn of_a_recipe_it_is_said_that_it_has_no_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = small_digits(&folder.path().join("data"), 64, 10).display().to_string();
+    let lines = json_lines(&["methods", "--methods", "hinton,dml", "--data", &data, "--batch-size", "16"]);
+    let of = |name: &str| lines.iter().find(|line| line["method"] == name).unwrap();
+    assert!(of("hinton")["ms"].as_f64() > Some(0.0), "{lines:?}");
+    assert!(of("dml")["refused"].as_str().unwrap().contains("a recipe has no step of its own"), "{lines:?}");
 }
 
 #[test]

@@ -24,6 +24,23 @@ pub(in super::super) struct Entrant {
     pub(in super::super) config: RunConfig,
 }
 
+impl Entrant {
+    /// How long a training of it should take beside others, by what the registry says of its methods and by its epochs.
+    pub(super) fn cost(&self) -> f64 {
+        let plan = StudentPlan::of(&self.config);
+        // A configuration that is checked has a name.
+        let name = plan.name().unwrap_or_default();
+        // What is said of a recipe includes Hinton's term; whatever else is added to the loss adds to every step.
+        let parts = name.split('+').filter(|part| plan.recipe.is_none() || *part != HINTON);
+        let extra = |part| match find(part) {
+            Ok(Named::Method(info)) => info.cost - 1.0,
+            Ok(Named::Recipe(info)) => info.cost - 1.0,
+            Err(_) => 0.0,
+        };
+        plan.epochs as f64 * (1.0 + parts.map(extra).sum::<f64>())
+    }
+}
+
 /// Every method by name, for `--methods all`.
 const ALL: &str = "all";
 
@@ -165,4 +182,24 @@ fn expand(config: &RunConfig, methods: Option<&str>, part: Part, axes: &[&Axis])
         entrants.push(Entrant { name, training, part, config });
     }
     Ok(entrants)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entrant_costs_what_the_registry_says_of_its_parts_and_its_epochs() {
+        let board = "data = 'digits'\nmethods = 'dafl,at+hinton'\nepochs = 2".parse().unwrap();
+        let entrants = entrants(&RunConfig::resolve(board, Table::new()).unwrap()).unwrap();
+        let cost = |name: &str| entrants.iter().find(|entrant| entrant.name == name).unwrap().cost();
+        let of = |name: &str| match find(name).unwrap() {
+            Named::Method(info) => info.cost,
+            Named::Recipe(info) => info.cost,
+        };
+        assert_eq!(cost(BASELINE), 2.0);
+        assert_eq!(cost("dafl"), 2.0 * of("dafl"), "Hinton's term is the recipe's own");
+        let both = 2.0 * (1.0 + (of("at") - 1.0) + (of(HINTON) - 1.0));
+        assert!((cost("at+hinton") - both).abs() < 1e-9, "{} instead of {both}", cost("at+hinton"));
+    }
 }

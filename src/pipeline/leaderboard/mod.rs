@@ -63,9 +63,10 @@ impl Board {
                 Err(error) => board.refuse(entrant.name, &error),
             }
         }
-        let finished = |job: &String| session.is_finished(job);
-        let jobs = (0..seeds).flat_map(|seed| board.entrants.iter().map(move |(entrant, ..)| entrant.job(seed)));
-        board.clock = Clock::new(jobs.filter(|job| !finished(job)).count());
+        let entrants = || board.entrants.iter().map(|(entrant, ..)| entrant);
+        let students = (0..seeds).flat_map(|seed| entrants().map(move |entrant| (entrant, seed)));
+        let missing = students.filter(|(entrant, seed)| !session.is_finished(&entrant.job(*seed)));
+        board.clock = Clock::new(missing.map(|(entrant, _)| entrant.cost()).sum());
         board
     }
 
@@ -101,7 +102,7 @@ impl Board {
                 Err(error) => return Err(error),
             }
             if missing {
-                self.clock.tick(started.elapsed());
+                self.clock.tick(entrant.cost(), started.elapsed());
             }
         }
         Ok(())

@@ -116,7 +116,8 @@ pub(super) fn run(session: &mut Session, teacher: &Teacher) -> Result<PathBuf> {
         .collect();
     let rungs = rungs(&strategy, candidates.len(), session.config.epochs);
     let mut alive: Vec<usize> = (0..candidates.len()).collect();
-    let mut clock = Clock::new(rungs.iter().map(|(count, _)| count).sum());
+    // A rung's trainings take as long as they have epochs.
+    let mut clock = Clock::new(rungs.iter().map(|(count, epochs)| (count * epochs) as f64).sum());
     for (i, &(count, epochs)) in rungs.iter().enumerate() {
         alive.truncate(count);
         for &at in &alive {
@@ -137,7 +138,7 @@ pub(super) fn run(session: &mut Session, teacher: &Teacher) -> Result<PathBuf> {
                 }
                 Err(error) => return Err(error),
             }
-            clock.tick(started.elapsed());
+            clock.tick(epochs as f64, started.elapsed());
         }
         alive.retain(|&at| results[at].failed.is_none());
         // The best first; of equally good ones the earlier trial.

@@ -22,7 +22,7 @@ pub static INFO: RecipeInfo = RecipeInfo {
     needs: Needs::LOGITS,
     weight: 1.0,
     hard_weight: 0.0,
-    cost: 3.0,
+    cost: 8.0,
     when: "To see what a network looks for; as a source of training images it is the weakest of the data-free recipes.",
     traps: &[
         "The images are extremes: the student sees nothing near the borders between classes.",

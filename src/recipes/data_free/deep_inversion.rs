@@ -30,7 +30,7 @@ pub static INFO: RecipeInfo = RecipeInfo {
     needs: Needs::LOGITS,
     weight: 1.0,
     hard_weight: 0.0,
-    cost: 5.0,
+    cost: 10.0,
     when: "With a teacher that has batch norm, whose running statistics say what its training images were like.",
     traps: &[
         "A teacher without batch norm carries no statistics: they are recorded over training images, so these must be there.",

@@ -23,7 +23,7 @@ pub static INFO: RecipeInfo = RecipeInfo {
     needs: Needs::LOGITS,
     weight: 1.0,
     hard_weight: 0.0,
-    cost: 3.0,
+    cost: 8.0,
     when: "When there is a teacher and no image at all, and dafl or deep-inversion are too much.",
     traps: &[
         "What the teacher is sure of need not look like anything: the student learns the teacher's answers to such images.",
