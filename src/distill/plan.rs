@@ -118,6 +118,18 @@ impl Plan {
         }
     }
 
+    /// Checks that what changes from epoch to epoch can do so in this many.
+    ///
+    /// # Errors
+    /// See [`Scheduled::check_epochs`].
+    pub fn check_epochs(&self, epochs: usize) -> Result<()> {
+        self.hard_weight.check_epochs("hard-weight", epochs)?;
+        self.terms.iter().try_for_each(|term| {
+            term.weight.check_epochs(&format!("{}: weight", term.info.name), epochs)?;
+            term.settings.check_epochs(term.info, epochs)
+        })
+    }
+
     /// The methods' names, for reports: `at+hinton`.
     pub fn name(&self) -> String {
         match self.terms.is_empty() {

@@ -57,6 +57,16 @@ impl Settings {
         info.hyperparameters.iter().map(value).collect::<Result<_>>().map(Settings)
     }
 
+    /// Checks that what changes from epoch to epoch can do so in this many.
+    ///
+    /// # Errors
+    /// See [`Scheduled::check_epochs`].
+    pub fn check_epochs<Build>(&self, info: &Entry<Build>, epochs: usize) -> Result<()> {
+        let scheduled = info.hyperparameters.iter().filter(|h| matches!(h.domain, Domain::Scheduled { .. }));
+        let mut named = scheduled.map(|h| (format!("{}: {}", info.name, h.name), self.scheduled(h.name)));
+        named.try_for_each(|(what, scheduled)| scheduled.check_epochs(&what, epochs))
+    }
+
     /// A number that the method declares; 0 for one that it does not.
     pub fn number(&self, name: &str) -> f64 {
         match self.0.get(name) {
