@@ -146,7 +146,7 @@ fn what_cannot_be_used_is_one_line_with_a_next_step() {
         (&["--method", "at", "--set", "power=0"], "at: power: must be 1 to 8, found 0; the default is 2"),
         (&["--method", "at", "--set", "form=mine"], "must be paper or notebook, found mine"),
         (&["--method", "at", "--set", "power"], "is not KEY=VALUE"),
-        (&["--method", "at", "--set", "weight=-1"], "at: weight: must be 0 or more"),
+        (&["--method", "at", "--set", "weight=-1"], "at: weight: must be 0 to 1e9"),
         (&["--method", "at,sp", "--set", "form=paper"], "Write METHOD.form=VALUE"),
         (&["--method", "at", "--set", "sp.form=paper"], "`sp` is not among --method at"),
         (&["--set", "power=2"], "name it with --method"),

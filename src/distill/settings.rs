@@ -126,8 +126,8 @@ impl Domain {
     fn allows(self, value: &Value) -> bool {
         match (self, value) {
             (Domain::Above { bound, .. }, Value::Number(x)) => *x > bound && x.is_finite(),
-            (Domain::Scheduled { bound, .. }, value) => Scheduled::try_from(value.clone())
-                .is_ok_and(|scheduled| scheduled.ends().iter().all(|x| *x > bound && x.is_finite())),
+            (Domain::Scheduled { low, high, .. }, value) => Scheduled::try_from(value.clone())
+                .is_ok_and(|scheduled| scheduled.ends().iter().all(|x| (low..=high).contains(x))),
             (Domain::Between { low, high, .. }, Value::Number(x)) => (low..=high).contains(x) && x.is_finite(),
             (Domain::Count { least, .. }, Value::Number(x)) => *x >= least as f64 && x.fract() == 0.0 && x.is_finite(),
             (Domain::Choice(words), Value::Text(word)) => words.contains(&word.as_str()),
