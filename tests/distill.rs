@@ -176,6 +176,9 @@ fn methods_are_listed_and_explained() {
     let json: serde_json::Value = serde_json::from_str(&text(&["dkd", "--json"])).unwrap();
     assert_eq!(json["hyperparameters"][1]["name"], "beta");
     assert_eq!(text(&["--json"]).lines().count(), METHODS.len() + RECIPES.len());
-    let error = error_of(kdengine().args(["methods", "layerwse"]), 2);
+    let several = text(&["at", "born-again", "dkd"]);
+    assert_eq!(several, [text(&["at"]), text(&["born-again"]), one].join("\n"));
+    assert_eq!(text(&["at", "hinton", "--json"]).lines().count(), 2);
+    let error = error_of(kdengine().args(["methods", "at", "layerwse"]), 2);
     assert!(error.contains("did you mean `layerwise`?"), "{error}");
 }
