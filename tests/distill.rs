@@ -140,7 +140,7 @@ fn a_training_leaves_every_bit_of_the_teacher_as_it_was() {
 #[test]
 fn what_cannot_be_used_is_one_line_with_a_next_step() {
     let folder = tempfile::tempdir().unwrap();
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 12] = [
         (&["--method", "hintn"], "did you mean `hinton`?"),
         (&["--method", "at", "--set", "powr=2"], "did you mean `power`?"),
         (&["--method", "at", "--set", "power=0"], "at: power: must be 1 to 8, found 0; the default is 2"),
@@ -149,6 +149,8 @@ fn what_cannot_be_used_is_one_line_with_a_next_step() {
         (&["--method", "at", "--set", "weight=-1"], "at: weight: must be 0 to 1e9"),
         (&["--method", "at,sp", "--set", "form=paper"], "Write METHOD.form=VALUE"),
         (&["--method", "at", "--set", "sp.form=paper"], "`sp` is not among --method at"),
+        (&["--method", "at+at"], "method: names at twice"),
+        (&["--method", "hinton,at,hinton"], "method: names hinton twice"),
         (&["--set", "power=2"], "name it with --method"),
         (&["--method", "hinton", "--set", "beta=2"], "has no hyperparameter `beta`"),
     ];

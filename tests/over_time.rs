@@ -295,6 +295,8 @@ fn schedules_are_written_alike_in_a_file_and_on_the_command_line() {
 
     let line = "method = 'dkd'\nset = 'weight=0..2,temperature=8..1:step@3'\ntemperature = '4..1'\nhard-weight = '0..1:cosine'\nsoft-weight = 1.0";
     assert_eq!(RunConfig::resolve(table(""), table(line)).unwrap(), config);
+    let twice = "[[term]]\nmethod = 'at'\n[[term]]\nmethod = 'at'\npower = 4";
+    assert_eq!(RunConfig::resolve(table(twice), table("")).unwrap().term.len(), 2, "each table has its own settings");
     for (wrong, expected) in [
         ("temperature = '4..0'", "temperature: must be 0.001 to 10000"),
         ("temperature = '4..1e20'", "temperature: must be 0.001 to 10000"),
@@ -310,6 +312,8 @@ fn schedules_are_written_alike_in_a_file_and_on_the_command_line() {
         ("epochs = 5\nmethod = 'dkd'\nset = 'temperature=8..1:step@9'", "dkd: temperature: is 8..1:step@9, but"),
         ("epochs = 5\nmethod = 'ema'\nset = 'temperature=8..1:step@9'", "temperature: is 8..1:step@9, but"),
         ("method = 'at'\nset = 'power=1..2'", "power"),
+        ("method = 'at+at'", "method: names at twice"),
+        ("methods = 'hinton,at+at'", "names at twice"),
         ("curriculum = 2", "share of the epochs"),
         ("quantize = 'int9'", "did you mean `int8`?"),
     ] {
