@@ -19,10 +19,12 @@ fn train(data: &Path, out: &Path) -> Command {
 fn options_out_of_range_are_usage_errors() {
     let folder = tempfile::tempdir().unwrap();
     let cases = [
-        (vec!["--temperature", "0"], "temperature: must be above 0, or FROM..TO, found 0"),
-        (vec!["--temperature", "-2"], "temperature: must be above 0, or FROM..TO, found -2"),
+        (vec!["--temperature", "0"], "temperature: must be 0.001 to 10000, or FROM..TO, found 0"),
+        (vec!["--temperature", "-2"], "temperature: must be 0.001 to 10000, or FROM..TO, found -2"),
+        (vec!["--temperature", "1e30"], "temperature: must be 0.001 to 10000"),
+        (vec!["--temperature", "1e-30"], "temperature: must be 0.001 to 10000"),
         (vec!["--temperature", "nan"], "invalid value 'nan' for '--temperature <T>'"),
-        (vec!["--sweep-temperatures", "1,0"], "temperature: must be above 0"),
+        (vec!["--sweep-temperatures", "1,0"], "temperature: must be 0.001 to 10000"),
         (vec!["--hard-weight", "0", "--soft-weight", "0"], "nothing would be learned"),
         (vec!["--epochs", "0"], "epochs: must be at least 1"),
         (vec!["--lr", "-1"], "lr: must be above 0"),
@@ -51,7 +53,7 @@ fn configuration_files_are_checked() {
         ("epoch = 3", 2, "unknown key `epoch`; did you mean `epochs`?"),
         ("epochs = \"three\"", 2, "epochs"),
         ("epochs = 3\nlr = = 2", 2, "line 2"),
-        ("temperature = -1", 2, "temperature: must be above 0"),
+        ("temperature = -1", 2, "temperature: must be 0.001 to 10000"),
     ];
     for (text, code, expected) in cases {
         let file = folder.path().join("config.toml");

@@ -140,15 +140,17 @@ fn a_training_leaves_every_bit_of_the_teacher_as_it_was() {
 #[test]
 fn what_cannot_be_used_is_one_line_with_a_next_step() {
     let folder = tempfile::tempdir().unwrap();
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 12] = [
         (&["--method", "hintn"], "did you mean `hinton`?"),
         (&["--method", "at", "--set", "powr=2"], "did you mean `power`?"),
         (&["--method", "at", "--set", "power=0"], "at: power: must be 1 to 8, found 0; the default is 2"),
         (&["--method", "at", "--set", "form=mine"], "must be paper or notebook, found mine"),
         (&["--method", "at", "--set", "power"], "is not KEY=VALUE"),
-        (&["--method", "at", "--set", "weight=-1"], "at: weight: must be 0 or more"),
+        (&["--method", "at", "--set", "weight=-1"], "at: weight: must be 0 to 1e9"),
         (&["--method", "at,sp", "--set", "form=paper"], "Write METHOD.form=VALUE"),
         (&["--method", "at", "--set", "sp.form=paper"], "`sp` is not among --method at"),
+        (&["--method", "at+at"], "method: names at twice"),
+        (&["--method", "hinton,at,hinton"], "method: names hinton twice"),
         (&["--set", "power=2"], "name it with --method"),
         (&["--method", "hinton", "--set", "beta=2"], "has no hyperparameter `beta`"),
     ];
@@ -176,6 +178,9 @@ fn methods_are_listed_and_explained() {
     let json: serde_json::Value = serde_json::from_str(&text(&["dkd", "--json"])).unwrap();
     assert_eq!(json["hyperparameters"][1]["name"], "beta");
     assert_eq!(text(&["--json"]).lines().count(), METHODS.len() + RECIPES.len());
-    let error = error_of(kdengine().args(["methods", "layerwse"]), 2);
+    let several = text(&["at", "born-again", "dkd"]);
+    assert_eq!(several, [text(&["at"]), text(&["born-again"]), one].join("\n"));
+    assert_eq!(text(&["at", "hinton", "--json"]).lines().count(), 2);
+    let error = error_of(kdengine().args(["methods", "at", "layerwse"]), 2);
     assert!(error.contains("did you mean `layerwise`?"), "{error}");
 }

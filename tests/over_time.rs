@@ -1,10 +1,11 @@
 //! Terms that are not the same in every step: memories, stages, schedules, a temperature and a discriminator that learn.
 
 use kdengine::distill::{
-    find_method, Features, Loss, Networks, Objective, Plan, Scheduled, Settings, StepInputs, Term, Value,
+    find_method, Features, Loss, Networks, Objective, Plan, Scheduled, Settings, StepInputs, Term, Value, METHODS,
 };
 use kdengine::models::{tap_shapes, TapShape, Task};
 use kdengine::pipeline::RunConfig;
+use kdengine::recipes::RECIPES;
 use kdengine::tensor::Rng;
 use kdengine::{DType, Device, Shape, Tensor};
 use std::collections::BTreeMap;
@@ -299,15 +300,50 @@ fn schedules_are_written_alike_in_a_file_and_on_the_command_line() {
 
     let line = "method = 'dkd'\nset = 'weight=0..2,temperature=8..1:step@3'\ntemperature = '4..1'\nhard-weight = '0..1:cosine'\nsoft-weight = 1.0";
     assert_eq!(RunConfig::resolve(table(""), table(line)).unwrap(), config);
+    let twice = "[[term]]\nmethod = 'at'\n[[term]]\nmethod = 'at'\npower = 4";
+    assert_eq!(RunConfig::resolve(table(twice), table("")).unwrap().term.len(), 2, "each table has its own settings");
     for (wrong, expected) in [
-        ("temperature = '4..0'", "above 0"),
-        ("soft-weight = '1..-1'", "must be 0 or more"),
+        ("temperature = '4..0'", "temperature: must be 0.001 to 10000"),
+        ("temperature = '4..1e20'", "temperature: must be 0.001 to 10000"),
+        ("temperature = '1e20..4'", "temperature: must be 0.001 to 10000"),
+        ("soft-weight = '1..-1'", "soft-weight: must be 0 to 1e9, found 1..-1"),
+        ("soft-weight = 1e38", "soft-weight: must be 0 to 1e9"),
+        ("hard-weight = '0..1e10'", "hard-weight: must be 0 to 1e9, found 0..10000000000"),
+        ("method = 'at'\nset = 'weight=1e38'", "at: weight: must be 0 to 1e9"),
         ("hard-weight = 'much'", "FROM..TO"),
+        ("epochs = 1\ntemperature = '4..1:step@99'", "hinton: temperature: is 4..1:step@99, but"),
+        ("epochs = 5\nhard-weight = '0..1:step@5'", "hard-weight: is 0..1:step@5, but"),
+        ("epochs = 5\nmethod = 'at'\nset = 'weight=0..9:step@7'", "at: weight: is 0..9:step@7, but"),
+        ("epochs = 5\nmethod = 'dkd'\nset = 'temperature=8..1:step@9'", "dkd: temperature: is 8..1:step@9, but"),
+        ("epochs = 5\nmethod = 'ema'\nset = 'temperature=8..1:step@9'", "temperature: is 8..1:step@9, but"),
         ("method = 'at'\nset = 'power=1..2'", "power"),
+        ("method = 'at+at'", "method: names at twice"),
+        ("methods = 'hinton,at+at'", "names at twice"),
         ("curriculum = 2", "share of the epochs"),
         ("quantize = 'int9'", "did you mean `int8`?"),
     ] {
         let error = RunConfig::resolve(table(""), table(wrong)).unwrap_err().to_string();
         assert!(error.contains(expected), "{wrong}: {error}");
+    }
+}
+
+#[test]
+fn temperatures_and_weights_that_would_overflow_are_refused_in_every_method() {
+    let resolve = |method: &str, set: &str| {
+        let line = format!("method = '{method}'\nset = '{set}'").parse().unwrap();
+        RunConfig::resolve(toml::Table::new(), line).map(drop)
+    };
+    let methods = METHODS.iter().map(|info| (info.name, info.hyperparameters));
+    for (method, hyperparameters) in methods.chain(RECIPES.iter().map(|info| (info.name, info.hyperparameters))) {
+        for set in ["temperature=1e30", "temperature=1e-30"] {
+            if hyperparameters.iter().any(|h| h.name == "temperature") {
+                let error = resolve(method, set).unwrap_err().to_string();
+                assert!(error.contains("temperature: must be 0.001 to 10000"), "{method} {set}: {error}");
+            }
+        }
+    }
+    for info in METHODS {
+        let error = resolve(info.name, "weight=1e30").unwrap_err().to_string();
+        assert!(error.contains("weight: must be 0 to 1e9"), "{}: {error}", info.name);
     }
 }

@@ -9,15 +9,20 @@ use serde_json::json;
 /// The `methods` subcommand.
 pub fn command() -> Command {
     Command::new("methods")
-        .about("What a student can learn from: all methods and recipes, or one explained")
-        .arg(Arg::new("name").value_name("NAME").help("explain this method or recipe"))
+        .about("What a student can learn from: all methods and recipes, or some explained")
+        .arg(Arg::new("name").value_name("NAME").num_args(0..).help("explain these methods and recipes"))
 }
 
 /// Carries out `methods`.
 pub fn run(matches: &ArgMatches) -> Result<()> {
     let json = matches.get_flag("json");
-    match matches.get_one::<String>("name") {
-        Some(name) => match (find(name)?, json) {
+    let names = matches.get_many::<String>("name").unwrap_or_default();
+    let named = names.map(|name| find(name)).collect::<Result<Vec<_>>>()?;
+    for (i, one) in named.iter().enumerate() {
+        if i > 0 && !json {
+            println!();
+        }
+        match (one, json) {
             (Named::Method(info), true) => println!("{}", describe(METHOD, info)),
             (Named::Recipe(info), true) => println!("{}", describe(RECIPE, info)),
             (Named::Method(info), false) => explain(info, &format!("loss     {} · [{}]", info.weight, info.formula)),
@@ -25,12 +30,15 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
                 let terms = format!("terms    {} · hinton, or those of the methods named beside it", info.weight);
                 explain(info, &format!("recipe   {}\n{terms}", info.formula));
             }
-        },
-        None if json => {
+        }
+    }
+    match (named.is_empty(), json) {
+        (true, true) => {
             METHODS.iter().for_each(|info| println!("{}", describe(METHOD, info)));
             RECIPES.iter().for_each(|info| println!("{}", describe(RECIPE, info)));
         }
-        None => list(),
+        (true, false) => list(),
+        (false, _) => {}
     }
     Ok(())
 }
@@ -44,7 +52,7 @@ fn list() {
     METHODS.iter().for_each(|info| println!("{}", line(info)));
     println!("\nrecipes: ways to arrange trainings; at most one beside any number of methods (--method born-again,at)");
     RECIPES.iter().for_each(|info| println!("{}", line(info)));
-    println!("\ncost: time of a step relative to training on labels; `kdengine methods NAME` explains one");
+    println!("\ncost: time of a step relative to training on labels; `kdengine methods NAME` explains one, NAME NAME several");
 }
 
 fn line<Build>(info: &Entry<Build>) -> String {

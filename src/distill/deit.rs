@@ -45,7 +45,7 @@ pub(super) static SOFT: MethodInfo = MethodInfo {
     traps: &[
         "The reference code divides by samples × classes where the paper averages over samples; this is the paper.",
     ],
-    hyperparameters: &[Hyperparameter::scheduled("temperature", 0.0, 3.0, "T of both distributions")],
+    hyperparameters: &[Hyperparameter::temperature(3.0, "T of both distributions")],
     build: |setup| Ok(Box::new(Soft { temperature: setup.settings.scheduled("temperature") })),
     specs: SOFT_SPECS,
 };

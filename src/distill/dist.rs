@@ -25,7 +25,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     hyperparameters: &[
         Hyperparameter::between("beta", NON_NEGATIVE, 1.0, "weight of the part over classes; 2 on CIFAR"),
         Hyperparameter::between("gamma", NON_NEGATIVE, 1.0, "weight of the part over samples; 2 on CIFAR"),
-        Hyperparameter::scheduled("temperature", 0.0, 1.0, "T of both distributions; 4 on CIFAR"),
+        Hyperparameter::temperature(1.0, "T of both distributions; 4 on CIFAR"),
     ],
     build: |setup| {
         let number = |name| setup.settings.number(name);

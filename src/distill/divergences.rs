@@ -5,7 +5,7 @@ use super::info::{Family, Hyperparameter, MethodInfo, Needs};
 use super::{Loss, Method, Scheduled, StepInputs};
 use crate::error::Result;
 
-const TEMPERATURE: Hyperparameter = Hyperparameter::scheduled("temperature", 0.0, 1.0, "T of both distributions");
+const TEMPERATURE: Hyperparameter = Hyperparameter::temperature(1.0, "T of both distributions");
 
 /// Gu et al., "MiniLLM", 2024, eq. 1.
 pub(super) static REVERSE_KL: MethodInfo = MethodInfo {

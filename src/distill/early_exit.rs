@@ -36,7 +36,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     hyperparameters: &[
         Hyperparameter::between("alpha", [0.0, 1.0], 0.3, "α, the deepest classifier's share beside the labels"),
         Hyperparameter::between("lambda", NON_NEGATIVE, 0.03, "λ, weight of the features"),
-        Hyperparameter::scheduled("temperature", 0.0, 3.0, "T of both distributions"),
+        Hyperparameter::temperature(3.0, "T of both distributions"),
     ],
     build: |setup| Ok(Box::new(EarlyExit::new(setup)?)),
     specs: SPECS,

@@ -27,7 +27,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
         "λ of the paper is the weight, 1 − λ is --hard-weight; T² grows fast: at T 20 a weight of 0.2 is 80 times the labels'.",
         "At large T the soft labels are nearly uniform and the student, which is not softened, becomes unsure of everything.",
     ],
-    hyperparameters: &[Hyperparameter::above("temperature", 0.0, 2.0, "T, softens the teacher's answers alone")],
+    hyperparameters: &[Hyperparameter::constant_temperature(2.0, "T, softens the teacher's answers alone")],
     build: |setup| Ok(Box::new(Generalized { temperature: setup.settings.number("temperature") })),
     specs: SPECS,
 };

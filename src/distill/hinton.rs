@@ -26,7 +26,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
         "What papers call α or λ multiplies sometimes one term, sometimes the other; here they are --hard-weight and --soft-weight.",
         "Without T² the soft term fades as T grows; it is part of the loss here, at every weight.",
     ],
-    hyperparameters: &[Hyperparameter::scheduled("temperature", 0.0, 3.0, "T, softens both distributions; 2 to 5 is usual")],
+    hyperparameters: &[Hyperparameter::temperature(3.0, "T, softens both distributions; 2 to 5 is usual")],
     build: |setup| Ok(Box::new(Hinton { temperature: setup.settings.scheduled("temperature") })),
     specs: &[],
 };

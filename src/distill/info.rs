@@ -115,8 +115,8 @@ impl Needs {
 pub enum Domain {
     /// A number above a bound.
     Above { bound: f64, default: f64 },
-    /// A number above a bound, in every epoch its own if it is given as a schedule.
-    Scheduled { bound: f64, default: f64 },
+    /// A number between bounds, both included; in every epoch its own if it is given as a schedule.
+    Scheduled { low: f64, high: f64, default: f64 },
     /// A number between bounds, both included.
     Between { low: f64, high: f64, default: f64 },
     /// A whole number, at least a bound.
@@ -144,9 +144,15 @@ impl Hyperparameter {
         Hyperparameter { name, domain: Domain::Above { bound, default }, about }
     }
 
-    /// A number above `bound` that may follow a schedule.
-    pub const fn scheduled(name: &'static str, bound: f64, default: f64, about: &'static str) -> Hyperparameter {
-        Hyperparameter { name, domain: Domain::Scheduled { bound, default }, about }
+    /// A temperature that may follow a schedule.
+    pub const fn temperature(default: f64, about: &'static str) -> Hyperparameter {
+        let [low, high] = TEMPERATURES;
+        Hyperparameter { name: "temperature", domain: Domain::Scheduled { low, high, default }, about }
+    }
+
+    /// A temperature that is the same in every epoch.
+    pub const fn constant_temperature(default: f64, about: &'static str) -> Hyperparameter {
+        Hyperparameter::between("temperature", TEMPERATURES, default, about)
     }
 
     /// A number in `[low, high]`.
@@ -190,7 +196,7 @@ impl Hyperparameter {
     pub fn range_text(&self) -> String {
         match self.domain {
             Domain::Above { bound, .. } => format!("above {bound}"),
-            Domain::Scheduled { bound, .. } => format!("above {bound}, or FROM..TO"),
+            Domain::Scheduled { low, high, .. } => format!("{low} to {high}, or FROM..TO"),
             Domain::Between { low, high, .. } if high == f64::INFINITY => format!("{low} or more"),
             Domain::Between { low, high, .. } => format!("{low} to {high}"),
             Domain::Count { least, .. } => format!("a whole number, {least} or more"),
@@ -199,6 +205,9 @@ impl Hyperparameter {
         }
     }
 }
+
+/// Temperatures whose softmax and T² stay far from the limits of `f32`.
+const TEMPERATURES: [f64; 2] = [1e-3, 1e4];
 
 /// A number of 0 or more, for [`Hyperparameter::between`].
 pub const NON_NEGATIVE: [f64; 2] = [0.0, f64::INFINITY];

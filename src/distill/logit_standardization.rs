@@ -22,7 +22,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     cost: 1.2,
     when: "When the teacher's logits are much larger than a student of its size can make them.",
     traps: &["The weight is large because standardised logits are small: 9 with 0.1 for the labels is the paper's."],
-    hyperparameters: &[Hyperparameter::scheduled("temperature", 0.0, 2.0, "T, in units of the logits' deviation")],
+    hyperparameters: &[Hyperparameter::temperature(2.0, "T, in units of the logits' deviation")],
     build: |setup| Ok(Box::new(LogitStandardization { temperature: setup.settings.scheduled("temperature") })),
     specs: SPECS,
 };

@@ -33,7 +33,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     ],
     hyperparameters: &[
         Hyperparameter::count("branches", 1, 2, "auxiliary branches beside the student"),
-        Hyperparameter::scheduled("temperature", 0.0, 3.0, "T of both distributions"),
+        Hyperparameter::temperature(3.0, "T of both distributions"),
         Hyperparameter::between(
             "ramp-up",
             [0.0, 1.0],

@@ -107,7 +107,7 @@ impl Plan {
     /// Checks weights and drops terms that weigh nothing.
     ///
     /// # Errors
-    /// A weight is negative or not finite, or all are 0.
+    /// A weight is out of range (see [`check_weight`]), or all are 0.
     pub fn new(hard_weight: impl Into<Scheduled>, mut terms: Vec<Term>) -> Result<Plan> {
         let hard_weight = hard_weight.into();
         check_weight("hard-weight", hard_weight)?;
@@ -116,6 +116,18 @@ impl Plan {
             true => Err(Error::argument("hard-weight and soft-weight", "are both 0: nothing would be learned")),
             false => Ok(Plan { hard_weight, terms }),
         }
+    }
+
+    /// Checks that what changes from epoch to epoch can do so in this many.
+    ///
+    /// # Errors
+    /// See [`Scheduled::check_epochs`].
+    pub fn check_epochs(&self, epochs: usize) -> Result<()> {
+        self.hard_weight.check_epochs("hard-weight", epochs)?;
+        self.terms.iter().try_for_each(|term| {
+            term.weight.check_epochs(&format!("{}: weight", term.info.name), epochs)?;
+            term.settings.check_epochs(term.info, epochs)
+        })
     }
 
     /// The methods' names, for reports: `at+hinton`.
@@ -148,10 +160,13 @@ impl Plan {
     }
 }
 
-/// A weight is 0 or more, in every epoch.
+/// Far beyond every weight in use; the loss of a term times this is still a number in `f32`.
+const LARGEST_WEIGHT: f64 = 1e9;
+
+/// A weight is 0 or more and no larger than what `f32` can compute with, in every epoch.
 pub fn check_weight(what: &str, weight: Scheduled) -> Result<()> {
-    match weight.ends().iter().all(|end| *end >= 0.0 && end.is_finite()) {
+    match weight.ends().iter().all(|end| (0.0..=LARGEST_WEIGHT).contains(end)) {
         true => Ok(()),
-        false => Err(Error::argument(what, format!("must be 0 or more, found {weight}"))),
+        false => Err(Error::argument(what, format!("must be 0 to {LARGEST_WEIGHT:e}, found {weight}"))),
     }
 }

@@ -52,6 +52,24 @@ impl Scheduled {
         [self.from, self.to]
     }
 
+    /// Checks that it can take its course in so many epochs; `what` names it in the error.
+    ///
+    /// # Errors
+    /// Its step comes after the last epoch, so that the second value would never be used.
+    pub fn check_epochs(self, what: &str, epochs: usize) -> Result<()> {
+        match self.shape {
+            Shape::Step(Some(first)) if first >= epochs && self.from != self.to => {
+                let reason = format!(
+                    "is {self}, but training ends after epoch {epochs}, so it would stay {}; take an earlier step, more \
+                     --epochs, or one number",
+                    self.from
+                );
+                Err(Error::argument(what, reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether it is 0 in every epoch.
     pub fn is_zero(self) -> bool {
         self.ends() == [0.0, 0.0]
@@ -141,6 +159,18 @@ mod tests {
             (cosine[2] - 2.5).abs() < 1e-12 && cosine[1] > 3.25,
             "slow at first, half-way in the middle: {cosine:?}"
         );
+    }
+
+    #[test]
+    fn a_step_after_the_last_epoch_is_refused() {
+        let check = |text: &str, epochs| Scheduled::parse(text).unwrap().check_epochs("temperature", epochs);
+        for (text, epochs) in [("4..1:step@99", 1), ("4..1:step@5", 5)] {
+            let error = check(text, epochs).unwrap_err().to_string();
+            assert!(error.contains(&format!("ends after epoch {epochs},")) && error.contains("stay 4"), "{error}");
+        }
+        for (text, epochs) in [("4..1:step@4", 5), ("4..4:step@99", 1), ("4..1:step", 2), ("4..1", 1), ("3", 1)] {
+            check(text, epochs).unwrap();
+        }
     }
 
     #[test]

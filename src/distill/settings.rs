@@ -57,6 +57,16 @@ impl Settings {
         info.hyperparameters.iter().map(value).collect::<Result<_>>().map(Settings)
     }
 
+    /// Checks that what changes from epoch to epoch can do so in this many.
+    ///
+    /// # Errors
+    /// See [`Scheduled::check_epochs`].
+    pub fn check_epochs<Build>(&self, info: &Entry<Build>, epochs: usize) -> Result<()> {
+        let scheduled = info.hyperparameters.iter().filter(|h| matches!(h.domain, Domain::Scheduled { .. }));
+        let mut named = scheduled.map(|h| (format!("{}: {}", info.name, h.name), self.scheduled(h.name)));
+        named.try_for_each(|(what, scheduled)| scheduled.check_epochs(&what, epochs))
+    }
+
     /// A number that the method declares; 0 for one that it does not.
     pub fn number(&self, name: &str) -> f64 {
         match self.0.get(name) {
@@ -116,8 +126,8 @@ impl Domain {
     fn allows(self, value: &Value) -> bool {
         match (self, value) {
             (Domain::Above { bound, .. }, Value::Number(x)) => *x > bound && x.is_finite(),
-            (Domain::Scheduled { bound, .. }, value) => Scheduled::try_from(value.clone())
-                .is_ok_and(|scheduled| scheduled.ends().iter().all(|x| *x > bound && x.is_finite())),
+            (Domain::Scheduled { low, high, .. }, value) => Scheduled::try_from(value.clone())
+                .is_ok_and(|scheduled| scheduled.ends().iter().all(|x| (low..=high).contains(x))),
             (Domain::Between { low, high, .. }, Value::Number(x)) => (low..=high).contains(x) && x.is_finite(),
             (Domain::Count { least, .. }, Value::Number(x)) => *x >= least as f64 && x.fract() == 0.0 && x.is_finite(),
             (Domain::Choice(words), Value::Text(word)) => words.contains(&word.as_str()),

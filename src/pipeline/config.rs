@@ -266,7 +266,12 @@ impl RunConfig {
         if self.clip_norm.is_some_and(|norm| !(norm > 0.0 && norm.is_finite())) {
             return Err(Error::argument("clip-norm", "must be above 0"));
         }
-        super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.term)?;
+        let plan = super::methods::plan(self.hard_weight, self.soft_weight, self.temperature, &self.term)?;
+        plan.check_epochs(self.epochs)?;
+        if let Some(recipe) = &self.recipe {
+            let recipe = RecipeChoice::from_config(recipe)?;
+            recipe.settings.check_epochs(recipe.info, self.epochs)?;
+        }
         for &t in self.sweep_temperatures.iter().chain(&self.soft_temperatures) {
             super::methods::plan(1.0.into(), 1.0.into(), t.into(), &[])?;
         }

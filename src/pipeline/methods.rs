@@ -34,7 +34,7 @@ pub(super) fn plan(
 /// the weights beside them. A table `[recipe]` stands for its defaults likewise.
 ///
 /// # Errors
-/// An unknown method or recipe, two recipes, a malformed assignment, or both a shorthand and a table.
+/// An unknown method or recipe, a method twice, two recipes, a malformed assignment, or both a shorthand and a table.
 pub(super) fn take_choice(given: &mut Table) -> Result<Table> {
     let mut text = |key: &str| match given.remove(key) {
         None => Ok(None),
@@ -59,6 +59,14 @@ pub(super) fn take_choice(given: &mut Table) -> Result<Table> {
     let mut choice = Choice::default();
     for name in methods.split([',', '+']).map(str::trim) {
         match (find(name)?, &choice.recipe) {
+            (Named::Method(info), _) if choice.terms.iter().any(|term| term.method == info.name) => {
+                let reason = format!(
+                    "names {0} twice; once is enough, --set {0}.weight=W makes more of it; for two with settings of their \
+                     own write [[term]] tables in a --config file",
+                    info.name
+                );
+                return Err(Error::argument("method", reason));
+            }
             (Named::Method(_), _) => choice.terms.push(default_term(name, given)?),
             (Named::Recipe(info), None) => {
                 choice.recipe = Some(RecipeConfig { method: info.name.to_string(), values: BTreeMap::new() });

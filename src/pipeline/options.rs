@@ -175,7 +175,7 @@ pub const OPTIONS: &[RunOption] = &[
         Text,
         "the method's or recipe's hyperparameters, a method's weight, student-taps and teacher-taps (A+B); METHOD.KEY=VALUE with several methods",
     ),
-    option(Distillation, "temperature", "T", Scheduled, "softens the teacher's answers; above 0; 4..1 falls over the epochs, 4..1:cosine and 4..1:step@5 in other ways [3]"),
+    option(Distillation, "temperature", "T", Scheduled, "softens the teacher's answers; 0.001 to 10000; 4..1 falls over the epochs, 4..1:cosine and 4..1:step@5 in other ways [3]"),
     option(Distillation, "hard-weight", "W", Scheduled, "weight of the cross-entropy with the labels [0.5; with another --method its own]"),
     option(Distillation, "soft-weight", "W", Scheduled, "weight of T²·KL from the teacher, which can be added to any --method [0.5; with another --method 0]"),
     option(

@@ -30,7 +30,7 @@ pub(super) static INFO: RecipeInfo = RecipeInfo {
     ],
     hyperparameters: &[
         Hyperparameter::count("generations", 1, 3, "students trained one after another; the last is returned"),
-        Hyperparameter::scheduled("temperature", 0.0, 1.0, "T of Hinton's term"),
+        Hyperparameter::temperature(1.0, "T of Hinton's term"),
     ],
     build: |settings| Ok(Box::new(BornAgain { generations: settings.count("generations") })),
     specs: &[],

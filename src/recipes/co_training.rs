@@ -23,7 +23,7 @@ pub(super) static INFO: RecipeInfo = RecipeInfo {
     cost: 12.0,
     when: "When both networks have to be trained anyway and the gap between them is large.",
     traps: &["The teacher sees only the student's images; with --train-limit it is worse than one trained on all."],
-    hyperparameters: &[Hyperparameter::scheduled("temperature", 0.0, 3.0, "T of Hinton's term")],
+    hyperparameters: &[Hyperparameter::temperature(3.0, "T of Hinton's term")],
     build: |_| Ok(Box::new(CoTraining)),
     specs: &[],
 };

@@ -33,7 +33,7 @@ pub(super) static INFO: RecipeInfo = RecipeInfo {
             &["sequential", "simultaneous"],
             "one after another, as the paper, or all at once",
         ),
-        Hyperparameter::scheduled("temperature", 0.0, 1.0, "T of Hinton's term between students"),
+        Hyperparameter::temperature(1.0, "T of Hinton's term between students"),
     ],
     build: |settings| {
         let update = if settings.is("update", "sequential") { Update::InTurn } else { Update::AtOnce };

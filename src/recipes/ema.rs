@@ -30,7 +30,7 @@ pub(super) static INFO: RecipeInfo = RecipeInfo {
     hyperparameters: &[
         Hyperparameter::between("momentum", [0.0, 1.0], 0.999, "m, once warmed up"),
         Hyperparameter::choice("deploy", &["average", "student"], "which of the two is returned"),
-        Hyperparameter::scheduled("temperature", 0.0, 3.0, "T of Hinton's term"),
+        Hyperparameter::temperature(3.0, "T of Hinton's term"),
     ],
     build: |settings| {
         Ok(Box::new(AverageTeacher {

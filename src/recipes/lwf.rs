@@ -42,7 +42,7 @@ pub(super) static INFO: RecipeInfo = RecipeInfo {
     ],
     hyperparameters: &[
         Hyperparameter::count("old-classes", 1, 5, "how many of the classes, from the first, are known before"),
-        Hyperparameter::above("temperature", 0.0, 2.0, "T of the old answers"),
+        Hyperparameter::constant_temperature(2.0, "T of the old answers"),
     ],
     build: |settings| Ok(Box::new(WithoutForgetting { old: settings.count("old-classes") })),
     specs: &[],
@@ -90,7 +90,7 @@ const OLD: MethodInfo = MethodInfo {
     hyperparameters: &[
         Hyperparameter::count(FIRST, 0, 0, "the first old class"),
         Hyperparameter::count(CLASSES, 1, 1, "how many there are"),
-        Hyperparameter::scheduled(TEMPERATURE, 0.0, 2.0, "T"),
+        Hyperparameter::temperature(2.0, "T"),
     ],
     build: |setup| {
         let temperature = setup.settings.scheduled(TEMPERATURE);

@@ -35,7 +35,7 @@ pub(super) static INFO: RecipeInfo = RecipeInfo {
         Hyperparameter::names("files", NO_FILES, "further teachers from files (.safetensors) instead of training them"),
         Hyperparameter::choice("combine", &["mean", "weighted", "confidence"], "how logits are combined"),
         Hyperparameter::names("weights", EQUAL, "with combine=weighted: a number for each teacher, the run's own first"),
-        Hyperparameter::above("temperature", 0.0, 3.0, "T of Hinton's term"),
+        Hyperparameter::constant_temperature(3.0, "T of Hinton's term"),
     ],
     build: |settings| {
         let files = settings.names("files").into_iter().filter(|file| *file != NO_FILES).map(PathBuf::from).collect();

@@ -41,7 +41,7 @@ pub(super) static INFO: RecipeInfo = RecipeInfo {
         Hyperparameter::between("confidence", [0.0, 1.0], 0.9, "the labeller's largest probability, at least"),
         Hyperparameter::choice("labels", &["soft", "hard"], "probabilities, or the first choice alone"),
         Hyperparameter::choice("labeller", &["student", "teacher"], "who labels first: the student, trained on labels, or the run's teacher"),
-        Hyperparameter::above("temperature", 0.0, 1.0, "T of Hinton's term"),
+        Hyperparameter::constant_temperature(1.0, "T of Hinton's term"),
     ],
     build: |settings| {
         Ok(Box::new(SelfTraining {

@@ -36,7 +36,7 @@ pub(super) static INFO: RecipeInfo = RecipeInfo {
             AUTO,
             "architectures from the teacher's side to the student's; auto: the one whose size is nearest the geometric mean of both",
         ),
-        Hyperparameter::scheduled("temperature", 0.0, 3.0, "T of Hinton's term"),
+        Hyperparameter::temperature(3.0, "T of Hinton's term"),
     ],
     build: |settings| Ok(Box::new(Chain { assistants: named_assistants(settings)? })),
     specs: &[],

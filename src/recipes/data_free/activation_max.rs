@@ -36,7 +36,7 @@ pub static INFO: RecipeInfo = RecipeInfo {
         JITTER,
         Hyperparameter::between("l2", NON_NEGATIVE, 0.1, "weight of the squared length of an image"),
         Hyperparameter::between("tv", NON_NEGATIVE, 0.05, "weight of the total variation of an image"),
-        Hyperparameter::above("temperature", 0.0, 3.0, "T of Hinton's term, from which the student learns"),
+        Hyperparameter::constant_temperature(3.0, "T of Hinton's term, from which the student learns"),
     ],
     build: |settings| {
         let (l2, tv) = (settings.number("l2"), settings.number("tv"));

@@ -36,7 +36,7 @@ pub static INFO: RecipeInfo = RecipeInfo {
         Hyperparameter::between("one-hot", NON_NEGATIVE, 1.0, "weight of sure answers"),
         Hyperparameter::between("balance", NON_NEGATIVE, 5.0, "weight of equally frequent classes"),
         Hyperparameter::between("activation", NON_NEGATIVE, 0.1, "weight of excited features"),
-        Hyperparameter::above("temperature", 0.0, 1.0, "T of the student's loss"),
+        Hyperparameter::constant_temperature(1.0, "T of the student's loss"),
     ],
     build: |settings| {
         let weights = ["one-hot", "balance", "activation"].map(|name| settings.number(name));

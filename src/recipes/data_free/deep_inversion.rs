@@ -47,7 +47,7 @@ pub static INFO: RecipeInfo = RecipeInfo {
         Hyperparameter::between("l2", NON_NEGATIVE, 1e-3, "weight of the length of an image"),
         Hyperparameter::between("statistics", NON_NEGATIVE, 1.0, "weight of the statistics"),
         Hyperparameter::between("compete", NON_NEGATIVE, 1.0, "weight of the competition, from the second round on"),
-        Hyperparameter::above("temperature", 0.0, 3.0, "T of Hinton's term, and of the competition"),
+        Hyperparameter::constant_temperature(3.0, "T of Hinton's term, and of the competition"),
     ],
     build: |settings| {
         let number = |name| settings.number(name);

@@ -37,7 +37,7 @@ pub static INFO: RecipeInfo = RecipeInfo {
         JITTER,
         Hyperparameter::between("tv", NON_NEGATIVE, 1e-3, "weight of the total variation of an image"),
         Hyperparameter::between("balance", NON_NEGATIVE, 5.0, "weight of the balance of classes; 0 as the notebook"),
-        Hyperparameter::above("temperature", 0.0, 3.0, "T of Hinton's term, from which the student learns"),
+        Hyperparameter::constant_temperature(3.0, "T of Hinton's term, from which the student learns"),
     ],
     build: |settings| {
         let (tv, balance) = (settings.number("tv"), settings.number("balance"));
