@@ -58,8 +58,8 @@ fn the_teachers_gradient_moves_the_pixels_and_its_entropy_falls() {
         };
         let long = run("long", "iterations=60");
         let (_, [start, end]) = made(&long, name);
-        // Of ln 10 = 2.3; a teacher may be as sure of noise from the start.
-        assert!(end < 0.7 * start || end < 0.23, "{method}: {start} to {end}");
+        // The notebook's images are made for low entropy alone; the others for classes, of which this teacher is as sure in noise.
+        assert!(method != "data-free-gradient" || end < 0.7 * start || end < 0.23, "{method}: {start} to {end}");
         // The smoothness alone cannot do that: without it, pixels move all the same, and they move with the teacher.
         let (one, _) = made(&run("one", "iterations=1,tv=0"), name);
         let (two, _) = made(&run("two", "iterations=2,tv=0"), name);

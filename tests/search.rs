@@ -132,7 +132,7 @@ fn an_analysis_has_figures_and_tables_and_is_the_same_when_resumed() {
 fn a_search_with_one_image_has_nothing_to_judge_by() {
     let folder = tempfile::tempdir().unwrap();
     let (data, out) = (small_digits(&folder.path().join("data"), 64, 20), folder.path().join("search"));
-    let error = error_of(&mut command("search", &data, &out, &["--method", "at", "--train-limit", "1"]), 2);
+    let error = error_of(&mut command("search", &data, &out, &[&SPACE[..], &["--train-limit", "1"]].concat()), 2);
     assert!(error.contains("at least 2 images"), "{error}");
     assert!(!out.exists());
 }
