@@ -29,7 +29,7 @@ pub(super) struct Rounded {
 impl Rounded {
     /// A layer under training.
     pub(super) fn training(quantization: Quantization) -> Rounded {
-        let range = quantization.rounds_inputs().then(|| Mutex::default());
+        let range = quantization.rounds_inputs().then(Mutex::default);
         Rounded { weight: Some(quantization), range }
     }
 }
