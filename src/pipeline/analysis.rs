@@ -2,7 +2,6 @@
 //! thing — the student's size, the teacher's training, wrong labels, the amount of data — with and without the teacher.
 
 use super::compare::evaluate_teacher;
-use super::describe::picture;
 use super::session::{Session, StudentPlan, Teacher};
 use super::sides::{Side, Sides};
 use crate::analysis::{attention_pixels, class_similarity, features, similarities};
@@ -121,7 +120,7 @@ fn attention(session: &mut Session, teacher: &Teacher) -> Result<()> {
     let [alone, distilled] = students(session, teacher)?;
     let Sides { teacher: of_teacher, student: of_students, .. } = &session.sides;
     let mut pictures: Vec<Vec<Captioned>> = (0..SHOWN.min(of_students.test.len()))
-        .map(|i| vec![Captioned { picture: picture(&of_students.test, i), caption: "image".to_string() }])
+        .map(|i| vec![Captioned { picture: Picture::of(&of_students.test, i), caption: "image".to_string() }])
         .collect();
     let networks = [
         ("teacher", &*teacher.model, of_teacher),

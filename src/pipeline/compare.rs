@@ -1,6 +1,5 @@
 //! Teacher, distilled students, baseline students: how good, how fast, how large, and whether the difference is more than chance.
 
-use super::describe::picture;
 use super::session::{Session, Teacher};
 use super::Stages;
 use crate::compress::{sparsity, Compression};
@@ -8,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::models::{summarise, Model};
 use crate::nn::Module;
 use crate::report::{
-    mcnemar, mean, paired_t_test, standard_deviation, verdict, ChangedSample, Comparison, LossPoint, ModelResult, Role,
+    mcnemar, mean, paired_t_test, standard_deviation, verdict, ChangedSample, Comparison, LossPoint, ModelResult,
+    Picture, Role,
 };
 use crate::train::{evaluate, measure, Evaluation, JobResult};
 use std::fs;
@@ -143,7 +143,7 @@ fn show_changes(session: &mut Session, distilled: &Evaluation, baseline: &Evalua
         .collect();
     changed.sort_by(|a, b| b.0.abs().total_cmp(&a.0.abs()).then(a.1.cmp(&b.1)));
     let sample = |i: usize| ChangedSample {
-        picture: picture(&session.sides.student.test, i),
+        picture: Picture::of(&session.sides.student.test, i),
         index: i,
         label: distilled.labels[i],
         baseline: baseline.predictions[i],

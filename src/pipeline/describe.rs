@@ -2,9 +2,8 @@
 
 use super::sides::Side;
 use super::RunConfig;
-use crate::data::Dataset;
 use crate::machine;
-use crate::report::{DataSummary, Picture, Summary};
+use crate::report::{DataSummary, Summary};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -32,9 +31,4 @@ pub(super) fn new_summary(command: &str, config: &RunConfig, student: &Side, out
         },
         ..Summary::default()
     }
-}
-
-/// A test image for the report.
-pub(super) fn picture(data: &Dataset, index: usize) -> Picture {
-    Picture { size: [data.height, data.width], channels: data.channels, pixels: data.image(index).to_vec() }
 }

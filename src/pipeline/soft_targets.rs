@@ -1,8 +1,7 @@
 //! Soft targets: what the teacher says about a few test images at several temperatures.
 
-use super::describe::picture;
 use super::session::Session;
-use crate::report::SoftTarget;
+use crate::report::{Picture, SoftTarget};
 use crate::train::Evaluation;
 
 /// Images shown.
@@ -20,7 +19,7 @@ pub(super) fn show(session: &mut Session, teacher: &Evaluation) {
     let temperatures = &session.config.soft_temperatures;
     session.summary.soft_targets = shown
         .map(|i| SoftTarget {
-            picture: picture(&session.sides.teacher.test, i),
+            picture: Picture::of(&session.sides.teacher.test, i),
             label: teacher.labels[i],
             distributions: temperatures.iter().map(|&t| (t, teacher.probabilities(i, t))).collect(),
         })

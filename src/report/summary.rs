@@ -4,6 +4,7 @@ use super::heatmap::Heatmap;
 use super::leaderboard::Leaderboard;
 use super::search::SearchResult;
 use super::Extras;
+use crate::data::Dataset;
 use crate::distill::Scheduled;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -188,6 +189,13 @@ pub struct Picture {
     pub channels: usize,
     /// Bytes, `[channels, height, width]`.
     pub pixels: Vec<u8>,
+}
+
+impl Picture {
+    /// One image of a data set.
+    pub fn of(data: &Dataset, index: usize) -> Picture {
+        Picture { size: [data.height, data.width], channels: data.channels, pixels: data.image(index).to_vec() }
+    }
 }
 
 /// What the teacher says about an image at several temperatures.

@@ -3,15 +3,14 @@
 //! turns, and the images start from different noise.
 
 use super::super::{Lab, Prospect, Recipe, RecipeInfo};
-use super::pixels::{make, Search, BATCH, IMAGES, JITTER};
-use super::{check, noise, show, state};
+use super::pixels::{make, Search, BATCH, IMAGES, IMAGES_LR, ITERATIONS, JITTER};
+use super::{check, noise, teach};
 use crate::distill::data_free::total_variation;
 use crate::distill::{one_hot, Family, Hyperparameter, Loss, Needs, NON_NEGATIVE};
 use crate::error::Result;
 use crate::models::Model;
 use crate::nn::{Context, Module};
-use crate::train::{JobResult, Pupil};
-use std::sync::Arc;
+use crate::train::JobResult;
 
 pub static INFO: RecipeInfo = RecipeInfo {
     name: "activation-max",
@@ -31,8 +30,8 @@ pub static INFO: RecipeInfo = RecipeInfo {
     hyperparameters: &[
         IMAGES,
         BATCH,
-        Hyperparameter::count("iterations", 1, 300, "steps for each image"),
-        Hyperparameter::above("images-lr", 0.0, 0.1, "Adam's learning rate for the pixels, which are in [0, 1]"),
+        ITERATIONS,
+        IMAGES_LR,
         JITTER,
         Hyperparameter::between("l2", NON_NEGATIVE, 0.1, "weight of the squared length of an image"),
         Hyperparameter::between("tv", NON_NEGATIVE, 0.05, "weight of the total variation of an image"),
@@ -74,9 +73,6 @@ impl Recipe for ActivationMax {
         let about = format!(
             "Each excites the logit of one class; the teacher's entropy went from {before:.3} to {after:.3} nats."
         );
-        show(lab, &teacher, &made.data, &about)?;
-        state(lab);
-        let pupil = Pupil { images: Arc::new(made.data), ..lab.student.clone() };
-        lab.train(&pupil, Some(&teacher))
+        teach(lab, &teacher, made.data, &about)
     }
 }

@@ -8,7 +8,7 @@
 //! on all images so far.
 
 use super::super::{Lab, Prospect, Recipe, RecipeInfo};
-use super::pixels::{make, Search, BATCH, IMAGES, JITTER};
+use super::pixels::{make, Search, BATCH, IMAGES, IMAGES_LR, ITERATIONS, JITTER};
 use super::statistics::Statistics;
 use super::{check, noise, show, state};
 use crate::data::Dataset;
@@ -40,8 +40,8 @@ pub static INFO: RecipeInfo = RecipeInfo {
         IMAGES,
         BATCH,
         Hyperparameter::count("rounds", 1, 2, "students trained one after another, each on all images so far"),
-        Hyperparameter::count("iterations", 1, 300, "steps for each image"),
-        Hyperparameter::above("images-lr", 0.0, 0.1, "Adam's learning rate for the pixels, which are in [0, 1]"),
+        ITERATIONS,
+        IMAGES_LR,
         JITTER,
         Hyperparameter::between("tv", NON_NEGATIVE, 1e-3, "weight of the total variation of an image"),
         Hyperparameter::between("l2", NON_NEGATIVE, 1e-3, "weight of the length of an image"),

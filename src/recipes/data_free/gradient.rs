@@ -4,15 +4,14 @@
 //! from becoming one class (`balance = 0` has that form).
 
 use super::super::{Lab, Prospect, Recipe, RecipeInfo};
-use super::pixels::{make, Search, BATCH, IMAGES, JITTER};
-use super::{check, noise, show, state};
+use super::pixels::{make, Search, BATCH, IMAGES, IMAGES_LR, ITERATIONS, JITTER};
+use super::{check, noise, teach};
 use crate::distill::data_free::{class_balance_loss, entropy, total_variation};
 use crate::distill::{Family, Hyperparameter, Loss, Needs, NON_NEGATIVE};
 use crate::error::Result;
 use crate::models::Model;
 use crate::nn::{Context, Module};
-use crate::train::{JobResult, Pupil};
-use std::sync::Arc;
+use crate::train::JobResult;
 
 pub static INFO: RecipeInfo = RecipeInfo {
     name: "data-free-gradient",
@@ -32,8 +31,8 @@ pub static INFO: RecipeInfo = RecipeInfo {
     hyperparameters: &[
         IMAGES,
         BATCH,
-        Hyperparameter::count("iterations", 1, 300, "steps for each image"),
-        Hyperparameter::above("images-lr", 0.0, 0.1, "Adam's learning rate for the pixels, which are in [0, 1]"),
+        ITERATIONS,
+        IMAGES_LR,
         JITTER,
         Hyperparameter::between("tv", NON_NEGATIVE, 1e-3, "weight of the total variation of an image"),
         Hyperparameter::between("balance", NON_NEGATIVE, 5.0, "weight of the balance of classes; 0 as the notebook"),
@@ -73,9 +72,6 @@ impl Recipe for Gradient {
         let [before, after] = made.entropy;
         let about =
             format!("Noise, changed by the teacher's gradient: its entropy fell from {before:.3} to {after:.3} nats.");
-        show(lab, &teacher, &made.data, &about)?;
-        state(lab);
-        let pupil = Pupil { images: Arc::new(made.data), ..lab.student.clone() };
-        lab.train(&pupil, Some(&teacher))
+        teach(lab, &teacher, made.data, &about)
     }
 }

@@ -20,7 +20,8 @@ use crate::error::{Error, Result};
 use crate::models::Model;
 use crate::report::{Captioned, Gallery, Picture};
 use crate::tensor::{DType, Rng, Tensor};
-use crate::train::{evaluate, streams, Pupil};
+use crate::train::{evaluate, streams, JobResult, Pupil};
+use std::sync::Arc;
 
 /// Images in a contact sheet.
 const SHOWN: usize = 40;
@@ -31,7 +32,7 @@ fn show(lab: &mut Lab, teacher: &Model, images: &Dataset, about: &str) -> Result
     let shown = images.subset(&first)?;
     let says = evaluate(teacher, &shown, lab.regime.eval_batch_size, lab.device)?;
     let captioned = |i: usize| {
-        let (class, picture) = (says.predictions[i], picture(&shown, i));
+        let (class, picture) = (says.predictions[i], Picture::of(&shown, i));
         let sure = 100.0 * says.probabilities(i, 1.0)[class];
         Captioned { picture, caption: format!("{}, {sure:.0} %", shown.classes[class]) }
     };
@@ -49,13 +50,17 @@ fn state(lab: &mut Lab) {
     ));
 }
 
+/// Trains the student on finished images; `about` says in the report how they were made.
+fn teach(lab: &mut Lab, teacher: &Arc<Model>, images: Dataset, about: &str) -> Result<(Model, JobResult)> {
+    show(lab, teacher, &images, about)?;
+    state(lab);
+    let pupil = Pupil { images: Arc::new(images), ..lab.student.clone() };
+    lab.train(&pupil, Some(teacher))
+}
+
 /// Pixels in [0, 1] as bytes.
 fn bytes(images: &Tensor) -> Result<Vec<u8>> {
     images.affine(255.0, 0.0)?.to_dtype(DType::U8)?.to_host()?.to_vec()
-}
-
-fn picture(data: &Dataset, i: usize) -> Picture {
-    Picture { size: [data.height, data.width], channels: data.channels, pixels: data.image(i).to_vec() }
 }
 
 /// The noise that a pupil's images start from.
