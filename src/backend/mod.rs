@@ -93,6 +93,10 @@ pub trait Backend: Send + Sync {
     /// `op(a) · op(b)` over the last two dimensions; batch dimensions are equal, or absent in `b`. `bias` (one per column) is
     /// added, then ReLU applied if asked for.
     fn matmul(&self, p: Matmul, a: &Tensor, b: &Tensor, bias: Option<&Tensor>) -> Result<Tensor>;
+    /// `x·xᵀ`: the inner products of all pairs of rows of `[n, features]`.
+    fn gram(&self, x: &Tensor) -> Result<Tensor> {
+        self.matmul(Matmul { transpose_a: false, transpose_b: true, relu: false }, x, x, None)
+    }
     /// Convolution of `x: [n, c_in, h, w]` with `w: [c_out, c_in/groups, kh, kw]`, plus bias, then ReLU if asked for.
     fn conv2d(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, relu: bool) -> Result<Tensor>;
     /// The gradient of a convolution's input.

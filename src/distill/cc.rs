@@ -4,7 +4,7 @@
 
 use super::cases::vectors;
 use super::info::{Family, Hyperparameter, MethodInfo, Needs, Taps};
-use super::math::{gram, rows, unit_vectors};
+use super::math::{rows, unit_vectors};
 use super::pairwise::Pairwise;
 use crate::error::Result;
 use crate::ops::OpSpec;
@@ -42,7 +42,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
 /// The batches differ.
 pub fn correlation_congruence(student: &Tensor, teacher: &Tensor, gamma: f64, order: usize) -> Result<Tensor> {
     let kernel = |x: &Tensor| {
-        let cosines = gram(&unit_vectors(&rows(x)?)?)?;
+        let cosines = unit_vectors(&rows(x)?)?.gram()?;
         let mut factor = (-2.0 * gamma).exp();
         let mut power = cosines.clone();
         let mut sum = cosines.affine(factor * 2.0 * gamma, factor)?;

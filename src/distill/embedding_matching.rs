@@ -6,7 +6,7 @@
 use super::adapter::Regressors;
 use super::cases::equal_vectors;
 use super::info::{Family, Hyperparameter, MethodInfo, Needs, Taps, NON_NEGATIVE};
-use super::math::{gram, rows, unit_vectors};
+use super::math::{rows, unit_vectors};
 use super::method::plus;
 use super::{Loss, Method, StepInputs};
 use crate::error::{Error, Result};
@@ -52,7 +52,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
 pub fn embedding_losses(student: &Tensor, teacher: &Tensor) -> Result<[Tensor; 2]> {
     let (student, teacher) = (unit_vectors(&rows(student)?)?, unit_vectors(&rows(&teacher.detach())?)?);
     let cosine = student.mul(&teacher)?.sum(&[1], false)?.mean_all()?.affine(-1.0, 1.0)?;
-    Ok([cosine, gram(&student)?.mse_loss(&gram(&teacher)?)?])
+    Ok([cosine, student.gram()?.mse_loss(&teacher.gram()?)?])
 }
 
 struct EmbeddingMatching {

@@ -4,7 +4,7 @@
 
 use super::cases::vectors;
 use super::info::{Family, MethodInfo, Needs, Taps};
-use super::math::{gram, lengths, rows};
+use super::math::{lengths, rows};
 use super::pairwise::Pairwise;
 use crate::error::Result;
 use crate::ops::OpSpec;
@@ -37,7 +37,7 @@ const EPS: f64 = 1e-7;
 pub fn probabilistic_transfer(student: &Tensor, teacher: &Tensor, eps: f64) -> Result<Tensor> {
     let neighbours = |x: &Tensor| {
         let x = rows(x)?;
-        let kernel = gram(&x.div(&lengths(&x)?.affine(1.0, eps)?)?)?.affine(0.5, 0.5)?;
+        let kernel = x.div(&lengths(&x)?.affine(1.0, eps)?)?.gram()?.affine(0.5, 0.5)?;
         kernel.div(&kernel.sum(&[1], true)?)
     };
     let (p_s, p_t) = (neighbours(student)?, neighbours(&teacher.detach())?);

@@ -7,7 +7,7 @@
 
 use super::cases::vectors;
 use super::info::{Family, Hyperparameter, MethodInfo, Needs, Taps, NON_NEGATIVE};
-use super::math::{at_least, gram, root, rows, unit_vectors};
+use super::math::{at_least, root, rows, unit_vectors};
 use super::pairwise::sum_over;
 use super::taps::TapPair;
 use super::{Loss, Method, StepInputs};
@@ -94,7 +94,7 @@ pub fn squared_distance(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// The batches differ.
 pub fn cosine(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
-    let relation = |x: &Tensor| gram(&unit_vectors(&rows(x)?)?);
+    let relation = |x: &Tensor| unit_vectors(&rows(x)?)?.gram();
     relation(student)?.mse_loss(&relation(&teacher.detach())?)
 }
 

@@ -5,7 +5,7 @@
 
 use super::cases::vectors;
 use super::info::{Family, Hyperparameter, MethodInfo, Needs, Taps};
-use super::math::{gram, rows, unit_vectors};
+use super::math::{rows, unit_vectors};
 use super::pairwise::Pairwise;
 use crate::error::Result;
 use crate::ops::OpSpec;
@@ -43,7 +43,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
 /// # Errors
 /// The batches differ.
 pub fn similarity(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
-    let relation = |x: &Tensor| unit_vectors(&gram(&rows(x)?)?);
+    let relation = |x: &Tensor| unit_vectors(&rows(x)?.gram()?);
     relation(student)?.mse_loss(&relation(&teacher.detach())?)
 }
 
@@ -52,7 +52,7 @@ pub fn similarity(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// The batches differ.
 pub fn similarity_of_cosines(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
-    let relation = |x: &Tensor| gram(&unit_vectors(&rows(x)?)?);
+    let relation = |x: &Tensor| unit_vectors(&rows(x)?)?.gram();
     relation(student)?.mse_loss(&relation(&teacher.detach())?)
 }
 

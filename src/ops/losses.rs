@@ -42,7 +42,10 @@ impl Tensor {
         let cost = Cost::new(3.0 * count, &[self, target, &difference]);
         let needs_target = target.is_tracked();
         record(OP, cost, loss, &[self, target], move |dy, _| {
-            let gradient = scaled(&backend.affine(&difference, 2.0 / count, 0.0)?, dy)?;
+            let gradient = match dy.device().is_host() {
+                true => backend.affine(&difference, 2.0 / count * dy.item()?, 0.0)?,
+                false => scaled(&backend.affine(&difference, 2.0 / count, 0.0)?, dy)?,
+            };
             let of_target = needs_target.then(|| backend.affine(&gradient, -1.0, 0.0)).transpose()?;
             Ok(vec![Some(gradient), of_target])
         })

@@ -3,7 +3,7 @@
 use super::case::{sample_extent, sample_normal, Case, OpSpec};
 use super::check;
 use crate::autograd::{record, Cost};
-use crate::backend::params::Matmul;
+use crate::backend::params::{Binary, Matmul};
 use crate::error::Result;
 use crate::tensor::{Shape, Tensor};
 
@@ -27,6 +27,26 @@ impl Tensor {
     /// Shapes that do not fit.
     pub fn matmul_transposed(&self, other: &Tensor) -> Result<Tensor> {
         self.product("matmul_transposed", other, true)
+    }
+
+    /// `x·xᵀ`, `[n, n]`: the inner products of all pairs of rows of this matrix `[n, features]`.
+    ///
+    /// # Errors
+    /// It is no matrix.
+    pub fn gram(&self) -> Result<Tensor> {
+        const OP: &str = "gram";
+        check::float(OP, "x", self)?;
+        let [n, features] = **self.shape() else {
+            return Err(check::shape_error(OP, "x", self, "[n, features]".to_string()));
+        };
+        let x = self.detach();
+        let y = x.backend().gram(&x)?;
+        let cost = Cost::new((n * (n + 1) * features) as f64, &[&x, &y]);
+        record(OP, cost, y, &[self], move |dy, _| {
+            let backend = dy.backend();
+            let both = backend.binary(Binary::Add, dy, &backend.permute(dy, &[1, 0])?)?;
+            Ok(vec![Some(backend.matmul(PLAIN, &both, &x, None)?)])
+        })
     }
 
     fn product(&self, op: &'static str, other: &Tensor, transposed: bool) -> Result<Tensor> {
@@ -97,4 +117,13 @@ macro_rules! spec {
     };
 }
 
-pub(super) const SPECS: &[OpSpec] = &[spec!(matmul, false), spec!(matmul_transposed, true)];
+const GRAM: OpSpec = OpSpec {
+    name: "gram",
+    run: |case| Ok(vec![("y", case.tensor("x")?.gram()?)]),
+    sample: Some(|random| {
+        let [n, features] = [(); 2].map(|()| sample_extent(random, 1, 4));
+        Case::new().input("x", sample_normal(random, &[n, features]))
+    }),
+};
+
+pub(super) const SPECS: &[OpSpec] = &[spec!(matmul, false), spec!(matmul_transposed, true), GRAM];

@@ -123,6 +123,7 @@ pub fn matmul(check: Check, [m, k, n]: [usize; 3], batch: usize, flags: [bool; 4
     check("matmul", &inputs, &|backend, t| {
         [None, Some(&t[2])].into_iter().map(|bias| backend.matmul(p, &t[0], &t[1], bias).unwrap()).collect()
     });
+    check("gram", &[normal(&[m, k], seed)], &|backend, t| vec![backend.gram(&t[0]).unwrap()]);
 }
 
 pub fn conv2d(check: Check, g: &Conv2dGeometry, seed: u64) {

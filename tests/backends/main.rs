@@ -57,10 +57,12 @@ macro_rules! properties {
                 stride in prop::array::uniform2(1usize..3),
                 padding in prop::array::uniform2(0usize..3),
                 dilation in prop::array::uniform2(1usize..3),
-                dense: bool,
+                kind in 0u8..5,
                 seed: u64,
             ) {
-                let (groups, stride, dilation) = if dense { (1, [1, 1], [1, 1]) } else { (groups, stride, dilation) };
+                // Dense filters and single taps have paths of their own.
+                let (groups, stride, dilation) = if kind < 2 { (1, [1, 1], [1, 1]) } else { (groups, stride, dilation) };
+                let (kh, kw, stride, padding) = if kind == 4 { (1, 1, [1, 1], [0, 0]) } else { (kh, kw, stride, padding) };
                 // One input channel a group is a case of its own.
                 let c_in = if seed % 4 == 0 { 1 } else { c_in };
                 let (c_in, c_out) = (c_in * groups, c_out * groups);

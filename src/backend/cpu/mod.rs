@@ -17,6 +17,7 @@ use super::Backend;
 use crate::error::Result;
 use crate::tensor::{with_element, DType, Device, Rng, Shape, Tensor};
 use kernels::conv;
+use kernels::dots;
 use kernels::gemm::{gemm, gemm_batched, Bias, Gemm};
 use kernels::weights::Weights;
 use kernels::{loss, pool, softmax};
@@ -151,6 +152,12 @@ impl Backend for Cpu {
             }
             (_, false) => gemm_batched(&one, batch, a, b, c),
         }))
+    }
+
+    fn gram(&self, x: &Tensor) -> Result<Tensor> {
+        reference_unless_f32!(x, gram(x));
+        let [n, features] = [x.shape()[0], x.shape()[1]];
+        Ok(build(Shape::from([n, n]), |y| dots::gram(x.slice(), features, y)))
     }
 
     fn conv2d(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, relu: bool) -> Result<Tensor> {

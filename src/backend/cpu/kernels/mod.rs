@@ -10,6 +10,7 @@
 pub(super) mod activation;
 pub mod angles;
 pub mod conv;
+pub mod dots;
 pub mod elementwise;
 pub mod gemm;
 pub mod isa;

@@ -11,7 +11,7 @@ use super::super::transpose::transpose;
 use super::super::vector;
 use super::super::weights::{Kind, Weights};
 use super::correlation::{Correlation, Filters};
-use super::{depthwise, planes, winograd, Conv2d};
+use super::{depthwise, planes, pointwise, winograd, Conv2d};
 use std::sync::Arc;
 
 /// Images × groups from which a task takes all filters of one image; with fewer, each block of filters is a task.
@@ -47,6 +47,9 @@ pub fn forward<'a>(
         let filter =
             |plane: usize, taps: &mut [f32]| taps.copy_from_slice(&weights.values[plane * depth..(plane + 1) * depth]);
         return planes::correlate(isa, &plan, x, filter, (bias, relu), y);
+    }
+    if pointwise::suits(isa, conv) {
+        return pointwise::Mix::forward(conv, weights.values, bias, relu).run(isa, x, y);
     }
     if depthwise::suits(conv) {
         return depthwise::forward(isa, conv, x, weights.values, bias, relu, y);

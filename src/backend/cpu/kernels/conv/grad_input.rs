@@ -4,7 +4,7 @@ use super::super::isa;
 use super::super::parallel::Disjoint;
 use super::correlation::{Correlation, Filters};
 use super::forward::{correlate, Planes};
-use super::{depthwise, planes, strided, winograd, Conv2d};
+use super::{depthwise, planes, pointwise, strided, winograd, Conv2d};
 
 /// `dx`, `[n, c_in, h, w]`, from `dy`, `[n, c_out, out_h, out_w]`, and the weights.
 ///
@@ -23,6 +23,9 @@ pub fn grad_input(conv: &Conv2d, dy: &[f32], weights: &[f32], dx: &mut [f32]) {
     if planes::suits(&plan) {
         let filter = |plane: usize, taps: &mut [f32]| depthwise::turned_filter(conv, &plan, weights, plane, taps);
         return planes::correlate(isa, &plan, dy, filter, (None, false), dx);
+    }
+    if pointwise::suits(isa, conv) {
+        return pointwise::Mix::adjoint(conv, weights).run(isa, dy, dx);
     }
     if depthwise::suits(conv) {
         return depthwise::grad_input(isa, conv, &plan, dy, weights, dx);

@@ -11,7 +11,7 @@ use super::super::scratch::{take, zeroed};
 use super::super::tile::{multiply, panel_lanes, Picked};
 use super::super::transpose::transpose;
 use super::correlation::Correlation;
-use super::{depthwise, planes, winograd, Conv2d};
+use super::{depthwise, planes, pointwise, winograd, Conv2d};
 
 /// Partial sums over the batch, at most. Fixed, so that the order of the sum does not depend on the threads.
 pub(super) const CHUNKS: usize = 8;
@@ -39,6 +39,8 @@ pub fn grad_weight(conv: &Conv2d, x: &[f32], dy: &[f32], dw: &mut [f32], db: Opt
         dw.fill(0.0);
     } else if planes::suits(&Correlation::forward(conv)) {
         planes::grad_weight(isa, conv, x, dy, dw);
+    } else if pointwise::suits(isa, conv) {
+        pointwise::grad_weight(isa, conv, x, dy, dw);
     } else if depthwise::suits(conv) {
         depthwise::grad_weight(isa, conv, x, dy, dw);
     } else if let Some(size) = winograd::size(&Correlation::forward(conv), [conv.out_h(), conv.out_w()]) {

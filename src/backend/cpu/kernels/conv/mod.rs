@@ -10,6 +10,7 @@
 //! | `strided` | the gradient of the input of a convolution with a stride |
 //! | `sparse*` | the gradients through a pool, where at most one output in four has one |
 //! | `planes` | 3×3 filters with few channels on one side: images, depthwise |
+//! | `pointwise` | 1×1 filters of stride 1 |
 //! | `depthwise` | groups of a few channels, any filter |
 
 mod blocked;
@@ -19,6 +20,7 @@ mod forward;
 mod grad_input;
 mod grad_weight;
 mod planes;
+mod pointwise;
 mod pooled;
 mod sparse;
 mod sparse_input;
