@@ -54,6 +54,24 @@ fn kernels_say_how_close_to_the_limit_they_came() {
 }
 
 #[test]
+fn another_programs_lines_are_joined_by_the_cases_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("peer.jsonl");
+    let lines = "{\"peer\": \"2.0\"}\n{\"what\": \"student_forward_b1\", \"median_ms\": 4.0}\n\n{\"what\": \"student_forward_b1\", \"median_ms\": 2.0}\n";
+    std::fs::write(&file, lines).unwrap();
+    let path = file.to_str().unwrap();
+    let joined = measurements(&["step", "--runs", "1", "--filter", "_forward_b1", "--compare", path]);
+    let student = joined.iter().find(|line| line["what"] == "student_forward_b1").unwrap();
+    assert_eq!(student["peer_ms"].as_f64(), Some(2.0), "the faster of two counts");
+    assert_eq!(student["of_peer"].as_f64(), student["median_ms"].as_f64().map(|ms| ms / 2.0));
+    let others = joined.iter().filter(|line| line["what"] != "student_forward_b1");
+    assert!(others.clone().count() > 0 && others.into_iter().all(|line| line.get("peer_ms").is_none()));
+    std::fs::write(&file, "{\"peer\": \"2.0\"}\n").unwrap();
+    let error = error_of(kdengine().args(["bench", "step", "--compare", path]), 1);
+    assert!(error.contains("holds no line with `what` and `median_ms`"), "{error}");
+}
+
+#[test]
 fn a_profile_accounts_for_the_whole_step() {
     let arguments =
         ["step", "--profile", "--model", "student_net", "--batch", "64", "--mode", "distill", "--runs", "3"];

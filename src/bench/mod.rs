@@ -13,7 +13,7 @@ mod profile;
 mod steps;
 mod timing;
 
-pub use baseline::{load_baseline, Comparison};
+pub use baseline::{load_baseline, load_peer, Comparison};
 pub use cases::Case;
 pub use limits::Limits;
 pub use profile::{profile, profile_work, Part, Profile};

@@ -4,6 +4,7 @@ use super::{Case, Limits};
 use crate::backend;
 use crate::error::Result;
 use crate::tensor::Device;
+use crate::train::quantile;
 use serde::{Deserialize, Serialize};
 
 /// The time of one case, and how close it comes to what the machine could do.
@@ -65,10 +66,7 @@ pub fn measure(case: Case, device: Device, limits: &Limits, runs: Option<usize>)
         backend.empty_cache()?;
         ms.push(1e3 * backend.time(&mut work)?);
     }
-    ms.sort_by(f64::total_cmp);
-    let quantile = |q: usize| ms[(runs - 1) * q / 100];
-    let median_ms = quantile(50);
+    let [min_ms, p10_ms, median_ms, p90_ms] = [0, 10, 50, 90].map(|percent| quantile(&mut ms, percent));
     let rate = (cost.flops > 0.0 || cost.bytes > 0.0).then(|| limits.rate(cost, median_ms / 1e3));
-    let (p10_ms, p90_ms) = (quantile(10), quantile(90));
-    Ok(Measurement { what, device: device.to_string(), median_ms, p10_ms, p90_ms, min_ms: ms[0], n: runs, rate })
+    Ok(Measurement { what, device: device.to_string(), median_ms, p10_ms, p90_ms, min_ms, n: runs, rate })
 }

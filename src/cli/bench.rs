@@ -27,7 +27,8 @@ Examples:
   kdengine bench methods                               what each distillation method costs, relative to labels alone
   kdengine bench kernels --filter conv3x3 --device cuda:0
   kdengine bench loss --json > before.jsonl            … and after a change:
-  kdengine bench loss --baseline before.jsonl --max-regression 5";
+  kdengine bench loss --baseline before.jsonl --max-regression 5
+  kdengine bench step --compare torch.jsonl            ratios to what another program took for the same cases";
 
 /// The `bench` subcommand.
 pub fn command() -> Command {
@@ -78,6 +79,9 @@ fn with_options(command: Command) -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("compare with what `bench --json` printed into this file"),
         )
+        .arg(Arg::new("compare").long("compare").value_name("FILE").value_parser(value_parser!(PathBuf)).help(
+            "set beside what another program took for cases of the same names: JSON lines with `what` and `median_ms`",
+        ))
         .arg(
             Arg::new("max-regression")
                 .long("max-regression")
@@ -112,6 +116,7 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
         return Ok(());
     }
     let baseline = matches.get_one::<PathBuf>("baseline").map(|path| bench::load_baseline(path)).transpose()?;
+    let peer = matches.get_one::<PathBuf>("compare").map(|path| bench::load_peer(path)).transpose()?;
     let limits = Limits::measure(device)?;
     print_header(device, &limits, json);
 
@@ -120,7 +125,8 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     for case in cases {
         let measurement = bench::measure(case, device, &limits, number("runs"))?;
         let comparison = baseline.as_ref().and_then(|baseline| Comparison::new(&measurement, baseline));
-        print_row(&measurement, comparison.as_ref(), json);
+        let peer_ms = peer.as_ref().and_then(|peer| peer.get(&measurement.what)).copied();
+        print_row(&measurement, comparison.as_ref(), peer_ms, json);
         if let Some(Comparison { change_percent, .. }) = comparison.filter(|c| c.change_percent > allowed) {
             slower.push(format!("{} ({change_percent:+.1} %)", measurement.what));
         }
@@ -194,12 +200,16 @@ pub(super) fn print_profile(profile: &Profile, json: bool) {
     println!();
 }
 
-fn print_row(row: &Measurement, comparison: Option<&Comparison>, json: bool) {
+fn print_row(row: &Measurement, comparison: Option<&Comparison>, peer_ms: Option<f64>, json: bool) {
     if json {
         let mut value = serde_json::to_value(row).expect("plain values");
         if let (Some(comparison), Some(object)) = (comparison, value.as_object_mut()) {
             object.insert("baseline_ms".to_string(), comparison.baseline_ms.into());
             object.insert("change_percent".to_string(), comparison.change_percent.into());
+        }
+        if let (Some(peer_ms), Some(object)) = (peer_ms, value.as_object_mut()) {
+            object.insert("peer_ms".to_string(), peer_ms.into());
+            object.insert("of_peer".to_string(), (row.median_ms / peer_ms).into());
         }
         println!("{value}");
         return;
@@ -220,8 +230,9 @@ fn print_row(row: &Measurement, comparison: Option<&Comparison>, json: bool) {
             paint(Style::Good, &text)
         }
     });
+    let peer = peer_ms.map_or(String::new(), |ms| format!(" {:.2} of {ms:.4} ms", row.median_ms / ms));
     println!(
-        "{:<42} {:>10.4} {:>10.4} {:>10.4} {gflops:>10} {gbytes:>9}  {limit:<16} {change}",
+        "{:<42} {:>10.4} {:>10.4} {:>10.4} {gflops:>10} {gbytes:>9}  {limit:<16} {change}{peer}",
         row.what, row.median_ms, row.p10_ms, row.p90_ms
     );
 }

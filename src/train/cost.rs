@@ -2,6 +2,7 @@
 
 use super::cohort::Cohort;
 use super::fit::{fresh_model, Member, Setting, Update};
+use super::measure::quantile;
 use crate::backend;
 use crate::data::Batch;
 use crate::error::{Error, Result};
@@ -88,10 +89,5 @@ pub fn step_cost(labels: &mut Rehearsal, method: &mut Rehearsal) -> Result<StepC
         of_labels.push(1e3 * backend.time(&mut || labels.step())?);
         of_method.push(1e3 * backend.time(&mut || method.step())?);
     }
-    Ok(StepCost { ms: median(of_method), labels_ms: median(of_labels), peak_bytes })
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    Ok(StepCost { ms: quantile(&mut of_method, 50), labels_ms: quantile(&mut of_labels, 50), peak_bytes })
 }

@@ -57,8 +57,16 @@ fn latency(model: &Model, device: Device, batch: usize, passes: usize) -> Result
     for _ in 0..passes {
         ms.push(1e3 * backend::of(device).time(&mut || pass(model, &images).map(drop))?);
     }
-    ms.sort_by(f64::total_cmp);
-    Ok(Latency { batch, median_ms: ms[passes / 2], p95_ms: ms[passes * 95 / 100] })
+    Ok(Latency { batch, median_ms: quantile(&mut ms, 50), p95_ms: quantile(&mut ms, 95) })
+}
+
+/// The time that so many percent of these do not exceed; it sorts them.
+///
+/// # Panics
+/// There are none.
+pub fn quantile(times: &mut [f64], percent: usize) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[(times.len() - 1) * percent / 100]
 }
 
 fn images(model: &Model, device: Device, batch: usize) -> Result<Tensor> {
