@@ -312,6 +312,7 @@ fn schedules_are_written_alike_in_a_file_and_on_the_command_line() {
         ("method = 'at'\nset = 'weight=1e38'", "at: weight: must be 0 to 1e9"),
         ("hard-weight = 'much'", "FROM..TO"),
         ("epochs = 1\ntemperature = '4..1:step@99'", "hinton: temperature: is 4..1:step@99, but"),
+        ("epochs = 1\ntemperature = '4..1:step'", "hinton: temperature: is 4..1:step, but"),
         ("epochs = 5\nhard-weight = '0..1:step@5'", "hard-weight: is 0..1:step@5, but"),
         ("epochs = 5\nmethod = 'at'\nset = 'weight=0..9:step@7'", "at: weight: is 0..9:step@7, but"),
         ("epochs = 5\nmethod = 'dkd'\nset = 'temperature=8..1:step@9'", "dkd: temperature: is 8..1:step@9, but"),

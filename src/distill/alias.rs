@@ -1,11 +1,9 @@
 //! Walker's alias method (1977): draws from any distribution over n outcomes in constant time.
 
-use crate::tensor::random::Sequence;
-
 /// A distribution, prepared for drawing.
 pub(super) struct AliasTable {
-    /// In each of n columns of equal width: the share of the column's own outcome, and the outcome that has the rest.
-    columns: Vec<(f32, u32)>,
+    /// In each of n columns of equal width: the share of the column's own outcome in parts of 2³², and the outcome that has the rest.
+    columns: Vec<(u32, u32)>,
 }
 
 impl AliasTable {
@@ -16,11 +14,11 @@ impl AliasTable {
             return None;
         }
         let mut share: Vec<f64> = weights.iter().map(|weight| weight / sum * n as f64).collect();
-        let mut columns: Vec<(f32, u32)> = (0..n).map(|i| (1.0, i as u32)).collect();
+        let mut columns: Vec<(u32, u32)> = (0..n).map(|i| (u32::MAX, i as u32)).collect();
         let (mut small, mut large): (Vec<usize>, Vec<usize>) = (0..n).partition(|&i| share[i] < 1.0);
         while let (Some(&low), Some(&high)) = (small.last(), large.last()) {
             small.pop();
-            columns[low] = (share[low] as f32, high as u32);
+            columns[low] = ((share[low] * 2f64.powi(32)) as u32, high as u32);
             share[high] -= 1.0 - share[low];
             if share[high] < 1.0 {
                 large.pop();
@@ -30,13 +28,16 @@ impl AliasTable {
         Some(AliasTable { columns })
     }
 
-    /// One outcome.
-    pub(super) fn draw(&self, random: &mut Sequence) -> usize {
-        let column = random.below(self.columns.len() as u32) as usize;
+    /// The outcome for 32 random bits: of their product with n, the whole part is the column and the rest decides within it. An
+    /// outcome's probability is off by less than n / 2³² of it.
+    pub(super) fn draw(&self, bits: u32) -> usize {
+        let place = u64::from(bits) * self.columns.len() as u64;
+        let column = (place >> 32) as usize;
         let (own, other) = self.columns[column];
-        match random.uniform() < own {
-            true => column,
-            false => other as usize,
+        if (place as u32) < own {
+            column
+        } else {
+            other as usize
         }
     }
 }
@@ -51,7 +52,7 @@ mod tests {
         let weights = [0.0, 1.0, 3.0, 0.5, 0.0, 5.5];
         let (table, mut random) = (AliasTable::new(&weights).unwrap(), Rng::new(1, 2).sequence());
         let mut counts = [0.0; 6];
-        (0..100_000).for_each(|_| counts[table.draw(&mut random)] += 1e-4);
+        (0..100_000).for_each(|_| counts[table.draw(random.next_u32())] += 1e-4);
         for (count, weight) in counts.iter().zip(weights) {
             assert!((count - weight).abs() < 0.1, "{counts:?}");
         }

@@ -6,8 +6,10 @@
 
 use super::cases::maps;
 use super::info::{Family, Hyperparameter, MethodInfo, Needs, Taps};
-use super::math::{lengths, same_size, unit_vectors};
-use super::pairwise::Pairwise;
+use super::math::{lengths, pooled_to, same_size, unit_vectors};
+use super::pairwise::sum_over;
+use super::taps::{Attention, TapPair, TeacherFeature};
+use super::{Loss, Method, Settings, StepInputs};
 use crate::error::Result;
 use crate::ops::OpSpec;
 use crate::tensor::Tensor;
@@ -18,7 +20,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     family: Family::Feature,
     about: "look where the teacher looks: attention maps",
     formula: "Σ over stages of mean (A(F_s) − A(F_t))², A(F) = mean_c |F_c|^p, flattened, length 1",
-    needs: Needs::features(Taps::Stages),
+    needs: Needs::features(Taps::Stages).digested(digest),
     weight: 1000.0,
     hard_weight: 1.0,
     cost: 1.3,
@@ -33,12 +35,49 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     ],
     build: |setup| {
         setup.pairs.iter().try_for_each(|pair| pair.require_maps(INFO.name))?;
-        let guard = if setup.settings.is("form", "notebook") { Guard::Added(1e-8) } else { Guard::Bound };
-        let power = setup.settings.number("power");
-        Ok(Pairwise::boxed(INFO.name, setup, move |s, t| attention_transfer(s, t, power, guard)))
+        Ok(Box::new(At { pairs: setup.pairs.clone(), settings: setup.settings.clone() }))
     },
     specs: SPECS,
 };
+
+struct At {
+    pairs: Vec<TapPair>,
+    settings: Settings,
+}
+
+impl Method for At {
+    fn loss(&self, inputs: &StepInputs) -> Result<Loss> {
+        let (power, guard) = (self.settings.number("power"), Guard::of(&self.settings));
+        let sum = sum_over(INFO.name, &self.pairs, |pair| {
+            let student =
+                pooled_to(inputs.student_feature(&pair.student)?, sizes(guard, pair)[0])?.attention_map(power)?;
+            let teacher = inputs.teacher_feature(&digest(&self.settings, pair))?;
+            let [of_student, of_teacher] = pair.channels();
+            guard.unit(&student, of_student)?.mse_loss(&guard.unit(&teacher, of_teacher)?)
+        })?;
+        Ok(Loss::single(INFO.name, sum))
+    }
+}
+
+/// The teacher's attention map: all that there is to know of its feature map.
+fn digest(settings: &Settings, pair: &TapPair) -> TeacherFeature {
+    let attention = Attention { power: settings.number("power"), size: sizes(Guard::of(settings), pair)[1] };
+    TeacherFeature { tap: pair.teacher.clone(), attention: Some(attention) }
+}
+
+/// The sizes at which the student's and the teacher's maps are compared: equal ones in the paper's form.
+fn sizes(guard: Guard, pair: &TapPair) -> [[usize; 2]; 2] {
+    let of = |shape: &[usize]| match *shape {
+        [_, h, w] => [h, w],
+        _ => [1, 1],
+    };
+    let [student, teacher] = [of(&pair.student_shape), of(&pair.teacher_shape)];
+    let smaller = [student[0].min(teacher[0]), student[1].min(teacher[1])];
+    match guard {
+        Guard::Bound => [smaller; 2],
+        Guard::Added(_) => [student, teacher],
+    }
+}
 
 /// What keeps the attention of a map of zeros finite.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,6 +86,24 @@ pub enum Guard {
     Bound,
     /// `Σ_c`, divided by `‖a‖₂ + ε`: the notebook.
     Added(f64),
+}
+
+impl Guard {
+    fn of(settings: &Settings) -> Guard {
+        if settings.is("form", "notebook") {
+            Guard::Added(1e-8)
+        } else {
+            Guard::Bound
+        }
+    }
+
+    /// The sum over so many channels, divided by its length.
+    fn unit(self, sum: &Tensor, channels: usize) -> Result<Tensor> {
+        match self {
+            Guard::Bound => unit_vectors(&sum.affine(1.0 / channels.max(1) as f64, 0.0)?),
+            Guard::Added(eps) => sum.div(&lengths(sum)?.affine(1.0, eps)?),
+        }
+    }
 }
 
 /// The mean squared difference of two attention maps. In the paper's form, maps of two sizes are first brought to the smaller.
@@ -59,15 +116,8 @@ pub fn attention_transfer(student: &Tensor, teacher: &Tensor, power: f64, guard:
         Guard::Bound => same_size(student, &teacher)?,
         Guard::Added(_) => (student.clone(), teacher),
     };
-    attention(&student, power, guard)?.mse_loss(&attention(&teacher, power, guard)?)
-}
-
-fn attention(maps: &Tensor, power: f64, guard: Guard) -> Result<Tensor> {
-    let sum = maps.attention_map(power)?;
-    match guard {
-        Guard::Bound => unit_vectors(&sum.affine(1.0 / maps.shape()[1].max(1) as f64, 0.0)?),
-        Guard::Added(eps) => sum.div(&lengths(&sum)?.affine(1.0, eps)?),
-    }
+    let attention = |maps: &Tensor| guard.unit(&maps.attention_map(power)?, maps.shape()[1]);
+    attention(&student)?.mse_loss(&attention(&teacher)?)
 }
 
 const SPECS: &[OpSpec] = &[

@@ -21,7 +21,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     family: Family::Feature,
     about: "where each class is seen: class activation maps",
     formula: "mean (ĉ_s − ĉ_t)², ĉ the class activation maps averaged over 2×2 bins, length 1",
-    needs: Needs { teacher_logits: false, labels: true, taps: Taps::LastStage },
+    needs: Needs { labels: true, ..Needs::features(Taps::LastStage) },
     weight: 400.0,
     hard_weight: 1.0,
     cost: 1.4,

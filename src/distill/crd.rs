@@ -49,10 +49,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
 };
 
 fn build(setup: &mut Setup) -> Result<Box<dyn Method>> {
-    if setup.mixed {
-        let reason = "remembers each training image, and a mixture is none; leave --mixup out, or use crd-infonce";
-        return Err(Error::argument(INFO.name, reason));
-    }
+    setup.require_samples(INFO.name, "leave --mixup out, or use crd-infonce")?;
     let (settings, samples) = (setup.settings, setup.labels.len());
     let pair = setup.pairs.remove(0);
     let [student, teacher] = pair.widths();
@@ -111,9 +108,9 @@ struct Scores {
 
 impl Contrast<'_> {
     fn scores(&self, vectors: &Tensor) -> Result<Scores> {
-        let scaled = |score: &Tensor| score.affine(1.0 / self.tau, 0.0)?.exp();
+        let vectors = vectors.affine(1.0 / self.tau, 0.0)?;
         let right = vectors.mul(&self.memory.gather_rows(self.index)?)?.sum(&[1], false)?;
-        Ok(Scores { right: scaled(&right)?, all: scaled(&vectors.matmul_transposed(self.memory)?)? })
+        Ok(Scores { right: right.exp()?, all: vectors.matmul_transposed(self.memory)?.exp()? })
     }
 
     /// N times the mean of the exponentiated scores: what Z is set to.
@@ -125,11 +122,12 @@ impl Contrast<'_> {
 
     fn loss_of(&self, scores: &Scores, normaliser: f64) -> Result<Tensor> {
         let noise = self.negatives as f64 / self.memory.shape()[0] as f64;
-        let (right, all) = (scores.right.affine(1.0 / normaliser, 0.0)?, scores.all.affine(1.0 / normaliser, 0.0)?);
-        let log_right = right.div(&right.affine(1.0, noise + EPS)?)?.log()?;
-        let log_wrong = all.affine(1.0 / noise, 1.0 + EPS / noise)?.log()?.affine(-1.0, 0.0)?;
-        let sum = log_right.sum_all()?.add(&log_wrong.mul(self.counts)?.sum_all()?)?;
-        sum.affine(-1.0 / right.numel().max(1) as f64, 0.0)
+        let right = scores.right.affine(1.0 / normaliser, 0.0)?;
+        let log_right = right.div(&right.affine(1.0, noise + EPS)?)?.log()?.sum_all()?;
+        // −log(1 − h) = log(1 + e / noise), with the guard that the reference has in both places.
+        let minus_log_wrong = scores.all.affine(1.0 / (normaliser * noise), 1.0 + EPS / noise)?.log()?;
+        let sum = minus_log_wrong.mul(self.counts)?.sum_all()?.sub(&log_right)?;
+        sum.affine(1.0 / scores.right.numel().max(1) as f64, 0.0)
     }
 
     /// The loss of these vectors `[n, width]` at a known Z.
@@ -169,7 +167,7 @@ impl Crd {
             let label = self.labels.get(sample as usize).copied().unwrap_or(0);
             let Some(Some(partners)) = self.partners.get(label as usize) else { return };
             let mut random = inputs.rng.derive(u64::from(sample)).sequence();
-            (0..self.negatives).for_each(|_| row[partners.draw(&mut random)] += 1.0);
+            (0..self.negatives).for_each(|_| row[partners.draw(random.next_u32())] += 1.0);
         });
         constant(&counts, [inputs.samples.len(), samples], like)
     }

@@ -24,7 +24,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     family: Family::Own,
     about: "be your own teacher: deep layers teach classifiers at shallow ones",
     formula: "Σ_i (1 − α) · CE(z_i, y) + α · T² · KL(p^T ‖ p_i^T) + λ · mean (F_i − F)²",
-    needs: Needs { teacher_logits: false, labels: true, taps: Taps::OwnStages },
+    needs: Needs { labels: true, ..Needs::features(Taps::OwnStages) },
     weight: 1.0,
     hard_weight: 1.0,
     cost: 1.5,

@@ -1,6 +1,7 @@
 //! What a registry knows about a method or a recipe: the source of listings, help, documentation and configuration.
 
-use super::{Method, Setup};
+use super::taps::{TapPair, TeacherFeature};
+use super::{Method, Settings, Setup};
 use crate::error::Result;
 use crate::ops::OpSpec;
 
@@ -69,8 +70,11 @@ impl Taps {
     }
 }
 
+/// What a method wants to know of the teacher's side of a pair, if that is less than the whole feature map.
+pub type Digest = fn(&Settings, &TapPair) -> TeacherFeature;
+
 /// What a method has to be given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Needs {
     /// The teacher's logits.
     pub teacher_logits: bool,
@@ -78,11 +82,13 @@ pub struct Needs {
     pub labels: bool,
     /// Feature maps of teacher and student.
     pub taps: Taps,
+    /// What is enough of the teacher's: it is kept instead of the map where a teacher's answers are kept.
+    pub digest: Option<Digest>,
 }
 
 impl Needs {
     /// The teacher's logits alone.
-    pub const LOGITS: Needs = Needs { teacher_logits: true, labels: false, taps: Taps::None };
+    pub const LOGITS: Needs = Needs { teacher_logits: true, labels: false, taps: Taps::None, digest: None };
     /// Nothing but the labels beside it.
     pub const NOTHING: Needs = Needs { teacher_logits: false, ..Needs::LOGITS };
     /// The teacher's logits and the labels.
@@ -90,7 +96,12 @@ impl Needs {
 
     /// Feature maps alone.
     pub const fn features(taps: Taps) -> Needs {
-        Needs { teacher_logits: false, labels: false, taps }
+        Needs { taps, ..Needs::NOTHING }
+    }
+
+    /// The same, if so much of the teacher's feature maps is enough.
+    pub const fn digested(self, digest: Digest) -> Needs {
+        Needs { digest: Some(digest), ..self }
     }
 
     /// Whether there must be a teacher.

@@ -8,7 +8,7 @@
 use super::cases::vectors;
 use super::info::{Family, Hyperparameter, MethodInfo, Needs, Taps, NON_NEGATIVE};
 use super::logit_mse::logit_mse;
-use super::math::{gram, rows, unit_vectors};
+use super::math::{rows, unit_vectors};
 use super::pairwise::sum_over;
 use super::taps::TapPair;
 use super::{Loss, Method, StepInputs};
@@ -22,7 +22,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     family: Family::Relation,
     about: "a graph of samples for each layer: vertices, edges, and how edges change",
     formula: "0.1 · mean (z_s − z_t)² + 5 · mean (E_s − E_t)² + 5 · mean (ΔE_s − ΔE_t)², E_ij = ‖f̂_i − f̂_j‖²",
-    needs: Needs { teacher_logits: true, labels: false, taps: Taps::StagesAndPenultimate },
+    needs: Needs { taps: Taps::StagesAndPenultimate, ..Needs::LOGITS },
     weight: 1.0,
     hard_weight: 1.0,
     cost: 1.4,
@@ -51,7 +51,7 @@ pub fn edges(features: &Tensor) -> Result<Tensor> {
     // 1, or 0 for a sample without features; constant either way, as far as gradients go.
     let squares = unit.detach().square()?.sum(&[1], true)?;
     let n = squares.numel();
-    gram(&unit)?.affine(-2.0, 0.0)?.add(&squares)?.add(&squares.reshape([1, n])?)
+    unit.gram()?.affine(-2.0, 0.0)?.add(&squares)?.add(&squares.reshape([1, n])?)
 }
 
 struct Irg {

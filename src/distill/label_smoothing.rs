@@ -2,7 +2,7 @@
 //! classes, `L = CE(z_s, (1 − ε) · y + ε / C)`. There is no teacher: what distillation gains beyond smoother targets is what it gains over this
 //! (Müller, Kornblith & Hinton 2019). The kernel, [`Tensor::cross_entropy`](crate::Tensor::cross_entropy), has its fixtures beside it.
 
-use super::info::{Family, Hyperparameter, MethodInfo, Needs, Taps};
+use super::info::{Family, Hyperparameter, MethodInfo, Needs};
 use super::{Loss, Method, StepInputs};
 use crate::error::Result;
 
@@ -12,7 +12,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     family: Family::Baseline,
     about: "labels that are never quite sure; a control without a teacher",
     formula: "(1 − ε) · CE(z_s, y) + ε · mean_c −log p_s[c]",
-    needs: Needs { teacher_logits: false, labels: true, taps: Taps::None },
+    needs: Needs { labels: true, ..Needs::NOTHING },
     weight: 1.0,
     hard_weight: 0.0,
     cost: 1.0,

@@ -37,11 +37,6 @@ pub(super) fn unit_vectors(x: &Tensor) -> Result<Tensor> {
     x.mul(&exists.div(&root(&squares)?)?)
 }
 
-/// Inner products of all pairs of rows.
-pub(super) fn gram(x: &Tensor) -> Result<Tensor> {
-    x.matmul_transposed(x)
-}
-
 /// 1 at each label, 0 elsewhere: `[n, classes]` for labels `[n]`.
 pub(crate) fn one_hot(labels: &Tensor, classes: usize, like: &Tensor) -> Result<Tensor> {
     let values: Vec<f32> = (0..classes * classes).map(|i| f32::from(u8::from(i / classes == i % classes))).collect();

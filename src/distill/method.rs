@@ -1,6 +1,6 @@
 //! What a distillation method is to the training loop: a loss of what both networks say about a batch.
 
-use super::taps::TapPair;
+use super::taps::{TapPair, TeacherFeature};
 use super::{Scheduled, Settings};
 use crate::error::{Error, Result};
 use crate::models::TapShape;
@@ -70,6 +70,17 @@ impl<'a> StepInputs<'a> {
     /// The feature maps of a pair of taps, the student's first.
     pub fn features(&self, pair: &TapPair) -> Result<(&'a Tensor, &'a Tensor)> {
         Ok((self.student_feature(&pair.student)?, recorded("teacher", self.teacher_features, &pair.teacher)?))
+    }
+
+    /// What was asked for of a teacher's feature map: as it was kept, or made of the map.
+    ///
+    /// # Errors
+    /// Neither was recorded in this step.
+    pub fn teacher_feature(&self, feature: &TeacherFeature) -> Result<Tensor> {
+        match self.teacher_features.get(&feature.name()) {
+            Some(kept) => Ok(kept.clone()),
+            None => feature.of(&recorded("teacher", self.teacher_features, &feature.tap)?.detach()),
+        }
     }
 
     /// Which rows of a memory of the training set this batch's samples are, `[n]`, `I32`.
@@ -182,6 +193,21 @@ pub struct Setup<'a> {
     pub init: Init,
     /// Where it is computed.
     pub device: Device,
+}
+
+impl Setup<'_> {
+    /// Refuses batches of mixtures, for a method that remembers each sample; `instead` says what to do.
+    ///
+    /// # Errors
+    /// Batches are of mixtures.
+    pub(super) fn require_samples(&self, method: &str, instead: &str) -> Result<()> {
+        match self.mixed {
+            true => {
+                Err(Error::argument(method, format!("remembers each training image, and a mixture is none; {instead}")))
+            }
+            false => Ok(()),
+        }
+    }
 }
 
 /// How a method shares an epoch with the other terms and the labels.

@@ -63,7 +63,7 @@ pub mod vid;
 
 pub use adapter::Regressor;
 pub use committee::{combine_logits, Combine};
-pub use info::{Domain, Entry, Family, Hyperparameter, MethodInfo, Needs, Taps, NON_NEGATIVE};
+pub use info::{Digest, Domain, Entry, Family, Hyperparameter, MethodInfo, Needs, Taps, NON_NEGATIVE};
 pub(crate) use math::one_hot;
 pub use math::soft_targets;
 pub use method::{Features, Loss, Method, Setup, Stage, StepInputs};
@@ -71,7 +71,7 @@ pub use objective::{Mixture, Networks, Objective};
 pub use plan::{check_weight, Plan, Term, TermConfig};
 pub use scheduled::{Scheduled, FORMS};
 pub use settings::{Settings, Value};
-pub use taps::TapPair;
+pub use taps::{Attention, TapPair, TeacherFeature};
 
 use crate::error::{Error, Result};
 use crate::ops::OpSpec;

@@ -22,7 +22,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     family: Family::Own,
     about: "ONE: branches on one trunk form an ensemble that teaches each of them",
     formula: "Σ CE(z_i, y) + CE(z_e, y) + w(t) · T² · Σ KL(softmax(z_e/T) ‖ softmax(z_i/T)), z_e = Σ g_i · z_i",
-    needs: Needs { teacher_logits: false, labels: true, taps: Taps::OwnTrunk },
+    needs: Needs { labels: true, ..Needs::features(Taps::OwnTrunk) },
     weight: 1.0,
     hard_weight: 1.0,
     cost: 2.0,

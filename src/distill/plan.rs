@@ -2,7 +2,7 @@
 //! known.
 
 use super::info::MethodInfo;
-use super::taps::{pair_taps, TapPair};
+use super::taps::{pair_taps, TapPair, TeacherFeature};
 use super::{find_method, Scheduled, Settings, Value};
 use crate::error::{Error, Result};
 use crate::models::TapShape;
@@ -143,17 +143,33 @@ impl Plan {
         self.terms.iter().any(|term| term.info.needs.teacher())
     }
 
-    /// The taps of the teacher that are compared with the student's, each once.
+    /// What is needed of the teacher's feature maps, each once.
+    ///
+    /// # Errors
+    /// A network does not have what a method compares.
+    pub fn teacher_features(&self, student: &[TapShape], teacher: &[TapShape]) -> Result<Vec<TeacherFeature>> {
+        let mut features = Vec::new();
+        for term in self.terms.iter().filter(|term| term.info.needs.teacher()) {
+            for pair in term.pairs(student, teacher)? {
+                let whole = || TeacherFeature::whole(&pair.teacher);
+                let feature = term.info.needs.digest.map_or_else(whole, |digest| digest(&term.settings, &pair));
+                if !features.contains(&feature) {
+                    features.push(feature);
+                }
+            }
+        }
+        Ok(features)
+    }
+
+    /// The taps of the teacher that these are made from, each once.
     ///
     /// # Errors
     /// A network does not have what a method compares.
     pub fn teacher_taps(&self, student: &[TapShape], teacher: &[TapShape]) -> Result<Vec<String>> {
-        let mut taps = Vec::new();
-        for term in self.terms.iter().filter(|term| term.info.needs.teacher()) {
-            for pair in term.pairs(student, teacher)? {
-                if !taps.contains(&pair.teacher) {
-                    taps.push(pair.teacher);
-                }
+        let mut taps: Vec<String> = Vec::new();
+        for TeacherFeature { tap, .. } in self.teacher_features(student, teacher)? {
+            if !taps.contains(&tap) {
+                taps.push(tap);
             }
         }
         Ok(taps)

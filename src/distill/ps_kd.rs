@@ -4,7 +4,7 @@
 //!
 //! As in the authors' code, p_{t−1} is what was said while training, and in the first epoch it is the labels.
 
-use super::info::{Family, Hyperparameter, MethodInfo, Needs, Taps};
+use super::info::{Family, Hyperparameter, MethodInfo, Needs};
 use super::math::one_hot;
 use super::memory::Memory;
 use super::{Loss, Method, Setup, StepInputs};
@@ -20,7 +20,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     family: Family::Own,
     about: "the student of the last epoch softens the labels",
     formula: "CE(p_s, (1 − α_t) · y + α_t · p_{t−1}), α_t = α_T · t / T in epoch t of T",
-    needs: Needs { teacher_logits: false, labels: true, taps: Taps::None },
+    needs: Needs { labels: true, ..Needs::NOTHING },
     weight: 1.0,
     hard_weight: 0.0,
     cost: 1.0,
@@ -35,6 +35,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
 };
 
 fn build(setup: &mut Setup) -> Result<Box<dyn Method>> {
+    setup.require_samples(INFO.name, "leave --mixup out")?;
     let labels = Tensor::from_slice(setup.labels, [setup.labels.len()], setup.device)?;
     let like = Tensor::zeros([1], DType::F32, setup.device)?;
     let past = Memory::new(&one_hot(&labels, setup.classes, &like)?);

@@ -22,7 +22,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     family: Family::Response,
     about: "regress the teacher's features, or do as well as the teacher on the target",
     formula: "mean ‖W f_s − f_t‖²; bounded: mean ‖s − y‖² where ‖s − y‖² + m > ‖t − y‖²",
-    needs: Needs { teacher_logits: true, labels: true, taps: Taps::Penultimate },
+    needs: Needs { taps: Taps::Penultimate, ..Needs::LOGITS_AND_LABELS },
     weight: 0.01,
     hard_weight: 1.0,
     cost: 1.3,

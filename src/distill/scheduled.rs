@@ -58,7 +58,7 @@ impl Scheduled {
     /// Its step comes after the last epoch, so that the second value would never be used.
     pub fn check_epochs(self, what: &str, epochs: usize) -> Result<()> {
         match self.shape {
-            Shape::Step(Some(first)) if first >= epochs && self.from != self.to => {
+            Shape::Step(first) if self.from != self.to && first.unwrap_or(epochs.div_ceil(2)) >= epochs => {
                 let reason = format!(
                     "is {self}, but training ends after epoch {epochs}, so it would stay {}; take an earlier step, more \
                      --epochs, or one number",

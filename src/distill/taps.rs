@@ -1,9 +1,11 @@
 //! Which feature map of the student is compared with which one of the teacher.
 
 use super::info::Taps;
+use super::math::pooled_to;
 use crate::error::{Error, Result};
 use crate::models::TapShape;
 use crate::suggest::nearest;
+use crate::tensor::Tensor;
 
 /// Two feature maps that are compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +18,55 @@ pub struct TapPair {
     pub student_shape: Vec<usize>,
     /// The shape of one sample of the teacher's.
     pub teacher_shape: Vec<usize>,
+}
+
+/// One of the teacher's feature maps, or what a method needs of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TeacherFeature {
+    /// The teacher's tap.
+    pub tap: String,
+    /// Its attention map instead, averaged down to a size first.
+    pub attention: Option<Attention>,
+}
+
+/// `Σ_c |x|^power` of a feature map of `size`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attention {
+    /// At least 1.
+    pub power: f64,
+    /// Height and width.
+    pub size: [usize; 2],
+}
+
+impl TeacherFeature {
+    /// A whole feature map.
+    pub fn whole(tap: &str) -> TeacherFeature {
+        TeacherFeature { tap: tap.to_string(), attention: None }
+    }
+
+    /// The name under which it stands among [`Features`](super::Features): the tap's for a whole one.
+    pub fn name(&self) -> String {
+        match self.attention {
+            None => self.tap.clone(),
+            Some(Attention { power, size: [h, w] }) => format!("{}.attention-{power}-{h}x{w}", self.tap),
+        }
+    }
+
+    /// How many numbers it has for a sample whose feature map has this shape.
+    pub fn numbers(&self, map: &[usize]) -> usize {
+        self.attention.map_or(map.iter().product(), |attention| attention.size.iter().product())
+    }
+
+    /// It, of the feature map `[n, …]`: the map itself, or `[n, h·w]`.
+    ///
+    /// # Errors
+    /// There is no attention in something without height and width.
+    pub fn of(&self, map: &Tensor) -> Result<Tensor> {
+        match self.attention {
+            None => Ok(map.clone()),
+            Some(Attention { power, size }) => pooled_to(map, size)?.attention_map(power),
+        }
+    }
 }
 
 const PENULTIMATE: &str = "penultimate";

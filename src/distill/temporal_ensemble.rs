@@ -3,7 +3,7 @@
 //! visits; `L = w(t) · mean (p_s − ẑ)²` over samples and classes, `w(t) = exp(−5 (1 − t)²)` rising over the first part of the training
 //! (section 2 and appendix A).
 
-use super::info::{Family, Hyperparameter, MethodInfo, Needs, Taps};
+use super::info::{Family, Hyperparameter, MethodInfo, Needs};
 use super::math::at_least;
 use super::memory::Memory;
 use super::method::times;
@@ -20,7 +20,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     family: Family::Own,
     about: "stay close to the average of one's own answers over the epochs",
     formula: "w(t) · mean (p_s − Z / (1 − αᵏ))², Z ← α · Z + (1 − α) · p_s, w(t) = exp(−5 (1 − t)²)",
-    needs: Needs { teacher_logits: false, labels: false, taps: Taps::None },
+    needs: Needs::NOTHING,
     weight: 30.0,
     hard_weight: 1.0,
     cost: 1.1,
@@ -38,6 +38,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
 };
 
 fn build(setup: &mut Setup) -> Result<Box<dyn Method>> {
+    setup.require_samples(INFO.name, "leave --mixup out")?;
     let (settings, samples) = (setup.settings, setup.labels.len().max(1));
     let zeros = |width: usize| Tensor::zeros([samples, width], DType::F32, setup.device);
     Ok(Box::new(TemporalEnsemble {

@@ -167,18 +167,18 @@ impl Lab<'_> {
     /// The networks cannot be compared, or the answers are not finite.
     pub fn ask(&mut self, teacher: &Arc<Model>, pupil: &Pupil) -> Result<TeacherOutputs> {
         let task = task_of(&pupil.images);
-        let taps =
-            pupil.plan.teacher_taps(&tap_shapes(&pupil.model, task)?, &tap_shapes(teacher.name(), teacher.task())?)?;
+        let shapes = [tap_shapes(&pupil.model, task)?, tap_shapes(teacher.name(), teacher.task())?];
         if self.regime.augment.is_active() {
-            return TeacherOutputs::online(teacher, &taps);
+            return TeacherOutputs::online(teacher, &pupil.plan.teacher_taps(&shapes[0], &shapes[1])?);
         }
+        let features = pupil.plan.teacher_features(&shapes[0], &shapes[1])?;
         let of_the_run = self.teacher.as_ref().is_some_and(|own| Arc::ptr_eq(own, teacher))
             && Arc::ptr_eq(&pupil.images, &self.student.images);
         if of_the_run {
-            return self.teacher_cache.outputs(teacher, &self.shown_to_teacher, &taps, self.progress);
+            return self.teacher_cache.outputs(teacher, &self.shown_to_teacher, &features, self.progress);
         }
         let mut cache = TeacherCache::in_memory(self.regime.eval_batch_size, self.device);
-        cache.outputs(teacher, &pupil.images, &taps, self.progress)
+        cache.outputs(teacher, &pupil.images, &features, self.progress)
     }
 
     /// What a model says about the test images.

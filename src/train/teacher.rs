@@ -5,14 +5,15 @@
 use super::Progress;
 use crate::autograd::no_grad;
 use crate::data::{Batch, Dataset};
-use crate::distill::{combine_logits, Combine, Features};
+use crate::distill::{combine_logits, Combine, Features, TeacherFeature};
 use crate::error::{Error, Result};
 use crate::models::{tap_shapes, Model, TapShape, Task};
 use crate::nn::{Context, Module};
 use crate::tensor::io::{load_safetensors, save_safetensors};
 use crate::tensor::{Device, Tensor};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -58,7 +59,7 @@ impl TeacherCache {
         TeacherCache { known: Features::new(), folder: None, batch, device }
     }
 
-    /// The logits and these feature maps over the training set: those that are not known yet are read from the folder if they were
+    /// The logits and these features over the training set: those that are not known yet are read from the folder if they were
     /// computed before for these very weights and images, else computed and kept there. Too many for the memory they may take are not
     /// kept at all.
     ///
@@ -68,39 +69,43 @@ impl TeacherCache {
         &mut self,
         teacher: &Arc<Model>,
         data: &Dataset,
-        taps: &[String],
+        features: &[TeacherFeature],
         progress: &mut dyn Progress,
     ) -> Result<TeacherOutputs> {
-        let online = TeacherOutputs::online(teacher, taps)?;
-        let mut wanted = vec![LOGITS.to_string()];
-        wanted.extend(taps.iter().filter(|tap| *tap != LOGITS).cloned());
-        let numbers =
-            |tap: &String| online.shapes.iter().find(|s| s.name == *tap).map_or(0, |s| s.shape.iter().product());
+        let taps: BTreeSet<String> = features.iter().map(|feature| feature.tap.clone()).collect();
+        let online = TeacherOutputs::online(teacher, &taps.into_iter().collect::<Vec<_>>())?;
+        let logits = TeacherFeature::whole(LOGITS);
+        let others = features.iter().filter(|feature| **feature != logits);
+        let wanted: Vec<&TeacherFeature> = std::iter::once(&logits).chain(others).collect();
+        let numbers = |feature: &&TeacherFeature| {
+            online.shapes.iter().find(|s| s.name == feature.tap).map_or(0, |s| feature.numbers(&s.shape))
+        };
         let per_image: usize = wanted.iter().map(numbers).sum();
         if per_image * data.len() * size_of::<f32>() > BUDGET {
             let images = data.images.to_device(self.device)?;
             return Ok(TeacherOutputs { source: Source::Online(teacher.clone(), Some(images)), ..online });
         }
         let key = cache_key(teacher, data)?;
-        let path = |tap: &str| Some(self.folder.as_ref()?.join(format!("teacher-{}-{tap}.safetensors", &key[..16])));
-        for tap in &wanted {
-            let saved = path(tap).and_then(|path| load_safetensors(&path).ok()?.0.remove(tap));
-            if let (false, Some(saved)) = (self.known.contains_key(tap), saved) {
-                self.known.insert(tap.clone(), saved.to_device(self.device)?);
+        let path = |name: &str| Some(self.folder.as_ref()?.join(format!("teacher-{}-{name}.safetensors", &key[..16])));
+        for name in wanted.iter().map(|feature| feature.name()) {
+            let saved = path(&name).and_then(|path| load_safetensors(&path).ok()?.0.remove(&name));
+            if let (false, Some(saved)) = (self.known.contains_key(&name), saved) {
+                self.known.insert(name, saved.to_device(self.device)?);
             }
         }
-        let missing: Vec<&str> =
-            wanted.iter().filter(|tap| !self.known.contains_key(*tap)).map(String::as_str).collect();
+        let missing: Vec<&TeacherFeature> =
+            wanted.iter().filter(|feature| !self.known.contains_key(&feature.name())).copied().collect();
         if !missing.is_empty() {
             progress.stage("computing the teacher's answers over the training set (once for all students)");
-            for (tap, answers) in over_data_set(teacher, data, &missing, self.batch, self.device)? {
-                if let Some(path) = path(&tap) {
-                    save_safetensors(&path, &BTreeMap::from([(tap.clone(), answers.clone())]), &BTreeMap::new())?;
+            for (name, answers) in over_data_set(teacher, data, &missing, self.batch, self.device)? {
+                if let Some(path) = path(&name) {
+                    save_safetensors(&path, &BTreeMap::from([(name.clone(), answers.clone())]), &BTreeMap::new())?;
                 }
-                self.known.insert(tap, answers);
+                self.known.insert(name, answers);
             }
         }
-        let known = wanted.into_iter().filter_map(|tap| Some((tap.clone(), self.known.get(&tap)?.clone()))).collect();
+        let known = wanted.iter().map(|feature| feature.name()).filter_map(|name| self.known.get_key_value(&name));
+        let known = known.map(|(name, answers)| (name.clone(), answers.clone())).collect();
         Ok(TeacherOutputs { source: Source::Known(known), ..online })
     }
 }
@@ -158,15 +163,18 @@ impl TeacherOutputs {
     fn over_all(&self, data: &Dataset, batch: usize, device: Device) -> Result<Tensor> {
         let logits = match &self.source {
             Source::Known(known) => known.get(LOGITS).cloned(),
-            Source::Online(teacher, None) => over_data_set(teacher, data, &[LOGITS], batch, device)?.remove(LOGITS),
-            Source::Online(teacher, Some(images)) => {
-                let part = |start: usize| {
-                    let rows: Vec<i32> = (start..(start + batch).min(data.len())).map(|i| i as i32).collect();
-                    let rows = Tensor::from_slice(&rows, [rows.len()], images.device())?;
-                    Ok(answers(teacher, &images.gather_images(&rows, None)?, &[])?.remove(LOGITS))
+            Source::Online(teacher, images) => {
+                let part = |range: Range<usize>| {
+                    let images = match images {
+                        None => data.images_tensor(range, device)?,
+                        Some(images) => {
+                            let rows: Vec<i32> = range.map(|i| i as i32).collect();
+                            images.gather_images(&Tensor::from_slice(&rows, [rows.len()], images.device())?, None)?
+                        }
+                    };
+                    answers(teacher, &images, &[])
                 };
-                let parts = (0..data.len()).step_by(batch).map(part).collect::<Result<Option<Vec<_>>>>()?;
-                parts.map(|parts| Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)).transpose()?
+                in_batches(data.len(), batch, part)?.remove(LOGITS)
             }
             Source::Committee(teachers, combine) => {
                 let each = teachers.iter().map(|teacher| teacher.over_all(data, batch, device));
@@ -225,23 +233,42 @@ fn answers(teacher: &Model, images: &Tensor, taps: &[&str]) -> Result<Features> 
     Ok(answers)
 }
 
-/// The answers about every image, `batch` at a time.
-fn over_data_set(teacher: &Model, data: &Dataset, taps: &[&str], batch: usize, device: Device) -> Result<Features> {
+/// These answers about every image, `batch` at a time.
+fn over_data_set(
+    teacher: &Model,
+    data: &Dataset,
+    features: &[&TeacherFeature],
+    batch: usize,
+    device: Device,
+) -> Result<Features> {
+    let taps: Vec<&str> = features.iter().map(|feature| feature.tap.as_str()).collect();
+    let part = |range: Range<usize>| {
+        let maps = answers(teacher, &data.images_tensor(range, device)?, &taps)?;
+        let of = |feature: &&TeacherFeature| Some((feature.name(), feature.of(maps.get(&feature.tap)?)));
+        features.iter().filter_map(of).map(|(name, x)| Ok((name, x?))).collect()
+    };
+    in_batches(data.len(), batch, part)
+}
+
+/// Answers about `len` images, `batch` at a time, joined.
+///
+/// # Errors
+/// They are not finite.
+fn in_batches(len: usize, batch: usize, part: impl Fn(Range<usize>) -> Result<Features>) -> Result<Features> {
     let mut parts: BTreeMap<String, Vec<Tensor>> = BTreeMap::new();
-    for start in (0..data.len()).step_by(batch) {
-        let images = data.images_tensor(start..(start + batch).min(data.len()), device)?;
-        for (tap, answer) in answers(teacher, &images, taps)? {
-            parts.entry(tap).or_default().push(answer);
+    for start in (0..len).step_by(batch) {
+        for (name, answer) in part(start..(start + batch).min(len))? {
+            parts.entry(name).or_default().push(answer);
         }
     }
-    parts.retain(|tap, _| taps.contains(&tap.as_str()));
-    let whole = |(tap, parts): (String, Vec<Tensor>)| {
+    let whole = |(name, parts): (String, Vec<Tensor>)| {
         let all = Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)?;
         match all.is_finite()? {
-            true => Ok((tap, all)),
+            true => Ok((name, all)),
             false => {
-                let reason =
-                    format!("the teacher's {tap} are not finite on the training set; train it again with a lower --lr");
+                let reason = format!(
+                    "the teacher's {name} are not finite on the training set; train it again with a lower --lr"
+                );
                 Err(Error::NonFinite(reason))
             }
         }

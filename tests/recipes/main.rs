@@ -200,6 +200,8 @@ fn what_a_recipe_cannot_do_is_refused_with_a_next_step() {
         (&["--method", "self-training", "--train-limit", "32", "--mixup", "0.2"], "leave --mixup out"),
         (&["--method", "born-again,crd", "--mixup", "0.2"], "use crd-infonce"),
         (&["--method", "crd", "--mixup", "0.2"], "use crd-infonce"),
+        (&["--method", "ps-kd", "--mixup", "0.2"], "a mixture is none; leave --mixup out"),
+        (&["--method", "temporal-ensemble", "--mixup", "0.2"], "a mixture is none; leave --mixup out"),
     ];
     for (i, (flags, expected)) in cases.iter().enumerate() {
         let out = folder.path().join(i.to_string());
