@@ -30,7 +30,8 @@ pub(super) struct Candidate {
 /// Makes candidates.
 pub(super) struct Sampler {
     config: RunConfig,
-    method: Option<String>,
+    /// The student's methods, or `None` for those of the configuration.
+    pub(super) method: Option<String>,
     pub(super) space: Vec<Dimension>,
     pub(super) budget: Budget,
     /// `None` to draw without looking at costs.

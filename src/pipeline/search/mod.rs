@@ -4,9 +4,9 @@
 //! Trials are judged by images that were taken out of the training images before anything was trained: neither the teacher nor any
 //! student learns from them. The test set has no part in the choice; it is read once, at the end, for the winner.
 //!
-//! The first trial has the settings as they come, so that a search never ends below them unnoticed; under a budget, if they are within it:
-//! what is over it is drawn again and never trained. All trials share one seed: initial
-//! weights and batch order. Each is a job of its own, so a search can be stopped and resumed anywhere, and resumed with more trials.
+//! The first trial has the settings as they come, so that a search never ends below them unnoticed; under a budget only if they are within
+//! it: what is over the budget is drawn again and never trained. All trials share one seed: initial weights and batch order. Each is a job
+//! of its own, so a search can be stopped and resumed anywhere, and resumed with more trials.
 
 mod budget;
 mod candidates;
@@ -19,7 +19,6 @@ use candidates::{Candidate, Sampler};
 use prices::Prices;
 
 use super::clock::Clock;
-use super::leaderboard::only_entrant;
 use super::session::{Session, StudentPlan, Teacher};
 use super::RunConfig;
 use crate::error::{Error, Result};
@@ -44,9 +43,8 @@ const STRATEGIES: [&str; 3] = ["random", HALVING, EVOLUTION];
 /// More than one student, an unknown key or strategy, no trials, or no images left on one side.
 pub(super) fn validate(config: &RunConfig) -> Result<()> {
     let mut sampler = Sampler::new(config, None)?;
-    let entrant = only_entrant(config)?;
     for method in space::methods_of(&sampler.space) {
-        if !entrant.as_deref().is_some_and(|name| name.split('+').any(|part| part == method)) {
+        if !sampler.method.as_deref().is_some_and(|name| name.split('+').any(|part| part == method)) {
             return Err(Error::argument(
                 "space",
                 format!("`{method}` is searched but not used; name it with --method"),
