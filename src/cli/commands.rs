@@ -19,6 +19,7 @@ Examples:
   kdengine distill --method at --soft-weight 0.9
   kdengine compare --methods hinton,at,rkd,at+hinton --seeds 5
   kdengine search --method at+hinton --space at.weight=10..10000 --space hinton.temperature=1,2,4,8
+  kdengine search --space student-model=cnn-4..32-8..64-fc16..128 --budget parameters=20k --strategy halving
   kdengine methods at
   kdengine summary teacher_net
 
@@ -50,7 +51,7 @@ const RUNS: [(&str, &str, Stages); 8] = [
     ("ablate", "Soft targets only, labels only, both, and other weights", Stages { ablation: true, ..Stages::NONE }),
     (
         "search",
-        "Search a --space of settings for one student, judged by images that nobody learns from",
+        "Search a --space of settings and architectures for one student, within a --budget, judged by images that nobody learns from",
         Stages { search: true, ..Stages::NONE },
     ),
     (

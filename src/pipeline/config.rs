@@ -71,6 +71,8 @@ pub struct RunConfig {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub space: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trials: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<String>,
@@ -135,6 +137,7 @@ impl RunConfig {
             set: None,
             grid: Vec::new(),
             space: Vec::new(),
+            budget: None,
             trials: None,
             strategy: None,
             validation: None,
@@ -335,7 +338,7 @@ impl RunConfig {
         options: Table,
     ) -> Result<RunConfig> {
         let mut table = Table::try_from(self).expect("a configuration is plain values");
-        for key in ["methods", "set", "grid", "space", "trials", "strategy", "validation", "studies"] {
+        for key in ["methods", "set", "grid", "space", "budget", "trials", "strategy", "validation", "studies"] {
             table.remove(key);
         }
         let mut asked = options;

@@ -35,7 +35,7 @@ pub struct Stages {
     pub sweep: bool,
     /// Soft only, hard only, combined, and other weights.
     pub ablation: bool,
-    /// Search for good settings, by images that nobody learns from.
+    /// Search for good settings and architectures, by images that nobody learns from.
     pub search: bool,
     /// What explains a distillation: layers, soft targets, attention, and studies that vary one thing.
     pub analysis: bool,
@@ -54,11 +54,17 @@ impl Stages {
 ///
 /// # Errors
 /// The configuration names several methods or a grid, and the stages are neither of `compare` nor of `distill`; or it has a space to
-/// search, and the stages are not of `search`, or the other way round.
+/// search or a budget, and the stages are not of `search`, or the stages are and there is no space.
 pub fn check_stages(config: &RunConfig, stages: Stages) -> Result<()> {
     if config.is_search() != stages.search {
         let reason = "belongs to `search`, which needs it: what to draw from, as in --space temperature=1..10";
         return Err(Error::argument("space", reason));
+    }
+    if config.budget.is_some() && !stages.search {
+        return Err(Error::argument(
+            "budget",
+            "belongs to `search`: it limits the students that are tried; leave it out",
+        ));
     }
     match config.is_leaderboard() && (!stages.distil || stages.sweep || stages.ablation) {
         true => Err(Error::argument("methods and grid", "belong to `compare` and `distill`; leave them out")),
@@ -75,12 +81,13 @@ pub fn run(session: &mut Session, stages: Stages) -> Result<PathBuf> {
                       (`kdengine compare`)";
         return Err(Error::argument("student-classes", reason));
     }
+    let search = stages.search.then(|| search::Search::prepare(session)).transpose()?;
     let teacher = session.teacher()?;
+    if let Some(search) = search {
+        return search.run(session, &teacher);
+    }
     if session.config.is_leaderboard() {
         return leaderboard::run(session, &teacher);
-    }
-    if stages.search {
-        return search::run(session, &teacher);
     }
     if stages.analysis {
         return analysis::run(session, &teacher);

@@ -68,6 +68,9 @@ impl<'a> Session<'a> {
             true => check_images(&config, &sides)?,
             false => check_student(&config, &sides)?,
         }
+        if config.budget.is_some() {
+            super::search::check_budget(&config, sides.student.task())?;
+        }
         let run = RunDir::open(out, resume)?;
         if resume {
             check_unchanged(&config, &run.config_path())?;

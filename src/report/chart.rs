@@ -22,6 +22,8 @@ pub(super) enum Mark {
     Line,
     /// A line with a dot at each point.
     Dots,
+    /// A dot at each point.
+    Scatter,
     /// A horizontal dashed line at the first point's height.
     Reference,
 }
@@ -115,10 +117,13 @@ impl LineChart<'_> {
             let dash = if series.mark == Mark::Reference { r#" stroke-dasharray="6 4""# } else { "" };
             let opacity = if series.mark == Mark::Faint { 0.5 } else { 1.0 };
             let end = x + 22.0;
-            let _ = write!(
-                svg,
-                r#"<line x1="{x:.1}" x2="{end:.1}" y1="14" y2="14" stroke="{colour}" stroke-width="2.5" opacity="{opacity}"{dash}/>"#
-            );
+            let _ = match series.mark {
+                Mark::Scatter => write!(svg, r#"<circle cx="{:.1}" cy="14" r="4" fill="{colour}"/>"#, x + 11.0),
+                _ => write!(
+                    svg,
+                    r#"<line x1="{x:.1}" x2="{end:.1}" y1="14" y2="14" stroke="{colour}" stroke-width="2.5" opacity="{opacity}"{dash}/>"#
+                ),
+            };
             let _ = write!(svg, r#"<text class="tick" x="{:.1}" y="18">{}</text>"#, end + 6.0, escape(&series.name));
             x = end + 22.0 + 7.2 * series.name.chars().count() as f64;
         }
@@ -139,6 +144,25 @@ fn draw(svg: &mut String, series: &Series, colour: &str, px: &impl Fn(f64) -> f6
         }
         return;
     }
+    if series.mark != Mark::Scatter {
+        draw_path(svg, series, colour, px, py);
+    }
+    if matches!(series.mark, Mark::Dots | Mark::Scatter) {
+        for &(x, y) in series.points.iter().filter(|p| p.0.is_finite() && py(p.1).is_finite()) {
+            let title = format!("{}: {} at {}", series.name, label(y), label(x));
+            let _ = write!(
+                svg,
+                r#"<circle cx="{:.1}" cy="{:.1}" r="4" fill="{colour}"><title>{}</title></circle>"#,
+                px(x),
+                py(y),
+                escape(&title)
+            );
+        }
+    }
+}
+
+/// The line through a series' points, with gaps where they are not finite.
+fn draw_path(svg: &mut String, series: &Series, colour: &str, px: &impl Fn(f64) -> f64, py: &impl Fn(f64) -> f64) {
     let mut path = String::new();
     let mut pen_down = false;
     for &(x, y) in &series.points {
@@ -154,18 +178,6 @@ fn draw(svg: &mut String, series: &Series, colour: &str, px: &impl Fn(f64) -> f6
         svg,
         r#"<path d="{path}" fill="none" stroke="{colour}" stroke-width="{width}" stroke-linejoin="round" opacity="{opacity}"/>"#
     );
-    if series.mark == Mark::Dots {
-        for &(x, y) in series.points.iter().filter(|p| p.0.is_finite() && py(p.1).is_finite()) {
-            let title = format!("{}: {} at {}", series.name, label(y), label(x));
-            let _ = write!(
-                svg,
-                r#"<circle cx="{:.1}" cy="{:.1}" r="4" fill="{colour}"><title>{}</title></circle>"#,
-                px(x),
-                py(y),
-                escape(&title)
-            );
-        }
-    }
 }
 
 /// How a value over a name is drawn.

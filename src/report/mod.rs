@@ -1,5 +1,6 @@
 //! What a run found out, as a table, as plots, and as a page that opens in any browser.
 
+mod architectures;
 mod chart;
 mod extras;
 mod heatmap;
@@ -13,6 +14,7 @@ mod summary;
 mod table;
 mod words;
 
+pub use architectures::{ArchitectureCost, Limit, Quantity};
 pub use extras::{AccuracyRow, AccuracyTable, Captioned, Extras, Gallery};
 pub use heatmap::Heatmap;
 pub use leaderboard::{leaderboard_csv, leaderboard_text, Cost, Gain, Leaderboard, Part, Refusal, Score, Standing};

@@ -41,6 +41,7 @@ impl Plot {
 pub(super) fn all(summary: &Summary) -> Vec<Plot> {
     let mut plots = summary.leaderboard.as_ref().map_or(Vec::new(), super::leaderboard::plots);
     plots.extend(summary.search.as_ref().map(super::search::plot));
+    plots.extend(summary.search.iter().flat_map(super::architectures::plots));
     plots.extend(summary.heatmaps.iter().map(super::heatmap::plot));
     let mut add = |name: &str, heading: &str, svg: String, remark: &str| {
         plots.push(Plot { name: name.to_string(), heading: heading.to_string(), svg, remark: remark.to_string() });

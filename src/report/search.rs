@@ -1,5 +1,6 @@
 //! What a search for settings found.
 
+use super::architectures::{self, ArchitectureCost, Limit};
 use super::chart::{LineChart, Mark, Series};
 use super::plots::Plot;
 use super::table::{aligned, Table};
@@ -21,6 +22,12 @@ pub struct SearchResult {
     pub winner: usize,
     /// The winner's accuracy on the test set, in percent; it had no part in the choice.
     pub test_accuracy: f64,
+    /// What the student may cost; empty for no limit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub budget: Vec<Limit>,
+    /// What the student as it comes costs, if that is over the budget: then no trial has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over_budget: Option<ArchitectureCost>,
     /// All trials in order.
     pub trials: Vec<Trial>,
 }
@@ -32,6 +39,9 @@ pub struct Trial {
     pub number: usize,
     /// `KEY=VALUE` with spaces between; empty for the settings as they come.
     pub settings: String,
+    /// What the student costs to keep and to run; `None` if it cannot be built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<ArchitectureCost>,
     /// Each training, shortest first.
     pub rungs: Vec<Rung>,
     /// Why it could not be trained.
@@ -62,6 +72,7 @@ pub(super) fn table(search: &SearchResult) -> Table {
         let ((rungs_a, a_is), (rungs_b, b_is)) = (merit(a), merit(b));
         rungs_b.cmp(&rungs_a).then(b_is.total_cmp(&a_is)).then(a.number.cmp(&b.number))
     });
+    let costs = architectures::matter(search);
     let row = |trial: &&Trial| {
         let settings = if trial.settings.is_empty() { "as they come" } else { &trial.settings };
         let accuracy = match &trial.failed {
@@ -69,10 +80,13 @@ pub(super) fn table(search: &SearchResult) -> Table {
             None => format!("{:.2}", trial.accuracy()),
         };
         let epochs = trial.rungs.last().map_or(String::new(), |rung| rung.epochs.to_string());
-        vec![trial.number.to_string(), settings.to_string(), epochs, accuracy]
+        let cost = if costs { architectures::cells(search, trial) } else { Vec::new() };
+        [vec![trial.number.to_string(), settings.to_string()], cost, vec![epochs, accuracy]].concat()
     };
-    let columns = ["trial", "settings", "epochs", "validation accuracy, %"].map(String::from).to_vec();
-    Table { columns, rows: trials.iter().map(row).collect() }
+    let cost = if costs { architectures::columns(search) } else { Vec::new() };
+    let [setting, result] =
+        [["trial", "settings"], ["epochs", "validation accuracy, %"]].map(|c| c.map(String::from).to_vec());
+    Table { columns: [setting, cost, result].concat(), rows: trials.iter().map(row).collect() }
 }
 
 /// What came of it, in words.
@@ -81,9 +95,11 @@ pub(super) fn remark(search: &SearchResult) -> String {
         true => "which no student learned from (the teacher is from a file and may have)",
         false => "which neither the teacher nor any student learned from",
     };
+    let cost =
+        if architectures::matter(search) { format!(" {}", architectures::remark(search)) } else { String::new() };
     format!(
         "{} search for {}: trial {} is the best on {} validation images, {unseen}. On the test set, which had no part in the choice, it \
-         reaches {:.2} %.",
+         reaches {:.2} %.{cost}",
         search.strategy, search.method, search.winner, search.validation, search.test_accuracy
     )
 }

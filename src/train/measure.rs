@@ -38,7 +38,7 @@ const WARM_UP: usize = 3;
 
 /// Times forward passes over random images on this machine: medians after a warm-up.
 pub fn measure(model: &Model, device: Device) -> Result<Footprint> {
-    let single = latency(model, device, 1, 100)?;
+    let single = single_latency(model, device)?;
     let batch = latency(model, device, BATCH, 15)?;
     let parameter_bytes = model.state().values().map(|t| t.numel() * t.dtype().size()).sum();
     let images = images(model, device, BATCH)?;
@@ -46,6 +46,11 @@ pub fn measure(model: &Model, device: Device) -> Result<Footprint> {
     let peak_activation_bytes = backend.peak_memory(&mut || pass(model, &images).map(drop))?;
     let throughput = BATCH as f64 / (batch.median_ms / 1e3);
     Ok(Footprint { single, batch, throughput, parameter_bytes, peak_activation_bytes })
+}
+
+/// Times forward passes of a single random image on this machine.
+pub fn single_latency(model: &Model, device: Device) -> Result<Latency> {
+    latency(model, device, 1, 100)
 }
 
 fn latency(model: &Model, device: Device, batch: usize, passes: usize) -> Result<Latency> {

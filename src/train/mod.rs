@@ -23,7 +23,7 @@ pub use cost::{step_cost, Rehearsal, StepCost};
 pub use evaluate::{evaluate, Evaluation};
 pub use fit::{fit, fit_together, Lesson, Member, Setting, Update};
 pub use job::{EpochRecord, Job, JobResult};
-pub use measure::{measure, quantile, Footprint, Latency};
+pub use measure::{measure, quantile, single_latency, Footprint, Latency};
 pub use metrics_log::{MetricsLog, StepRecord};
 pub use progress::{Progress, Silent};
 pub use regime::{Pupil, Regime};
