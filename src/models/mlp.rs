@@ -1,16 +1,19 @@
 //! Multilayer perceptrons of any widths: `mlp-20-20` has two hidden layers of 20 units with ReLU. Weights are Glorot-uniform and biases 0
 //! (Glorot & Bengio 2010), as in the code of Lopez-Paz et al. 2016, whose experiment these networks are for.
 
-use super::{Architecture, Task};
-use crate::error::{Error, Result};
+use super::family::{size, Blueprint, Family};
+use super::Task;
+use crate::error::Result;
 use crate::nn::{Flatten, Init, Linear, Sequential};
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
-/// How the names begin.
-const PREFIX: &str = "mlp-";
-/// What the names look like, for listings.
-pub const EXAMPLE: &str = "mlp-20-20";
+pub(super) const FAMILY: Family = Family {
+    prefix: "mlp-",
+    example: "mlp-20-20",
+    about: "multilayer perceptron with ReLU",
+    sizes: "1 to 8 widths of 1 to 16384 units",
+    parse,
+};
+
 /// The names of the hidden layers, and of their taps: the last one is the penultimate layer.
 const HIDDEN: [[&str; 2]; 8] = [
     ["fc1", "hidden1"],
@@ -24,43 +27,10 @@ const HIDDEN: [[&str; 2]; 8] = [
 ];
 const WIDEST: usize = 16384;
 
-/// Every perceptron that was asked for so far.
-static KNOWN: Mutex<BTreeMap<String, &'static Architecture>> = Mutex::new(BTreeMap::new());
-
-/// The perceptron with this name; `None` if it is no name of one.
-///
-/// # Errors
-/// The widths make no sense.
-pub(super) fn named(name: &str) -> Option<Result<&'static Architecture>> {
-    let widths = name.strip_prefix(PREFIX)?;
-    Some(parse(name, widths).map(|widths| {
-        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-        *known.entry(name.to_string()).or_insert_with(|| architecture(name, widths))
-    }))
-}
-
-/// Lives as long as the program does, as the architectures with fixed sizes do.
-fn architecture(name: &str, widths: Vec<usize>) -> &'static Architecture {
-    Box::leak(Box::new(Architecture {
-        name: name.to_string().leak(),
-        about: "a multilayer perceptron with ReLU; the name gives the widths of its hidden layers",
-        default_task: Task { input: [1, 28, 28], classes: 10 },
-        smallest_input: [1, 1],
-        build: Box::leak(Box::new(move |task: Task, init: &mut Init| build(&widths, task, init))),
-    }))
-}
-
-fn parse(name: &str, widths: &str) -> Result<Vec<usize>> {
-    let widths: Vec<usize> = widths.split('-').map(|width| width.parse().unwrap_or(0)).collect();
-    match widths.len() <= HIDDEN.len() && widths.iter().all(|width| (1..=WIDEST).contains(width)) {
-        true => Ok(widths),
-        false => {
-            let most = HIDDEN.len();
-            let reason =
-                format!("`{name}` is no perceptron: name 1 to {most} widths of 1 to {WIDEST} units, such as {EXAMPLE}");
-            Err(Error::argument("model", reason))
-        }
-    }
+fn parse(sizes: &str) -> Option<Blueprint> {
+    let widths: Vec<usize> = sizes.split('-').map(|width| size(width, WIDEST)).collect::<Option<_>>()?;
+    (widths.len() <= HIDDEN.len())
+        .then(|| Blueprint { smallest_input: [1, 1], build: Box::new(move |task, init| build(&widths, task, init)) })
 }
 
 fn build(widths: &[usize], task: Task, init: &mut Init) -> Result<Sequential> {
@@ -92,7 +62,6 @@ mod tests {
         assert_eq!(mlp.parameter_count(), 49 * 20 + 20 + 20 * 30 + 30 + 30 * 10 + 10);
         assert_eq!((mlp.name(), mlp.taps()), ("mlp-20-30", vec!["hidden1", "penultimate", "logits"]));
         assert_eq!(summarise(&mlp).unwrap().parameters, mlp.parameter_count());
-        assert!(std::ptr::eq(named("mlp-5").unwrap().unwrap(), named("mlp-5").unwrap().unwrap()));
     }
 
     #[test]

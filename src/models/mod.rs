@@ -1,12 +1,15 @@
 //! Architectures, one file each, and the registry that knows them by name.
 
+mod cnn;
 mod demo_student;
 mod demo_teacher;
-pub mod mlp;
+mod family;
+mod mlp;
 mod student_net;
 mod summary;
 mod teacher_net;
 
+pub use family::{Family, FAMILIES};
 pub use summary::{summarise, LayerSummary, ModelSummary};
 
 use crate::error::{Error, Result};
@@ -60,7 +63,7 @@ pub struct Architecture {
     build: &'static Build,
 }
 
-/// All architectures of fixed sizes; [`mlp`] has those whose names give their widths. A new one is a file and a line here.
+/// All architectures of fixed sizes; [`FAMILIES`] has those whose names give their sizes. A new one is a file and a line here.
 pub const ARCHITECTURES: &[Architecture] = &[
     teacher_net::ARCHITECTURE,
     student_net::ARCHITECTURE,
@@ -72,16 +75,16 @@ pub const ARCHITECTURES: &[Architecture] = &[
 
 /// The names of all architectures, with an example of those that have sizes in their names.
 pub fn architecture_names() -> Vec<&'static str> {
-    ARCHITECTURES.iter().map(|a| a.name).chain([mlp::EXAMPLE]).collect()
+    ARCHITECTURES.iter().map(|a| a.name).chain(FAMILIES.iter().map(|f| f.example)).collect()
 }
 
 /// The architecture with this name.
 ///
 /// # Errors
-/// There is none; the error names the nearest. The widths of an `mlp-…` make no sense.
+/// There is none; the error names the nearest. The sizes in a family's name make no sense.
 pub fn architecture(name: &str) -> Result<&'static Architecture> {
-    if let Some(perceptron) = mlp::named(name) {
-        return perceptron;
+    if let Some(sized) = family::named(name) {
+        return sized;
     }
     ARCHITECTURES.iter().find(|a| a.name == name).ok_or_else(|| {
         let known = architecture_names();

@@ -127,7 +127,7 @@ pub const OPTIONS: &[RunOption] = &[
         "students of a teacher see the quarter first that it is surest of, and all images after this share of the epochs [0: off]",
     ),
     option(Models, "teacher-model", "NAME", Text, "the teacher's architecture [teacher_net]"),
-    option(Models, "student-model", "NAME", Text, "the student's architecture [student_net]"),
+    option(Models, "student-model", "NAME", Text, "the student's architecture; cnn-16-32-fc64 and mlp-20-20 stand for any sizes [student_net]"),
     option(Models, "teacher", "FILE", Path, "use this trained teacher (.safetensors) instead of training one"),
     option(Training, "epochs", "N", Count, "passes over the training set for each student [10; digits 60]"),
     option(Training, "teacher-epochs", "N", Count, "the same for the teacher [as --epochs; digits 5]"),
