@@ -9,6 +9,7 @@ use crate::report::Picture;
 use crate::tensor::Device;
 use crate::train::{evaluate_with, interrupt, Evaluation, Progress};
 use serde::Serialize;
+use std::time::Instant;
 
 /// A corruption with its severity.
 #[derive(Clone, Copy, Debug)]
@@ -141,7 +142,7 @@ pub fn compare(
     let fresh = || plan.methods.iter().map(|method| method.adapter(model, &plan.settings)).collect::<Result<Vec<_>>>();
     let conditions: Vec<Option<&Condition>> = std::iter::once(None).chain(plan.conditions.iter().map(Some)).collect();
     let total = conditions.len() * plan.methods.len() * test.len().div_ceil(plan.batch);
-    let mut done = 0;
+    let (mut done, start) = (0, Instant::now());
     let mut adapters = fresh()?;
     for (number, condition) in conditions.iter().enumerate() {
         if number <= 1 || !plan.continual {
@@ -165,10 +166,20 @@ pub fn compare(
                 calibration_error: answers.calibration_error(),
             });
         }
+        let left = start.elapsed().as_secs_f64() / done as f64 * (total - done) as f64;
+        progress.stage(&line(&row, left));
         found.rows.push(row);
         finished(found)?;
     }
     Ok(())
+}
+
+/// A row for whoever waits, with the seconds that the others will take.
+fn line(row: &Row, left: f64) -> String {
+    let accuracies = row.outcomes.iter().map(|outcome| format!("{} {:.2} %", outcome.method, outcome.accuracy));
+    let accuracies = accuracies.collect::<Vec<_>>().join(", ");
+    let left = if left >= 1.0 { format!("; {left:.0} s left") } else { String::new() };
+    format!("{}: {accuracies}{left}", row.label())
 }
 
 /// The answers of an adapter to a stream of images.
@@ -190,4 +201,22 @@ fn online(
         after_batch();
         logits.to_vec::<f32>()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_names_corruptions_and_severities() {
+        let labels = |text: &str| -> Vec<(&str, usize)> {
+            Condition::list(text).unwrap().iter().map(|c| (c.corruption.name, c.severity)).collect()
+        };
+        assert_eq!(labels("contrast:2, stripe"), [("contrast", 2), ("stripe", 5)]);
+        let all: Vec<(&str, usize)> = CORRUPTIONS.iter().map(|corruption| (corruption.name, 3)).collect();
+        assert_eq!(labels("all:3"), all);
+        for text in ["contrast:0", "contrast:six", "contrast:", "", "contrast,"] {
+            assert!(Condition::list(text).is_err(), "{text}");
+        }
+    }
 }

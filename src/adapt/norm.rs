@@ -1,5 +1,5 @@
 //! Batch normalisation with the statistics of the test batch (Schneider et al., "Improving robustness against common corruptions by
-//! covariate shift adaptation", NeurIPS 2020, eq. 4; Nado et al., "Evaluating prediction-time batch normalization for robustness under
+//! covariate shift adaptation", NeurIPS 2020; Nado et al., "Evaluating prediction-time batch normalization for robustness under
 //! covariate shift", 2020, is the case N = 0). Nothing is trained and nothing is remembered from batch to batch.
 
 use super::{Adapter, MethodInfo};

@@ -1,8 +1,8 @@
-//! A student learns from its own moving average (Wang et al., "Continual test-time domain adaptation" (CoTTA), CVPR 2022, eqs. 1 to 8);
+//! A student learns from its own moving average (Wang et al., "Continual test-time domain adaptation" (CoTTA), CVPR 2022, section 3);
 //! the average answers.
 //!
 //! At first both are the source model, and a student that agrees with its teacher has no gradient. What teaches is the teacher's mean
-//! answer to several views of each image, which it gives while the source model is unsure of the batch (eqs. 3 to 5).
+//! answer to several views of each image, which it gives while the source model is unsure of the batch.
 //!
 //! As in the authors' code logits are averaged, the teacher answers before it follows the step, and all of the student's parameters learn
 //! by Adam. What differs: views are turned and shifted as far as there (15°, 1/16 of the side), but not scaled, recoloured, blurred,

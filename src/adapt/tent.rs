@@ -1,4 +1,4 @@
-//! Wang et al., "Tent: fully test-time adaptation by entropy minimization", ICLR 2021, eq. 1, online: the answers to a batch are those
+//! Wang et al., "Tent: fully test-time adaptation by entropy minimization", ICLR 2021, section 3, online: the answers to a batch are those
 //! of the pass before its update, as in the authors' code.
 
 use super::norm::scales_and_shifts;

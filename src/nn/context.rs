@@ -54,7 +54,7 @@ impl Context {
     }
 
     /// Evaluation in which batch normalisations use the statistics of the batch and track nothing. With `source` above 0 the running
-    /// statistics count as those of so many more images (Schneider et al. 2020, eq. 4), and both are constants to the gradient.
+    /// statistics count as those of so many more images (Schneider et al. 2020), and both are constants to the gradient.
     pub fn with_batch_statistics(mut self, source: f64) -> Context {
         self.batch_statistics = Some(source);
         self
