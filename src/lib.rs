@@ -3,6 +3,7 @@
 //! Modules depend on each other in one direction only:
 //! `cli → report, train → distill → models → nn, optim → ops → autograd → backend → tensor`; `data` needs only `tensor`.
 
+pub mod adapt;
 pub mod analysis;
 pub mod autograd;
 pub mod backend;

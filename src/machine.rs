@@ -3,6 +3,7 @@
 use crate::backend::cpu::kernels::isa::{self, Isa};
 use crate::folders;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -31,6 +32,19 @@ pub struct Machine {
     pub cache: Option<PathBuf>,
     /// What could be better, and how.
     pub advice: Vec<String>,
+}
+
+/// What a report says about where and how its numbers were made.
+pub fn facts(device: &str) -> BTreeMap<String, String> {
+    let facts = [
+        ("version", concat!("kdengine ", env!("CARGO_PKG_VERSION")).to_string()),
+        ("processor", processor()),
+        ("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
+        ("device", device.to_string()),
+        ("threads", rayon::current_num_threads().to_string()),
+        ("command line", std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
+    ];
+    facts.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
 }
 
 /// A GPU.

@@ -1,6 +1,6 @@
 //! The subcommands: what each is called, what its help says, and where it is carried out.
 
-use super::{args, bench, check, data, doctor, methods, models, output, runs};
+use super::{adapt, args, bench, check, data, doctor, methods, models, output, runs};
 use crate::backend::cpu::kernels::isa;
 use crate::backend::open_device;
 use crate::error::{Error, Result};
@@ -22,6 +22,7 @@ Examples:
   kdengine search --space student-model=cnn-4..32-8..64-fc16..128 --budget parameters=20k --strategy halving
   kdengine methods at
   kdengine summary teacher_net
+  kdengine adapt runs/train-mnist/jobs/teacher/model.safetensors --data mnist --corrupt gaussian-noise:3,contrast
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (everything is saved; go on with --resume).";
 
@@ -77,6 +78,7 @@ pub fn command() -> Command {
         .subcommand(models::eval_command())
         .subcommand(models::predict_command())
         .subcommand(models::summary_command())
+        .subcommand(adapt::command())
         .subcommand(methods::command())
         .subcommand(data::command())
         .subcommand(doctor::command())
@@ -109,6 +111,7 @@ pub fn dispatch(matches: &ArgMatches) -> Result<()> {
         "eval" => models::eval(matches),
         "predict" => models::predict(matches),
         "summary" => models::summary(matches),
+        "adapt" => adapt::run(matches),
         "methods" => methods::run(matches),
         "data" => data::run(matches),
         "doctor" => doctor::run(matches),

@@ -1,5 +1,6 @@
 //! The command line: only here do parsing, progress bars and printing exist.
 
+mod adapt;
 mod args;
 mod bench;
 mod bench_methods;

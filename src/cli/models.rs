@@ -41,7 +41,8 @@ pub fn summary_command() -> Command {
         .arg(Arg::new("classes").long("classes").value_name("N").value_parser(value_parser!(u32).range(1..)))
 }
 
-fn with_model_options(command: Command) -> Command {
+/// Adds the file of a trained model and the data set that it is shown to a subcommand.
+pub fn with_model_options(command: Command) -> Command {
     command
         .arg(path_arg("file", "FILE", "a trained model (.safetensors)"))
         .arg(Arg::new("model").long("model").value_name("NAME").help("its architecture, if the file does not say"))
@@ -65,7 +66,7 @@ fn with_model_options(command: Command) -> Command {
 }
 
 /// The model and the test set that the options name.
-fn model_and_test(matches: &ArgMatches) -> Result<(Model, data::Dataset, Device)> {
+pub fn model_and_test(matches: &ArgMatches) -> Result<(Model, data::Dataset, Device)> {
     let device = device_of(matches)?;
     let data = matches.get_one::<String>("data").expect("has a default");
     let test = data::load(data, matches.get_one::<PathBuf>("data-dir").map(PathBuf::as_path))?.test;

@@ -22,6 +22,18 @@ impl TerminalProgress {
         TerminalProgress { bar: ProgressBar::hidden(), interactive, job_started: Instant::now(), images: 0, epochs: 0 }
     }
 
+    /// A new bar at `first` of `steps`, if there is a terminal.
+    fn show_bar(&mut self, first: u64, steps: u64) {
+        if self.interactive {
+            self.bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template("  {wide_bar} {percent:>3} %  {msg}  {eta} left")
+                .expect("a valid template");
+            self.bar.set_style(style);
+            self.bar.set_position(first);
+            self.bar.reset_eta();
+        }
+    }
+
     fn say(&self, text: &str) {
         if verbosity() > 0 {
             self.bar.suspend(|| eprintln!("{text}"));
@@ -37,14 +49,7 @@ impl Progress for TerminalProgress {
         let going_on = if first_step > 0 { format!(", going on at step {first_step}") } else { String::new() };
         let line = format!("{} ({}, {} epochs of {}{going_on})", job.name, job.model, job.epochs, job.plan.name());
         self.say(&paint(Style::Stage, &line));
-        if self.interactive {
-            self.bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template("  {wide_bar} {percent:>3} %  {msg}  {eta} left")
-                .expect("a valid template");
-            self.bar.set_style(style);
-            self.bar.set_position(first_step);
-            self.bar.reset_eta();
-        }
+        self.show_bar(first_step, steps);
     }
 
     fn step(&mut self, record: &StepRecord, images: usize) {
@@ -79,6 +84,17 @@ impl Progress for TerminalProgress {
 
     fn stage(&mut self, what: &str) {
         self.say(&paint(Style::Faint, what));
+    }
+
+    fn advanced(&mut self, what: &str, done: u64, of: u64) {
+        if self.bar.length() != Some(of) {
+            self.show_bar(done, of);
+        }
+        self.bar.set_message(what.to_string());
+        self.bar.set_position(done);
+        if done == of {
+            self.bar.finish_and_clear();
+        }
     }
 
     fn note(&mut self, text: &str) {

@@ -15,7 +15,7 @@ pub fn run(command: &str, stages: Stages, matches: &ArgMatches) -> Result<()> {
     let config = args::config(matches)?;
     pipeline::check_stages(&config, stages)?;
     set_threads(config.threads)?;
-    save_on_interrupt();
+    on_interrupt("saving after this step …");
     let resumed = args::resumed_folder(matches);
     let out = match (&resumed, matches.get_one::<PathBuf>("out")) {
         (Some(folder), _) | (None, Some(folder)) => folder.clone(),
@@ -56,14 +56,14 @@ fn name_folder(error: Error, command: &str, out: &Path) -> Error {
     }
 }
 
-/// The first Ctrl-C asks the job to save and stop after the current step; the second ends the process at once.
-fn save_on_interrupt() {
-    let handler = || {
+/// The first Ctrl-C asks the work to stop at its next pause, and says so; the second ends the process at once.
+pub fn on_interrupt(says: &'static str) {
+    let handler = move || {
         if interrupt::requested() {
             std::process::exit(i32::from(super::INTERRUPTED));
         }
         interrupt::request();
-        eprintln!("\nsaving after this step … (Ctrl-C again to stop at once)");
+        eprintln!("\n{says} (Ctrl-C again to stop at once)");
     };
     if ctrlc::set_handler(handler).is_err() && verbosity() > 1 {
         eprintln!("Ctrl-C will not save: another handler is in place");

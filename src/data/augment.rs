@@ -47,8 +47,8 @@ impl AugmentConfig {
         }
     }
 
-    /// What is done to one image.
-    pub(super) fn plan(&self, height: usize, width: usize, random: &mut Sequence) -> ImagePlan {
+    /// What is done to one image of this size.
+    pub fn plan(&self, height: usize, width: usize, random: &mut Sequence) -> ImagePlan {
         let mirrored = self.flip && random.bernoulli(0.5);
         let mut between = |limit: f64| f64::from(random.uniform_in(-1.0, 1.0)) * limit;
         let (dy, dx, angle) = (between(self.shift), between(self.shift), between(self.rotate).to_radians());

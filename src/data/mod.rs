@@ -2,6 +2,7 @@
 
 mod augment;
 mod classes;
+pub mod corrupt;
 mod curriculum;
 mod dataset;
 pub mod digits;

@@ -40,10 +40,9 @@ pub fn total_variation(images: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Shapes that do not fit.
 pub fn statistics_distance(x: &Tensor, running_mean: &Tensor, running_var: &Tensor) -> Result<Tensor> {
-    let mean = x.mean(&[0, 2, 3], true)?;
-    let var = x.sub(&mean)?.square()?.mean(&[0, 2, 3], false)?;
+    let (mean, var) = x.channel_moments()?;
     let distance = |a: &Tensor, b: &Tensor| root(&a.sub(&b.detach())?.square()?.sum_all()?);
-    distance(&mean.flatten(0)?, running_mean)?.add(&distance(&var, running_var)?)
+    distance(&mean, running_mean)?.add(&distance(&var, running_var)?)
 }
 
 /// `CE(z, argmax z)`: low where each image is surely of some class (DAFL's one-hot loss).

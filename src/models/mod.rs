@@ -151,18 +151,27 @@ impl Model {
         x.sub(&vector(0)?)?.div(&vector(1)?)
     }
 
+    /// A copy with weights of its own, which computes what this model does until one of them learns.
+    ///
+    /// # Errors
+    /// There is not enough memory.
+    pub fn copied(&self) -> Result<Model> {
+        let device = self.parameters().first().map_or(Device::default(), |(_, p)| p.get().device());
+        let copy = Model::new(self.name(), self.task, Rng::new(0, 0), device)?.normalising(self.normalisation.clone());
+        load_state(&copy, &self.state())?;
+        for ((_, own), (_, original)) in copy.parameters().iter().zip(self.parameters()) {
+            own.compute_with(original.view());
+        }
+        Ok(copy)
+    }
+
     /// A copy whose weights are constants: gradients pass through it to its input, and nothing can train it.
     ///
     /// # Errors
     /// There is not enough memory.
     pub fn frozen(&self) -> Result<Model> {
-        let device = self.parameters().first().map_or(Device::default(), |(_, p)| p.get().device());
-        let copy = Model::new(self.name(), self.task, Rng::new(0, 0), device)?.normalising(self.normalisation.clone());
-        load_state(&copy, &self.state())?;
-        for (_, parameter) in copy.parameters() {
-            let constant = parameter.get().detach();
-            *parameter.write() = constant;
-        }
+        let copy = self.copied()?;
+        copy.parameters().iter().for_each(|(_, parameter)| parameter.freeze());
         Ok(copy)
     }
 

@@ -10,6 +10,7 @@ pub struct Context {
     wanted: Vec<String>,
     taken: BTreeMap<String, Tensor>,
     norm_inputs: Option<Vec<NormInput>>,
+    batch_statistics: Option<f64>,
 }
 
 /// What a batch normalisation saw, and what it expected from its training.
@@ -25,7 +26,14 @@ pub struct NormInput {
 impl Context {
     /// Evaluation: dropout passes everything, batch norm uses its running statistics.
     pub fn eval() -> Context {
-        Context { training: None, draws: 0, wanted: Vec::new(), taken: BTreeMap::new(), norm_inputs: None }
+        Context {
+            training: None,
+            draws: 0,
+            wanted: Vec::new(),
+            taken: BTreeMap::new(),
+            norm_inputs: None,
+            batch_statistics: None,
+        }
     }
 
     /// Training. `rng` must differ from step to step (derive it from the step's number), or dropout repeats itself.
@@ -45,9 +53,21 @@ impl Context {
         self
     }
 
-    /// Whether inputs of batch normalisations were asked for.
-    pub fn wants_norm_inputs(&self) -> bool {
-        self.norm_inputs.is_some()
+    /// Evaluation in which batch normalisations use the statistics of the batch and track nothing. With `source` above 0 the running
+    /// statistics count as those of so many more images (Schneider et al. 2020), and both are constants to the gradient.
+    pub fn with_batch_statistics(mut self, source: f64) -> Context {
+        self.batch_statistics = Some(source);
+        self
+    }
+
+    /// How many images the running statistics count for beside the batch's own; `None` where batch normalisations use them alone.
+    pub fn batch_statistics(&self) -> Option<f64> {
+        self.batch_statistics
+    }
+
+    /// Whether a batch normalisation is a fixed scale and shift in this pass, which a layer may fold into its weights.
+    pub fn folds_norms(&self) -> bool {
+        !self.is_training() && self.norm_inputs.is_none() && self.batch_statistics.is_none()
     }
 
     /// Offers the input of a batch normalisation; it is kept if they were asked for.

@@ -5,8 +5,8 @@ use crate::error::Result;
 use crate::ops::Conv2dOptions;
 use crate::tensor::Tensor;
 
-/// `relu(batch_norm(conv(x)))`, the convolution without bias. In evaluation the normalisation is folded into the convolution's weights,
-/// and everything is one pass.
+/// `relu(batch_norm(conv(x)))`, the convolution without bias. In evaluation with running statistics the normalisation is folded
+/// into the convolution's weights, and everything is one pass.
 pub struct ConvNormRelu {
     weight: Parameter,
     norm: BatchNorm2d,
@@ -31,7 +31,7 @@ impl ConvNormRelu {
 impl Module for ConvNormRelu {
     fn forward(&self, x: &Tensor, cx: &mut Context) -> Result<Tensor> {
         let (x, weight) = self.weight.in_use_on(x, cx.is_training())?;
-        if cx.is_training() || cx.wants_norm_inputs() {
+        if !cx.folds_norms() {
             return self.norm.forward(&x.conv2d(&weight, None, self.options)?, cx)?.relu();
         }
         let (weight, bias) = self.norm.fold(&weight)?;

@@ -33,6 +33,16 @@ impl BatchNorm2d {
         weight.fold_batch_norm(&scale, &bias, &self.running_mean.get(), &self.running_var.get(), EPS)
     }
 
+    /// `N / (N + n) · running + n / (N + n) · batch` for mean and (biased) variance, n the batch's images and N `source`.
+    fn mixed_statistics(&self, x: &Tensor, source: f64) -> Result<(Tensor, Tensor)> {
+        let share = source / (source + x.shape()[0] as f64);
+        let (mut mean, mut var) = x.channel_moments()?;
+        let backend = backend::of(x.device());
+        backend.lerp(&mut mean, &self.running_mean.get(), 1.0 - share)?;
+        backend.lerp(&mut var, &self.running_var.get(), 1.0 - share)?;
+        Ok((mean, var))
+    }
+
     /// `running ← (1 − momentum) · running + momentum · batch`; the variance is the unbiased one.
     fn track(&self, mean: &Tensor, unbiased_var: &Tensor) -> Result<()> {
         let backend = backend::of(mean.device());
@@ -45,8 +55,16 @@ impl Module for BatchNorm2d {
     fn forward(&self, x: &Tensor, cx: &mut Context) -> Result<Tensor> {
         let (weight, bias) = (self.weight.get(), self.bias.get());
         if !cx.is_training() {
-            cx.norm_input(x, &self.running_mean.get(), &self.running_var.get());
-            return x.batch_norm_eval(&weight, &bias, &self.running_mean.get(), &self.running_var.get(), EPS);
+            let (mean, var) = (self.running_mean.get(), self.running_var.get());
+            cx.norm_input(x, &mean, &var);
+            return match cx.batch_statistics() {
+                None => x.batch_norm_eval(&weight, &bias, &mean, &var, EPS),
+                Some(0.0) => Ok(x.batch_norm_train(&weight, &bias, EPS)?.y),
+                Some(source) => {
+                    let (mean, var) = self.mixed_statistics(&x.detach(), source)?;
+                    x.batch_norm_eval(&weight, &bias, &mean, &var, EPS)
+                }
+            };
         }
         let batch = x.batch_norm_train(&weight, &bias, EPS)?;
         self.track(&batch.mean, &batch.unbiased_var)?;

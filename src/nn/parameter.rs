@@ -81,6 +81,12 @@ impl Parameter {
         *self.0.view.write().unwrap_or_else(PoisonError::into_inner) = view;
     }
 
+    /// From now on the value is a constant to gradients.
+    pub fn freeze(&self) {
+        let constant = self.get().detach();
+        *self.write() = constant;
+    }
+
     /// The value now, as the variable that gradients are looked up by.
     pub fn get(&self) -> Tensor {
         self.0.value.read().unwrap_or_else(PoisonError::into_inner).clone()

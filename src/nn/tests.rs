@@ -46,6 +46,44 @@ fn batch_norm_tracks_statistics_in_training_and_uses_them_in_evaluation() {
 }
 
 #[test]
+fn the_statistics_of_a_batch_can_be_used_without_being_tracked() {
+    let layer = ConvNormRelu::new(&mut init(), 2, 3, 3, crate::ops::Conv2dOptions::padded(1)).unwrap();
+    let x = images(1, [4, 2, 5, 5]);
+    let output = |mut cx: Context| layer.forward(&x, &mut cx).unwrap().to_vec::<f32>().unwrap();
+    let running = || layer.buffers().iter().map(|(_, b)| b.get().to_vec::<f32>().unwrap()).collect::<Vec<_>>();
+    let before = running();
+    let adapted = output(Context::eval().with_batch_statistics(0.0));
+    assert_eq!(running(), before, "nothing is tracked");
+    assert_ne!(adapted, output(Context::eval()));
+    assert_eq!(adapted, output(Context::train(Rng::new(0, 0))), "what training computes");
+    assert_ne!(running(), before);
+}
+
+#[test]
+fn running_statistics_count_for_as_many_images_as_they_are_told_to() {
+    let norm = BatchNorm2d::new(&mut init(), 2).unwrap();
+    let x = images(3, [6, 2, 4, 4]);
+    let output = |mut cx: Context| norm.forward(&x, &mut cx).unwrap().to_f64_vec().unwrap();
+    let mixed = |source| output(Context::eval().with_batch_statistics(source));
+    let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
+    assert!(close(&mixed(1e-6), &mixed(0.0)) && close(&mixed(1e9), &output(Context::eval())));
+    // Running mean 0 and variance 1 count for as much as the batch.
+    let (mean, var) = x.channel_moments().unwrap();
+    let [mean, var] = [mean, var].map(|moments| moments.to_f64_vec().unwrap());
+    let expected: Vec<f64> = x
+        .to_f64_vec()
+        .unwrap()
+        .iter()
+        .enumerate()
+        .map(|(i, x)| {
+            let channel = i / 16 % 2;
+            (x - mean[channel] / 2.0) / ((var[channel] + 1.0) / 2.0 + 1e-5).sqrt()
+        })
+        .collect();
+    assert!(close(&mixed(6.0), &expected));
+}
+
+#[test]
 fn a_convolution_with_its_normalisation_folded_in_is_the_two_layers_of_training() {
     let layer = ConvNormRelu::new(&mut init(), 2, 3, 3, crate::ops::Conv2dOptions::padded(1)).unwrap();
     let names: Vec<String> = layer.state().into_keys().collect();

@@ -27,7 +27,7 @@ impl Tensor {
         let channels = check_channels(OP, self, &[("weight", weight), ("bias", bias)])?;
         let count = self.numel() / channels.max(1);
         if count < 2 {
-            let expected = "more than one value a channel in training".to_string();
+            let expected = "more than one value a channel, as its own statistics need".to_string();
             return Err(check::shape_error(OP, "x", self, expected));
         }
         let (x, w, backend) = (self.detach(), weight.detach(), self.backend());
@@ -39,6 +39,17 @@ impl Tensor {
             Ok(backend.batch_norm_grad(&x, &w, dy, &mean, &rstd)?.map(Some).to_vec())
         })?;
         Ok(BatchNormTrain { y, mean: output.mean, unbiased_var })
+    }
+
+    /// Mean and biased variance of each channel of `[n, c, h, w]`, both `[c]`.
+    ///
+    /// # Errors
+    /// Not four dimensions.
+    pub fn channel_moments(&self) -> Result<(Tensor, Tensor)> {
+        check::rank("channel_moments", "self", self, 4, "[n, c, h, w]")?;
+        let mean = self.mean(&[0, 2, 3], true)?;
+        let var = self.sub(&mean)?.square()?.mean(&[0, 2, 3], false)?;
+        Ok((mean.flatten(0)?, var))
     }
 
     /// As [`Tensor::batch_norm_train`], with running statistics instead of the batch's.

@@ -5,8 +5,8 @@ use super::leaderboard::{refusals, remarks, standings};
 use super::plots::{Plot, STYLE};
 use super::search;
 use super::summary::{ChangedSample, Picture, Summary};
-use super::table::{results, thousands, Table};
-use super::{AccuracyRow, Captioned, Extras};
+use super::table::{accuracies, results, thousands, Table};
+use super::{Captioned, Extras};
 use std::fmt::Write;
 
 const PAGE_STYLE: &str = "\
@@ -34,10 +34,13 @@ pub(super) fn page(summary: &Summary, plots: &[Plot]) -> String {
         escape(&title)
     );
     let data = &summary.data;
+    let learned = match data.train {
+        0 => String::new(),
+        images => format!("{} training images for students, ", thousands(images as f64)),
+    };
     let _ = writeln!(
         html,
-        "<p class=\"lead\">{} training images for students, {} test images, {} classes · {}</p>",
-        thousands(data.train as f64),
+        "<p class=\"lead\">{learned}{} test images, {} classes · {}</p>",
         thousands(data.test as f64),
         data.classes.len(),
         escape(&summary.run)
@@ -139,14 +142,9 @@ fn leaderboard(summary: &Summary) -> String {
 /// What a recipe adds.
 fn extras(extras: &Extras) -> String {
     let mut html = String::new();
-    for accuracies in &extras.tables {
-        let _ = writeln!(html, "<h2>{}</h2>", escape(&accuracies.title));
-        let columns = [String::new()].into_iter().chain(accuracies.columns.iter().cloned()).collect();
-        let cells = |row: &AccuracyRow| {
-            let numbers = row.accuracies.iter().map(|accuracy| format!("{accuracy:.2} %"));
-            [row.label.clone()].into_iter().chain(numbers).collect()
-        };
-        html += &table(&Table { columns, rows: accuracies.rows.iter().map(cells).collect() }, "");
+    for of_recipe in &extras.tables {
+        let _ = writeln!(html, "<h2>{}</h2>", escape(&of_recipe.title));
+        html += &table(&accuracies(of_recipe), "");
     }
     for gallery in &extras.galleries {
         let _ = writeln!(html, "<h2>{}</h2>\n<p>{}</p>", escape(&gallery.title), escape(&gallery.about));

@@ -21,7 +21,7 @@ pub use leaderboard::{leaderboard_csv, leaderboard_text, Cost, Gain, Leaderboard
 pub use search::{Rung, SearchResult, Trial};
 pub use statistics::{holm, mcnemar, mean, paired_t_test, standard_deviation, t_quantile_95};
 pub use summary::*;
-pub use table::{results_text, thousands};
+pub use table::{accuracies_text, results_text, thousands};
 pub use words::{spread, verdict};
 
 use crate::error::{Error, Result};

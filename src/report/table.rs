@@ -1,6 +1,7 @@
 //! The results table, described once for the terminal and for the page.
 
 use super::summary::{ModelResult, Role, Summary};
+use super::{AccuracyRow, AccuracyTable};
 
 /// A table: a heading for each column, and rows of cells.
 pub(super) struct Table {
@@ -83,6 +84,23 @@ pub fn results_text(summary: &Summary) -> String {
     }
     // The first column has no heading: blanks at the beginning belong to the table.
     text.trim_start_matches('\n').trim_end().to_string()
+}
+
+/// Accuracies in percent, the rows' labels in the first column.
+pub(super) fn accuracies(table: &AccuracyTable) -> Table {
+    let cells = |row: &AccuracyRow| {
+        let numbers = row.accuracies.iter().map(|accuracy| format!("{accuracy:.2} %"));
+        [row.label.clone()].into_iter().chain(numbers).collect()
+    };
+    Table {
+        columns: [String::new()].into_iter().chain(table.columns.iter().cloned()).collect(),
+        rows: table.rows.iter().map(cells).collect(),
+    }
+}
+
+/// Accuracies for the terminal.
+pub fn accuracies_text(table: &AccuracyTable) -> String {
+    aligned(&accuracies(table))
 }
 
 /// A table for the terminal.

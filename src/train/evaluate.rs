@@ -5,7 +5,7 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::models::Model;
 use crate::nn::{Context, Module};
-use crate::tensor::Device;
+use crate::tensor::{Device, Tensor};
 
 /// A model's answers to every image of a data set.
 #[derive(Clone, Debug)]
@@ -25,22 +25,30 @@ const CALIBRATION_BINS: usize = 15;
 
 /// Runs the model over a whole data set, `batch` images at a time.
 pub fn evaluate(model: &Model, data: &Dataset, batch: usize, device: Device) -> Result<Evaluation> {
+    evaluate_with(data, batch, device, &mut |images| {
+        no_grad(|| model.forward(images, &mut Context::eval()))?.to_vec::<f32>()
+    })
+}
+
+/// The same for whatever `answer` is: it is shown images `[n, c, h, w]` in [0, 1], batch after batch in order, and returns their logits,
+/// `[n, classes]`, row-major.
+///
+/// # Errors
+/// Those of `answer`; or there is not enough memory.
+pub fn evaluate_with(
+    data: &Dataset,
+    batch: usize,
+    device: Device,
+    answer: &mut dyn FnMut(&Tensor) -> Result<Vec<f32>>,
+) -> Result<Evaluation> {
     let classes = data.classes.len();
-    let logits = predict(model, data, batch, device)?;
+    let mut logits = Vec::with_capacity(data.len() * classes);
+    for start in (0..data.len()).step_by(batch) {
+        logits.extend(answer(&data.images_tensor(start..(start + batch).min(data.len()), device)?)?);
+    }
     let predictions = logits.chunks(classes).map(argmax).collect();
     let labels = data.labels.iter().map(|&label| label as usize).collect();
     Ok(Evaluation { classes, logits, predictions, labels })
-}
-
-/// The logits for a whole data set, `[images, classes]`, row-major.
-fn predict(model: &Model, data: &Dataset, batch: usize, device: Device) -> Result<Vec<f32>> {
-    let mut logits = Vec::with_capacity(data.len() * data.classes.len());
-    for start in (0..data.len()).step_by(batch) {
-        let images = data.images_tensor(start..(start + batch).min(data.len()), device)?;
-        let output = no_grad(|| model.forward(&images, &mut Context::eval()))?;
-        logits.extend(output.to_vec::<f32>()?);
-    }
-    Ok(logits)
 }
 
 impl Evaluation {

@@ -20,7 +20,7 @@ mod trainee;
 
 pub use checkpoint::{load_model, save_model, Checkpoint, Position};
 pub use cost::{step_cost, Rehearsal, StepCost};
-pub use evaluate::{evaluate, Evaluation};
+pub use evaluate::{evaluate, evaluate_with, Evaluation};
 pub use fit::{fit, fit_together, Lesson, Member, Setting, Update};
 pub use job::{EpochRecord, Job, JobResult};
 pub use measure::{measure, quantile, single_latency, Footprint, Latency};

@@ -14,6 +14,8 @@ pub trait Progress {
     fn job_finished(&mut self, _job: &Job) {}
     /// Something other than training begins, such as computing the teacher's logits.
     fn stage(&mut self, _what: &str) {}
+    /// `done` parts of `of` of something other than training are done; `what` is under way.
+    fn advanced(&mut self, _what: &str, _done: u64, _of: u64) {}
     /// Something that the user should know.
     fn note(&mut self, _text: &str) {}
 }

@@ -16,3 +16,7 @@ pub const VALIDATION: u64 = 31;
 pub const SEARCH: u64 = 32;
 /// Wrong labels of the study of label noise.
 pub const NOISE: u64 = 33;
+/// The views of an image that an adapting teacher sees.
+pub const VIEWS: u64 = 42;
+/// Which weights adaptation sets back to what they were.
+pub const RESTORE: u64 = 41;
