@@ -31,15 +31,11 @@ pub(super) fn stripe(x: &mut [f32], [_, _, w]: [usize; 3], share: f64, _: &mut S
 
 #[cfg(test)]
 mod tests {
+    use super::super::Repaint;
     use super::*;
     use crate::tensor::Rng;
 
-    fn changed(
-        change: fn(&mut [f32], [usize; 3], f64, &mut Sequence),
-        x: &[f32],
-        shape: [usize; 3],
-        by: f64,
-    ) -> Vec<f32> {
+    fn changed(change: Repaint, x: &[f32], shape: [usize; 3], by: f64) -> Vec<f32> {
         let mut x = x.to_vec();
         change(&mut x, shape, by, &mut Rng::new(0, 0).sequence());
         x

@@ -29,30 +29,25 @@ pub struct Corruption {
     change: Change,
 }
 
-/// What is done to an image of `[c, h, w]`, given the strength.
+/// Changes the pixels of an image of `[c, h, w]`, in [0, 1] before and cut off there after, given the strength.
+type Repaint = fn(&mut [f32], [usize; 3], f64, &mut Sequence);
+/// Where the pixels of an image of `[h, w]` go, given the strength.
+type Move = fn(f64, [usize; 2], &mut Sequence) -> ImagePlan;
+
+/// What is done to an image.
 #[derive(Debug)]
 enum Change {
-    /// New pixels, in [0, 1] before and cut off there after.
-    Pixels(fn(&mut [f32], [usize; 3], f64, &mut Sequence)),
+    /// New pixels.
+    Pixels(Repaint),
     /// The same pixels in other places, bilinearly interpolated, black where none comes from.
-    Motion(fn(f64, [usize; 2], &mut Sequence) -> ImagePlan),
+    Motion(Move),
 }
 
-const fn pixels(
-    name: &'static str,
-    about: &'static str,
-    strengths: [f64; 5],
-    change: fn(&mut [f32], [usize; 3], f64, &mut Sequence),
-) -> Corruption {
+const fn pixels(name: &'static str, about: &'static str, strengths: [f64; 5], change: Repaint) -> Corruption {
     Corruption { name, about, strengths, change: Change::Pixels(change) }
 }
 
-const fn motion(
-    name: &'static str,
-    about: &'static str,
-    strengths: [f64; 5],
-    change: fn(f64, [usize; 2], &mut Sequence) -> ImagePlan,
-) -> Corruption {
+const fn motion(name: &'static str, about: &'static str, strengths: [f64; 5], change: Move) -> Corruption {
     Corruption { name, about, strengths, change: Change::Motion(change) }
 }
 

@@ -38,13 +38,14 @@ fn poisson(mean: f64, random: &mut Sequence) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Repaint;
     use super::*;
     use crate::tensor::Rng;
 
     const PIXELS: usize = 20_000;
 
     /// Mean and variance of what becomes of grey pixels.
-    fn moments(change: fn(&mut [f32], [usize; 3], f64, &mut Sequence), strength: f64) -> [f64; 2] {
+    fn moments(change: Repaint, strength: f64) -> [f64; 2] {
         let mut x = vec![0.5; PIXELS];
         change(&mut x, [1, 1, PIXELS], strength, &mut Rng::new(5, 0).sequence());
         let mean = x.iter().map(|&x| f64::from(x)).sum::<f64>() / PIXELS as f64;
@@ -54,7 +55,7 @@ mod tests {
 
     #[test]
     fn noise_has_the_moments_of_its_distribution() {
-        let cases: [(fn(&mut [f32], [usize; 3], f64, &mut Sequence), f64, f64); 4] = [
+        let cases: [(Repaint, f64, f64); 4] = [
             (gaussian, 0.2, 0.2 * 0.2),
             (speckle, 0.4, 0.2 * 0.2),
             // Poisson(λ) / s has the variance λ / s².
