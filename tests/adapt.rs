@@ -234,6 +234,10 @@ fn the_command_prints_a_table_writes_a_page_and_leaves_the_model_alone() {
     let page = fs::read_to_string(out.join("report.html")).unwrap();
     assert!(page.contains("Accuracy on corrupted images") && page.contains("stripe:5"));
     assert!(fs::read(&trained.1).unwrap() == before);
+    for taken in [&out, &folder.path().join(NORMALISED)] {
+        let error = error_of(adapt(&trained, &["--quiet"]).arg("--out").arg(taken), 2);
+        assert!(error.contains("already holds results; choose another"), "{error}");
+    }
 
     // The same numbers for machines, and the same again for the same seed.
     let json = || expect(&mut adapt(&trained, &["--corrupt", "gaussian-noise:2,stripe", "--json", "-q"]), 0).stdout;

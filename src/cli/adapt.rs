@@ -9,11 +9,12 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::models::Model;
 use crate::report::accuracies_text;
-use crate::train::{Progress, RunDir};
+use crate::train::Progress;
 use clap::{value_parser, Arg, ArgAction, ArgMatches, Command};
 use serde_json::json;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// The `adapt` subcommand.
 pub fn command() -> Command {
@@ -98,13 +99,13 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
         device,
         continual: matches.get_flag("continual"),
     };
-    let folder = matches.get_one::<PathBuf>("out").map(|path| RunDir::open(path, false)).transpose()?;
+    let folder = matches.get_one::<PathBuf>("out").map(|path| empty_folder(path)).transpose()?;
     on_interrupt("stopping after this batch …");
     let mut found = Comparison::default();
     let mut page = None;
     let outcome = compare(&model, &test, &plan, &mut found, &mut progress, &mut |found| {
         if let Some(folder) = &folder {
-            page = Some(write_report(found, &model, &test, &plan, folder.path())?);
+            page = Some(write_report(found, &model, &test, &plan, folder)?);
         }
         Ok(())
     });
@@ -116,6 +117,15 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
         }
     }
     outcome
+}
+
+/// The folder for the report, made if it is not there. What another command or comparison left is not overwritten.
+fn empty_folder(path: &Path) -> Result<&Path> {
+    if ["config.toml", "summary.json"].iter().any(|file| path.join(file).exists()) {
+        return Err(Error::argument("out", format!("{} already holds results; choose another", path.display())));
+    }
+    fs::create_dir_all(path).map_err(|e| Error::io("create the folder", path, e))?;
+    Ok(path)
 }
 
 /// The methods of a list.
