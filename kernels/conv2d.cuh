@@ -1,6 +1,6 @@
-// The implicit matrices of a convolution: operands for tile_product that read patches of images and gradients in place.
+// The implicit matrices of a convolution: operands for block_product that read patches of images and gradients in place.
 #pragma once
-#include "tile_product.cuh"
+#include "tensor_product.cuh"
 
 // Sizes of a convolution, as in src/backend/params.rs; channels are counted over all groups.
 struct Conv {
@@ -57,7 +57,7 @@ __device__ __forceinline__ float patch_element(const Conv& g, const float* image
 // b of the forward pass: element (k, q) is element k = (channel, ky, kx) of the patch of output pixel q.
 template <bool WINDOWS>
 struct Patches {
-    static constexpr bool along_k = false;
+    static constexpr bool along_k = false, in_memory = false;
     Conv g;
     const float* x;
     int group;
@@ -93,7 +93,7 @@ struct Patches {
 // b of the weight gradient: element (q, j) is element j = (channel, ky, kx) of the patch of output pixel q; sums run over q.
 template <bool WINDOWS>
 struct PatchColumns {
-    static constexpr bool along_k = true;
+    static constexpr bool along_k = true, in_memory = false;
     Conv g;
     const float* x;
     int group;
@@ -146,7 +146,7 @@ struct PooledGradient {
 // a of the weight gradient: element (channel, q) is the gradient of output pixel q.
 template <class Gradient>
 struct GradientRows {
-    static constexpr bool along_k = true;
+    static constexpr bool along_k = true, in_memory = false;
     Conv g;
     Gradient gradient;
     int group;
@@ -166,7 +166,7 @@ struct GradientRows {
 // b of the input gradient: element (k, q) is the gradient of the output that tap k = (output channel, ky, kx) brings to input pixel q.
 template <class Gradient>
 struct GradientPatches {
-    static constexpr bool along_k = false;
+    static constexpr bool along_k = false, in_memory = false;
     Conv g;
     Gradient gradient;
     int group;
@@ -205,7 +205,7 @@ struct GradientPatches {
 
 // a of the input gradient: element (input channel, k = (output channel, ky, kx)) of the weights [c_out, c_in / groups, kh, kw].
 struct WeightColumns {
-    static constexpr bool along_k = true;
+    static constexpr bool along_k = true, in_memory = false;
     Conv g;
     const float* weight;
     int group;

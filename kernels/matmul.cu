@@ -1,7 +1,7 @@
 // Batched matrix products c = op(a) · op(b), then a bias for each column and ReLU if asked for. One block computes one tile
-// (tile_product.cuh); the transposes differ only in the direction in which operands are read, and are coalesced in all four cases.
+// (tile_product.cuh in f32, tensor_product.cuh in TF32 and bfloat16); the transposes differ only in the direction in which operands are read, and are coalesced in all four cases.
 // 2·m·n·k operations on 4·(m·k + k·n + m·n) bytes: limited by arithmetic from sizes of a few hundred on.
-#include "tile_product.cuh"
+#include "tensor_product.cuh"
 
 struct MatmulSizes {
     int m, n, k;
@@ -15,7 +15,7 @@ __device__ __forceinline__ void matmul(MatmulSizes s, const float* a, const floa
     const Matrix<!TRANSPOSE_A> operand_a = {a + batch * u32(s.m) * u32(s.k), s.m, s.k, 0};
     const Matrix<TRANSPOSE_B> operand_b = {b + (s.b_is_shared ? 0 : batch * u32(s.k) * u32(s.n)), s.n, s.k, 0};
     float* result = c + batch * u32(s.m) * u32(s.n);
-    tile_product<Tile>(blockIdx.y * Tile::M, blockIdx.x * Tile::N, 0, s.k, operand_a, operand_b,
+    block_product<Tile>(blockIdx.y * Tile::M, blockIdx.x * Tile::N, 0, s.k, operand_a, operand_b,
                        [&](int row, int column, float4 v) {
                            if (row >= s.m) return;
                            if (bias) {
@@ -36,11 +36,13 @@ __device__ __forceinline__ void matmul(MatmulSizes s, const float* a, const floa
         matmul<TILE, TRANSPOSE_A, TRANSPOSE_B>(sizes, a, b, bias, c);                                                         \
     }
 
-MATMUL(matmul_nn_large, LargeTile, false, false)
-MATMUL(matmul_nt_large, LargeTile, false, true)
-MATMUL(matmul_tn_large, LargeTile, true, false)
-MATMUL(matmul_tt_large, LargeTile, true, true)
-MATMUL(matmul_nn_small, SmallTile, false, false)
-MATMUL(matmul_nt_small, SmallTile, false, true)
-MATMUL(matmul_tn_small, SmallTile, true, false)
-MATMUL(matmul_tt_small, SmallTile, true, true)
+#define FOR_TILE(SUFFIX, TILE)                                                                                                \
+    MATMUL(matmul_nn_##SUFFIX, TILE, false, false)                                                                            \
+    MATMUL(matmul_nt_##SUFFIX, TILE, false, true)                                                                             \
+    MATMUL(matmul_tn_##SUFFIX, TILE, true, false)                                                                             \
+    MATMUL(matmul_tt_##SUFFIX, TILE, true, true)
+
+FOR_TILE(large, LargeTile)
+FOR_TILE(small, SmallTile)
+FOR_TILE(tf32, TensorTile<Tf32>)
+FOR_TILE(bf16, TensorTile<Bf16>)

@@ -15,6 +15,7 @@ pub(super) fn new_summary(command: &str, config: &RunConfig, student: &Side, out
         ("processor", machine::processor()),
         ("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
         ("device", config.device.clone()),
+        ("precision", config.precision.clone()),
         ("threads", threads.to_string()),
         ("command line", std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
     ];

@@ -2,7 +2,7 @@
 
 use super::device::{args, CudaDevice};
 use super::driver::{Arg, DevicePtr};
-use super::launch::{self, Tile};
+use super::launch::{self, for_tile, Tile};
 use super::layout::{sum, sum_middle};
 use super::memory::address;
 use crate::backend::params::Conv2dGeometry;
@@ -51,14 +51,13 @@ fn is_depthwise(g: &Conv2dGeometry) -> bool {
     g.groups > 1 && g.groups == g.c_in && g.c_out <= launch::MAX_GRID_YZ
 }
 
-/// The kernel of a family for a tile.
-macro_rules! for_tile {
-    ($tile:expr, $name:literal) => {
-        match $tile {
-            Tile::Large => concat!($name, "_large"),
-            Tile::Small => concat!($name, "_small"),
-        }
-    };
+/// The tile for a convolution's product of m × n results. Where a group has little to add up, products stay in `f32`: there is nothing to
+/// gain, and the first layer sees what the image holds.
+fn tile(g: &Conv2dGeometry, m: usize, n: usize) -> Tile {
+    match is_first_layer(g) || is_depthwise(g) {
+        true => Tile::in_f32(m, n),
+        false => Tile::for_product(m, n),
+    }
 }
 
 pub(super) fn conv2d(
@@ -84,7 +83,7 @@ pub(super) fn conv2d(
         device.launch("conv2d_first", config, args, &[x, w])?;
     } else {
         let channels = g.c_out / g.groups;
-        let tile = Tile::for_product(channels, pixels);
+        let tile = tile(g, channels, pixels);
         device.launch(for_tile!(tile, "conv2d"), tile.grid(channels, pixels, g.groups), args, &[x, w])?;
     }
     Ok(y)
@@ -109,7 +108,7 @@ pub(super) fn relu_pool(
         device.launch("conv2d_first_relu_pool", config, args, &[x, w])?;
     } else {
         let channels = g.c_out / g.groups;
-        let tile = Tile::for_product(channels, 4 * windows);
+        let tile = tile(g, channels, 4 * windows);
         let config = tile.grid(channels, 4 * windows, g.groups);
         device.launch(for_tile!(tile, "conv2d_relu_pool"), config, args, &[x, w])?;
     }
@@ -151,7 +150,7 @@ pub(super) fn grad_input(
         return Ok(dx);
     }
     let (channels, pixels) = (g.c_in / g.groups, g.n * g.h * g.w);
-    let tile = Tile::for_product(channels, pixels);
+    let tile = tile(g, channels, pixels);
     let kernel = match gradient.winners {
         None => for_tile!(tile, "conv2d_grad_input"),
         Some(_) => for_tile!(tile, "conv2d_pooled_grad_input"),
@@ -182,7 +181,7 @@ pub(super) fn grad_weight(
         None => g.n * g.out_h() * g.out_w(),
         Some(_) => g.n * (g.out_h() / 2) * (g.out_w() / 2) * 4,
     };
-    let tile = Tile::for_product(channels, terms);
+    let tile = tile(g, channels, terms);
     let (splits, stretch) = launch::split_k(tile, channels, terms, pixels, g.groups);
     let sums = device.floats([splits, g.c_out * terms])?;
     let kernel = match gradient.winners {
