@@ -18,8 +18,9 @@
 // Cost of a step: 16 KiB read from shared memory and 6 KiB written, 176 cycles at 128 bytes a cycle. The arithmetic takes an A100 128
 // cycles (512 TF32 or 1,024 bfloat16 multiply-adds a cycle and multiprocessor) and an H100 64, so that shared memory limits matrices to
 // 73 % and 36 % of the peak (114 and 228 TFLOPS of an A100, 180 and 360 of an H100). Patches are limited by their addresses: a warp
-// issues some 450 instructions for the 16 mma of a slice in TF32 and 650 in bfloat16, hence 900 and 1,300 cycles for two warps a
-// scheduler, against 128 of an H100's arithmetic: 14 % and 10 % of its peak (70 and 97 TFLOPS). Predicted from the machine code.
+// issues some 400 instructions for the 16 mma of a slice in TF32 and 500 in bfloat16, hence 800 and 1,000 cycles for two warps a
+// scheduler, against 128 of an H100's arithmetic: 16 % and 13 % of its peak (79 and 127 TFLOPS); gradients about half of that.
+// Predicted from the machine code, not measured.
 #pragma once
 #include "tile_product.cuh"
 

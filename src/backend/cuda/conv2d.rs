@@ -19,6 +19,28 @@ struct Conv {
     dilation: [i32; 2],
     groups: i32,
     out: [i32; 2],
+    by_taps: Divisor,
+    by_kw: Divisor,
+    by_stride: [Divisor; 2],
+    by_out: [Divisor; 2],
+    by_pooled: [Divisor; 2],
+}
+
+/// `Divisor` there: n / d is n · factor >> shift, for 0 ≤ n < 2³¹.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Divisor {
+    factor: u32,
+    shift: u32,
+}
+
+impl Divisor {
+    /// Of an empty extent nobody asks; any divisor will do there.
+    fn new(d: usize) -> Divisor {
+        let d = d.max(1) as u64;
+        let shift = 31 + d.next_power_of_two().trailing_zeros();
+        Divisor { factor: (1u64 << shift).div_ceil(d) as u32, shift }
+    }
 }
 
 impl From<&Conv2dGeometry> for Conv {
@@ -31,6 +53,11 @@ impl From<&Conv2dGeometry> for Conv {
             dilation: pair(g.dilation),
             groups: g.groups as i32,
             out: pair([g.out_h(), g.out_w()]),
+            by_taps: Divisor::new(g.kh * g.kw),
+            by_kw: Divisor::new(g.kw),
+            by_stride: g.stride.map(Divisor::new),
+            by_out: [g.out_h(), g.out_w()].map(Divisor::new),
+            by_pooled: [g.out_h() / 2, g.out_w() / 2].map(Divisor::new),
         }
     }
 }
@@ -213,4 +240,23 @@ fn grad_bias(device: &CudaDevice, g: &Conv2dGeometry, gradient: OutputGradient) 
     let config = launch::block_each(g.c_out, launch::THREADS);
     device.launch("pooled_bias_grad", config, args, &[gradient.dy])?;
     Ok(db)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Divisor;
+
+    #[test]
+    fn a_product_and_a_shift_divide_as_division_does() {
+        for d in (1..200).chain([784, 1023, 1024, 1025, 65_537, i32::MAX as usize - 1, i32::MAX as usize]) {
+            let Divisor { factor, shift } = Divisor::new(d);
+            let quotient = |n: usize| (n as u64 * u64::from(factor) >> shift) as usize;
+            let largest = i32::MAX as usize;
+            let near_multiples =
+                [1, 2, 3, 1000, largest / d].into_iter().flat_map(|q| [q * d, q * d + d - 1, q * d - 1]);
+            for n in near_multiples.chain([0, largest]).filter(|&n| n <= largest) {
+                assert_eq!(quotient(n), n / d, "{n} / {d}");
+            }
+        }
+    }
 }
