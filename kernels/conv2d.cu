@@ -18,7 +18,7 @@ __device__ __forceinline__ void forward(const Conv& g, const float* x, const flo
     Patches patches;
     patches.g = g, patches.x = x, patches.group = group;
     block_product<Tile>(blockIdx.y * Tile::M, blockIdx.x * Tile::N, 0, k, rows, patches,
-                       [&](int row, int q, float4 v) { store(group * g.out_per_group() + row, row, q, v); });
+                        [&](int row, int q, float4 v) { store(group * g.out_per_group() + row, row, q, v); });
 }
 
 template <class Tile>
@@ -65,15 +65,15 @@ __device__ __forceinline__ void grad_input(const Conv& g, Gradient gradient, con
     GradientPatches<Gradient> patches;
     patches.g = g, patches.gradient = gradient, patches.group = group;
     block_product<Tile>(blockIdx.y * Tile::M, blockIdx.x * Tile::N, 0, g.out_per_group() * g.taps(), rows, patches,
-                       [&](int row, int q, float4 v) {
-                           if (row >= g.in_per_group()) return;
-                           const float values[4] = {v.x, v.y, v.z, v.w};
-                           for (int i = 0; i < 4 && q + i < count; ++i) {
-                               const u32 channel = u32(group * g.in_per_group() + row);
-                               const u32 plane = u32((q + i) / area) * u32(g.c_in) + channel;
-                               dx[plane * u32(area) + u32((q + i) % area)] = values[i];
-                           }
-                       });
+                        [&](int row, int q, float4 v) {
+                            if (row >= g.in_per_group()) return;
+                            const float values[4] = {v.x, v.y, v.z, v.w};
+                            for (int i = 0; i < 4 && q + i < count; ++i) {
+                                const u32 channel = u32(group * g.in_per_group() + row);
+                                const u32 plane = u32((q + i) / area) * u32(g.c_in) + channel;
+                                dx[plane * u32(area) + u32((q + i) % area)] = values[i];
+                            }
+                        });
 }
 
 // The block with blockIdx.z = group · splits + split sums over its stretch of pixels into sums[split], shaped like the weights.
@@ -88,9 +88,9 @@ __device__ __forceinline__ void grad_weight(const Conv& g, const float* x, Gradi
     float* to = sums + (u32(split) * u32(g.c_out) + u32(group * g.out_per_group())) * u32(columns);
     const int first = split * stretch;
     block_product<Tile>(blockIdx.y * Tile::M, blockIdx.x * Tile::N, first, min(first + stretch, pixels), rows, patches,
-                       [&](int row, int column, float4 v) {
-                           if (row < g.out_per_group()) store_row(to + u32(row) * u32(columns), column, columns, v);
-                       });
+                        [&](int row, int column, float4 v) {
+                            if (row < g.out_per_group()) store_row(to + u32(row) * u32(columns), column, columns, v);
+                        });
 }
 
 #define FOR_TILE(SUFFIX, TILE)                                                                                                \

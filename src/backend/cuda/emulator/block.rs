@@ -282,7 +282,7 @@ impl Block<'_> {
         let with_matrices: Vec<usize> =
             self.in_state(|state| matches!(state, State::Waiting(Wait::Matrix { .. }))).collect();
         for warp in with_matrices.chunk_by(|a, b| a / WARP == b / WARP) {
-            self.multiply(warp).map_err(|reason| (warp[0], reason))?;
+            self.meet_with_matrices(warp).map_err(|reason| (warp[0], reason))?;
             met.extend(warp.iter().map(|&thread| (thread, 0)));
         }
         if met.is_empty() {
@@ -330,7 +330,7 @@ impl Block<'_> {
     }
 
     /// Carries out what the threads of one warp that wait with matrices have come for, if all lanes are there for the same.
-    fn multiply(&self, warp: &[usize]) -> Result<(), String> {
+    fn meet_with_matrices(&self, warp: &[usize]) -> Result<(), String> {
         let first = warp[0] / WARP * WARP;
         let State::Waiting(Wait::Matrix { op, .. }) = self.threads[warp[0]].state else {
             unreachable!("only threads that wait with matrices are asked");
