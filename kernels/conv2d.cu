@@ -1,4 +1,5 @@
-// Convolution and its gradients as implicit matrix products (tile_product.cuh; operands in conv2d.cuh). Per group:
+// Convolution and its gradients as implicit matrix products (tile_product.cuh in f32, tensor_product.cuh in TF32 and bfloat16; operands
+// in conv2d.cuh). Per group:
 //   forward:          [c_out × c_in·kh·kw] · [c_in·kh·kw × pixels]
 //   input gradient:   [c_in × c_out·kh·kw] · [c_out·kh·kw × input pixels]
 //   weight gradient:  [c_out × pixels] · [pixels × c_in·kh·kw], the pixels split among blocks, whose partial sums a second pass adds in
@@ -16,8 +17,8 @@ __device__ __forceinline__ void forward(const Conv& g, const float* x, const flo
     const Matrix<true> rows = {weight + u32(group * g.out_per_group()) * u32(k), g.out_per_group(), k, 0};
     Patches patches;
     patches.g = g, patches.x = x, patches.group = group;
-    tile_product<Tile>(blockIdx.y * Tile::M, blockIdx.x * Tile::N, 0, k, rows, patches,
-                       [&](int row, int q, float4 v) { store(group * g.out_per_group() + row, row, q, v); });
+    block_product<Tile>(blockIdx.y * Tile::M, blockIdx.x * Tile::N, 0, k, rows, patches,
+                        [&](int row, int q, float4 v) { store(group * g.out_per_group() + row, row, q, v); });
 }
 
 template <class Tile>
@@ -63,16 +64,16 @@ __device__ __forceinline__ void grad_input(const Conv& g, Gradient gradient, con
     rows.g = g, rows.weight = weight, rows.group = group;
     GradientPatches<Gradient> patches;
     patches.g = g, patches.gradient = gradient, patches.group = group;
-    tile_product<Tile>(blockIdx.y * Tile::M, blockIdx.x * Tile::N, 0, g.out_per_group() * g.taps(), rows, patches,
-                       [&](int row, int q, float4 v) {
-                           if (row >= g.in_per_group()) return;
-                           const float values[4] = {v.x, v.y, v.z, v.w};
-                           for (int i = 0; i < 4 && q + i < count; ++i) {
-                               const u32 channel = u32(group * g.in_per_group() + row);
-                               const u32 plane = u32((q + i) / area) * u32(g.c_in) + channel;
-                               dx[plane * u32(area) + u32((q + i) % area)] = values[i];
-                           }
-                       });
+    block_product<Tile>(blockIdx.y * Tile::M, blockIdx.x * Tile::N, 0, g.out_per_group() * g.taps(), rows, patches,
+                        [&](int row, int q, float4 v) {
+                            if (row >= g.in_per_group()) return;
+                            const float values[4] = {v.x, v.y, v.z, v.w};
+                            for (int i = 0; i < 4 && q + i < count; ++i) {
+                                const u32 channel = u32(group * g.in_per_group() + row);
+                                const u32 plane = u32((q + i) / area) * u32(g.c_in) + channel;
+                                dx[plane * u32(area) + u32((q + i) % area)] = values[i];
+                            }
+                        });
 }
 
 // The block with blockIdx.z = group · splits + split sums over its stretch of pixels into sums[split], shaped like the weights.
@@ -86,10 +87,10 @@ __device__ __forceinline__ void grad_weight(const Conv& g, const float* x, Gradi
     patches.g = g, patches.x = x, patches.group = group;
     float* to = sums + (u32(split) * u32(g.c_out) + u32(group * g.out_per_group())) * u32(columns);
     const int first = split * stretch;
-    tile_product<Tile>(blockIdx.y * Tile::M, blockIdx.x * Tile::N, first, min(first + stretch, pixels), rows, patches,
-                       [&](int row, int column, float4 v) {
-                           if (row < g.out_per_group()) store_row(to + u32(row) * u32(columns), column, columns, v);
-                       });
+    block_product<Tile>(blockIdx.y * Tile::M, blockIdx.x * Tile::N, first, min(first + stretch, pixels), rows, patches,
+                        [&](int row, int column, float4 v) {
+                            if (row < g.out_per_group()) store_row(to + u32(row) * u32(columns), column, columns, v);
+                        });
 }
 
 #define FOR_TILE(SUFFIX, TILE)                                                                                                \
@@ -120,6 +121,8 @@ __device__ __forceinline__ void grad_weight(const Conv& g, const float* x, Gradi
 
 FOR_TILE(large, LargeTile)
 FOR_TILE(small, SmallTile)
+FOR_TILE(tf32, TensorTile<Tf32>)
+FOR_TILE(bf16, TensorTile<Bf16>)
 
 // The bias gradient behind pooling: a block sums one channel's gradients where ReLU let the window through.
 extern "C" __global__ void __launch_bounds__(256)

@@ -1,12 +1,21 @@
-// The implicit matrices of a convolution: operands for tile_product that read patches of images and gradients in place.
+// The implicit matrices of a convolution: operands for block_product that read patches of images and gradients in place.
 #pragma once
-#include "tile_product.cuh"
+#include "tensor_product.cuh"
+
+// Division of 0 ≤ n < 2³¹ by a number that was known before the launch, as a product and a shift (Granlund and Montgomery, PLDI 1994):
+// three instructions in place of forty. src/backend/cuda/conv2d.rs computes factor and shift.
+struct Divisor {
+    u32 factor, shift;
+
+    __device__ __forceinline__ int quotient(int n) const { return int(u64(u32(n)) * factor >> shift); }
+};
 
 // Sizes of a convolution, as in src/backend/params.rs; channels are counted over all groups.
 struct Conv {
     int n, c_in, h, w, c_out, kh, kw;
     int stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
     int groups, out_h, out_w;
+    Divisor by_taps, by_kw, by_stride_h, by_stride_w, by_out_h, by_out_w, by_pooled_h, by_pooled_w;
 
     __device__ __forceinline__ int in_per_group() const { return c_in / groups; }
     __device__ __forceinline__ int out_per_group() const { return c_out / groups; }
@@ -25,10 +34,19 @@ template <bool WINDOWS>
 __device__ __forceinline__ Pixel output_pixel(const Conv& g, int q) {
     const int h = WINDOWS ? g.pooled_h() : g.out_h, w = WINDOWS ? g.pooled_w() : g.out_w;
     const int place = WINDOWS ? q / 4 : q, inside = WINDOWS ? q % 4 : 0;
-    const int row = place / w;
-    const int y = row % h, x = place - row * w;
-    if (WINDOWS) return {row / h, 2 * y + inside / 2, 2 * x + inside % 2};
-    return {row / h, y, x};
+    const int row = (WINDOWS ? g.by_pooled_w : g.by_out_w).quotient(place), image = (WINDOWS ? g.by_pooled_h : g.by_out_h).quotient(row);
+    const int y = row - image * h, x = place - row * w;
+    if (WINDOWS) return {image, 2 * y + inside / 2, 2 * x + inside % 2};
+    return {image, y, x};
+}
+
+// The output pixel after p, which is number i of four that begin at a multiple of 4: so that four need one division.
+template <bool WINDOWS>
+__device__ __forceinline__ Pixel next_pixel(const Conv& g, Pixel p, int i) {
+    if (WINDOWS) return i % 2 == 0 ? Pixel{p.image, p.y, p.x + 1} : Pixel{p.image, p.y + 1, p.x - 1};
+    if (p.x + 1 < g.out_w) return {p.image, p.y, p.x + 1};
+    if (p.y + 1 < g.out_h) return {p.image, p.y + 1, 0};
+    return {p.image + 1, 0, 0};
 }
 
 template <bool WINDOWS>
@@ -57,7 +75,7 @@ __device__ __forceinline__ float patch_element(const Conv& g, const float* image
 // b of the forward pass: element (k, q) is element k = (channel, ky, kx) of the patch of output pixel q.
 template <bool WINDOWS>
 struct Patches {
-    static constexpr bool along_k = false;
+    static constexpr bool along_k = false, in_memory = false;
     Conv g;
     const float* x;
     int group;
@@ -80,8 +98,8 @@ struct Patches {
 
     __device__ __forceinline__ float4 load(int k) const {
         if (k >= g.in_per_group() * g.taps()) return {0.0f, 0.0f, 0.0f, 0.0f};
-        const int channel = k / g.taps(), tap = k - channel * g.taps();
-        const int ky = tap / g.kw, kx = tap - ky * g.kw;
+        const int channel = g.by_taps.quotient(k), tap = k - channel * g.taps();
+        const int ky = g.by_kw.quotient(tap), kx = tap - ky * g.kw;
         const int down = ky * g.dilation_h, right = kx * g.dilation_w;
         return {patch_element(g, image[0], channel, y[0] + down, left[0] + right),
                 patch_element(g, image[1], channel, y[1] + down, left[1] + right),
@@ -90,10 +108,18 @@ struct Patches {
     }
 };
 
+// operand.at(q, pixel) of four output pixels from q on, a multiple of 4.
+template <bool WINDOWS, class Operand>
+__device__ __forceinline__ float4 four_pixels(const Conv& g, int q, const Operand& operand) {
+    const Pixel p0 = output_pixel<WINDOWS>(g, q), p1 = next_pixel<WINDOWS>(g, p0, 0);
+    const Pixel p2 = next_pixel<WINDOWS>(g, p1, 1), p3 = next_pixel<WINDOWS>(g, p2, 2);
+    return {operand.at(q, p0), operand.at(q + 1, p1), operand.at(q + 2, p2), operand.at(q + 3, p3)};
+}
+
 // b of the weight gradient: element (q, j) is element j = (channel, ky, kx) of the patch of output pixel q; sums run over q.
 template <bool WINDOWS>
 struct PatchColumns {
-    static constexpr bool along_k = true;
+    static constexpr bool along_k = true, in_memory = false;
     Conv g;
     const float* x;
     int group;
@@ -102,21 +128,20 @@ struct PatchColumns {
 
     __device__ __forceinline__ void prepare(int j) {
         exists = j < g.in_per_group() * g.taps();
-        const int in_group = j / g.taps(), tap = j - in_group * g.taps();
-        const int ky = tap / g.kw;
+        const int in_group = g.by_taps.quotient(j), tap = j - in_group * g.taps();
+        const int ky = g.by_kw.quotient(tap);
         channel = group * g.in_per_group() + in_group;
         down = ky * g.dilation_h - g.pad_h;
         right = (tap - ky * g.kw) * g.dilation_w - g.pad_w;
     }
 
-    __device__ __forceinline__ float at(int q) const {
+    __device__ __forceinline__ float at(int q, Pixel p) const {
         if (!exists || q >= output_pixels<WINDOWS>(g)) return 0.0f;
-        const Pixel p = output_pixel<WINDOWS>(g, q);
         const float* image = x + u32(p.image) * u32(g.c_in) * u32(g.h) * u32(g.w);
         return patch_element(g, image, channel, p.y * g.stride_h + down, p.x * g.stride_w + right);
     }
 
-    __device__ __forceinline__ float4 load(int q) const { return {at(q), at(q + 1), at(q + 2), at(q + 3)}; }
+    __device__ __forceinline__ float4 load(int q) const { return four_pixels<WINDOWS>(g, q, *this); }
 };
 
 // The gradient of a convolution's output, as it is.
@@ -146,7 +171,7 @@ struct PooledGradient {
 // a of the weight gradient: element (channel, q) is the gradient of output pixel q.
 template <class Gradient>
 struct GradientRows {
-    static constexpr bool along_k = true;
+    static constexpr bool along_k = true, in_memory = false;
     Conv g;
     Gradient gradient;
     int group;
@@ -154,19 +179,18 @@ struct GradientRows {
 
     __device__ __forceinline__ void prepare(int m) { channel = m; }
 
-    __device__ __forceinline__ float at(int q) const {
+    __device__ __forceinline__ float at(int q, Pixel p) const {
         if (channel >= g.out_per_group() || q >= output_pixels<Gradient::windows>(g)) return 0.0f;
-        const Pixel p = output_pixel<Gradient::windows>(g, q);
         return gradient.at(g, p.image, group * g.out_per_group() + channel, p.y, p.x);
     }
 
-    __device__ __forceinline__ float4 load(int q) const { return {at(q), at(q + 1), at(q + 2), at(q + 3)}; }
+    __device__ __forceinline__ float4 load(int q) const { return four_pixels<Gradient::windows>(g, q, *this); }
 };
 
 // b of the input gradient: element (k, q) is the gradient of the output that tap k = (output channel, ky, kx) brings to input pixel q.
 template <class Gradient>
 struct GradientPatches {
-    static constexpr bool along_k = false;
+    static constexpr bool along_k = false, in_memory = false;
     Conv g;
     Gradient gradient;
     int group;
@@ -187,16 +211,16 @@ struct GradientPatches {
 
     __device__ __forceinline__ float at(int i, int channel, int down, int right) const {
         const int from_y = y[i] - down, from_x = x[i] - right;
-        if (from_y < 0 || from_x < 0 || from_y % g.stride_h != 0 || from_x % g.stride_w != 0) return 0.0f;
-        const int out_y = from_y / g.stride_h, out_x = from_x / g.stride_w;
-        if (out_y >= g.out_h || out_x >= g.out_w) return 0.0f;
+        if (from_y < 0 || from_x < 0) return 0.0f;
+        const int out_y = g.by_stride_h.quotient(from_y), out_x = g.by_stride_w.quotient(from_x);
+        if (out_y * g.stride_h != from_y || out_x * g.stride_w != from_x || out_y >= g.out_h || out_x >= g.out_w) return 0.0f;
         return gradient.at(g, image[i], group * g.out_per_group() + channel, out_y, out_x);
     }
 
     __device__ __forceinline__ float4 load(int k) const {
         if (k >= g.out_per_group() * g.taps()) return {0.0f, 0.0f, 0.0f, 0.0f};
-        const int channel = k / g.taps(), tap = k - channel * g.taps();
-        const int ky = tap / g.kw;
+        const int channel = g.by_taps.quotient(k), tap = k - channel * g.taps();
+        const int ky = g.by_kw.quotient(tap);
         const int down = ky * g.dilation_h, right = (tap - ky * g.kw) * g.dilation_w;
         return {at(0, channel, down, right), at(1, channel, down, right), at(2, channel, down, right),
                 at(3, channel, down, right)};
@@ -205,7 +229,7 @@ struct GradientPatches {
 
 // a of the input gradient: element (input channel, k = (output channel, ky, kx)) of the weights [c_out, c_in / groups, kh, kw].
 struct WeightColumns {
-    static constexpr bool along_k = true;
+    static constexpr bool along_k = true, in_memory = false;
     Conv g;
     const float* weight;
     int group;
@@ -215,7 +239,7 @@ struct WeightColumns {
 
     __device__ __forceinline__ float at(int k) const {
         if (channel >= g.in_per_group() || k >= g.out_per_group() * g.taps()) return 0.0f;
-        const int out = k / g.taps(), tap = k - out * g.taps();
+        const int out = g.by_taps.quotient(k), tap = k - out * g.taps();
         const u32 row = u32(group * g.out_per_group() + out) * u32(g.in_per_group()) + u32(channel);
         return weight[row * u32(g.taps()) + u32(tap)];
     }

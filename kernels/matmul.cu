@@ -1,7 +1,8 @@
 // Batched matrix products c = op(a) · op(b), then a bias for each column and ReLU if asked for. One block computes one tile
-// (tile_product.cuh); the transposes differ only in the direction in which operands are read, and are coalesced in all four cases.
-// 2·m·n·k operations on 4·(m·k + k·n + m·n) bytes: limited by arithmetic from sizes of a few hundred on.
-#include "tile_product.cuh"
+// (tile_product.cuh in f32, tensor_product.cuh in TF32 and bfloat16); the transposes differ only in the direction in which operands are
+// read, and are coalesced in all four cases. 2·m·n·k operations on 4·(m·k + k·n + m·n) bytes: limited by arithmetic from sizes of a few
+// hundred on.
+#include "tensor_product.cuh"
 
 struct MatmulSizes {
     int m, n, k;
@@ -15,18 +16,18 @@ __device__ __forceinline__ void matmul(MatmulSizes s, const float* a, const floa
     const Matrix<!TRANSPOSE_A> operand_a = {a + batch * u32(s.m) * u32(s.k), s.m, s.k, 0};
     const Matrix<TRANSPOSE_B> operand_b = {b + (s.b_is_shared ? 0 : batch * u32(s.k) * u32(s.n)), s.n, s.k, 0};
     float* result = c + batch * u32(s.m) * u32(s.n);
-    tile_product<Tile>(blockIdx.y * Tile::M, blockIdx.x * Tile::N, 0, s.k, operand_a, operand_b,
-                       [&](int row, int column, float4 v) {
-                           if (row >= s.m) return;
-                           if (bias) {
-                               if (column < s.n) v.x += bias[column];
-                               if (column + 1 < s.n) v.y += bias[column + 1];
-                               if (column + 2 < s.n) v.z += bias[column + 2];
-                               if (column + 3 < s.n) v.w += bias[column + 3];
-                           }
-                           if (s.relu) v = {relu(v.x), relu(v.y), relu(v.z), relu(v.w)};
-                           store_row(result + u32(row) * u32(s.n), column, s.n, v);
-                       });
+    block_product<Tile>(blockIdx.y * Tile::M, blockIdx.x * Tile::N, 0, s.k, operand_a, operand_b,
+                        [&](int row, int column, float4 v) {
+                            if (row >= s.m) return;
+                            if (bias) {
+                                if (column < s.n) v.x += bias[column];
+                                if (column + 1 < s.n) v.y += bias[column + 1];
+                                if (column + 2 < s.n) v.z += bias[column + 2];
+                                if (column + 3 < s.n) v.w += bias[column + 3];
+                            }
+                            if (s.relu) v = {relu(v.x), relu(v.y), relu(v.z), relu(v.w)};
+                            store_row(result + u32(row) * u32(s.n), column, s.n, v);
+                        });
 }
 
 // Names say how a and b are read: n as they are, t transposed.
@@ -44,3 +45,11 @@ MATMUL(matmul_nn_small, SmallTile, false, false)
 MATMUL(matmul_nt_small, SmallTile, false, true)
 MATMUL(matmul_tn_small, SmallTile, true, false)
 MATMUL(matmul_tt_small, SmallTile, true, true)
+MATMUL(matmul_nn_tf32, TensorTile<Tf32>, false, false)
+MATMUL(matmul_nt_tf32, TensorTile<Tf32>, false, true)
+MATMUL(matmul_tn_tf32, TensorTile<Tf32>, true, false)
+MATMUL(matmul_tt_tf32, TensorTile<Tf32>, true, true)
+MATMUL(matmul_nn_bf16, TensorTile<Bf16>, false, false)
+MATMUL(matmul_nt_bf16, TensorTile<Bf16>, false, true)
+MATMUL(matmul_tn_bf16, TensorTile<Bf16>, true, false)
+MATMUL(matmul_tt_bf16, TensorTile<Bf16>, true, true)

@@ -13,6 +13,7 @@
 
 template <int M_, int N_, int K_, int TM_, int TN_>
 struct TileShape {
+    static constexpr bool TENSOR_CORES = false;
     static constexpr int M = M_, N = N_, K = K_, TM = TM_, TN = TN_;
     static constexpr int THREADS = (M / TM) * (N / TN);
     static_assert(THREADS == 256 && M * K == 4 * THREADS && N * K == 4 * THREADS, "each thread loads one vector of each slice");
@@ -30,6 +31,7 @@ struct Slices {
 
 // Brings an operand's slices into shared memory. An operand has
 //   along_k:       whether its four neighbours lie along k (else along the rows of a, the columns of b);
+//   in_memory:     whether it is a matrix in memory, of which tensor_product.cuh can copy;
 //   prepare(i):    i is this thread's row or column (the first of four, if not along_k), for the whole product;
 //   load(k):       four elements from k on, zero outside.
 template <class Operand, int EXTENT, int K>
@@ -127,7 +129,7 @@ __device__ __forceinline__ void tile_product(int m0, int n0, int k_begin, int k_
 // A matrix in memory as an operand: element (i, k) at from[i · k_extent + k] if its rows run along k, else at from[k · i_extent + i].
 template <bool ALONG_K>
 struct Matrix {
-    static constexpr bool along_k = ALONG_K;
+    static constexpr bool along_k = ALONG_K, in_memory = true;
     const float* from;
     int i_extent, k_extent;
     int i;
@@ -145,6 +147,20 @@ struct Matrix {
         if (inner + 2 < inner_extent) v.z = at[2];
         if (inner + 3 < inner_extent) v.w = at[3];
         return v;
+    }
+
+    // Copies the same to shared memory, asynchronously.
+    __device__ __forceinline__ void copy(int k, u32* to) const {
+        const int outer = ALONG_K ? i : k, inner = ALONG_K ? k : i;
+        const int inner_extent = ALONG_K ? k_extent : i_extent;
+        const bool exists = outer < (ALONG_K ? i_extent : k_extent) && inner < inner_extent;
+        const float* at = exists ? from + u32(outer) * u32(inner_extent) + inner : from;
+        if (inner_extent % 4 == 0) return copy_async_16(to, at, exists);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            const bool one_exists = exists && inner + j < inner_extent;
+            copy_async_4(to + j, one_exists ? at + j : from, one_exists);
+        }
     }
 };
 

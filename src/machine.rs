@@ -1,6 +1,7 @@
 //! What this machine has that kdengine can use, and what to do about what is missing.
 
 use crate::backend::cpu::kernels::isa::{self, Isa};
+use crate::backend::precision;
 use crate::folders;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -41,6 +42,7 @@ pub fn facts(device: &str) -> BTreeMap<String, String> {
         ("processor", processor()),
         ("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
         ("device", device.to_string()),
+        ("precision", precision::active().to_string()),
         ("threads", rayon::current_num_threads().to_string()),
         ("command line", std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
     ];

@@ -31,6 +31,8 @@ fn options_out_of_range_are_usage_errors() {
         (vec!["--student-model", "studentnet"], "did you mean `student_net`?"),
         (vec!["--schedule", "cosin"], "did you mean `cosine`?"),
         (vec!["--device", "gpu"], "unknown device `gpu`"),
+        (vec!["--precision", "fp16"], "unknown precision `fp16`; did you mean `bf16`?"),
+        (vec!["--precision", "tf32"], "tf32 is for tensor cores, cpu computes in f32; choose --device cuda:0"),
         (vec!["--data", "mnits"], "did you mean `mnist`?"),
     ];
     for (flags, expected) in cases {

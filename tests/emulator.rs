@@ -26,7 +26,7 @@ fn launch(kernel: &'static str, grid: [u32; 3], block: u32, args: Vec<Arg>) -> L
 
 #[test]
 fn every_planted_bug_is_reported_with_kernel_block_and_thread_under_every_schedule() {
-    let planted: [(&str, u32, &str); 13] = [
+    let planted: [(&str, u32, &str); 23] = [
         ("missing_barrier", 1, "shared memory"),
         ("divergent_shuffle", 1, "waits at a shuffle under the mask 0xffffffff, but lane"),
         ("store_past_the_end", 1, "thread 63: writes 4 bytes outside of device memory, 0 bytes after the end"),
@@ -40,6 +40,20 @@ fn every_planted_bug_is_reported_with_kernel_block_and_thread_under_every_schedu
         ("two_blocks_write_one_place", 4, "the result depends on their order"),
         ("barrier_in_a_branch", 1, "waits at a barrier for all threads, but thread"),
         ("barrier_against_shuffle", 1, "waits at a barrier"),
+        ("reads_before_the_wait", 1, "reads shared memory to which an asynchronous copy of thread"),
+        ("waits_for_too_few", 1, "reads shared memory to which an asynchronous copy of thread"),
+        ("no_barrier_behind_the_wait", 1, "shared memory"),
+        ("stage_reused_too_early", 1, "shared memory"),
+        ("copy_from_a_crooked_address", 1, "thread 0: reads 16 bytes at an address that is not a multiple of 16"),
+        (
+            "copy_to_a_crooked_address",
+            1,
+            "thread 0: 16 bytes of shared memory at an address that is not a multiple of 16",
+        ),
+        ("copy_past_the_end", 1, "thread 63: reads 4 bytes outside of device memory, 0 bytes after the end"),
+        ("crooked_matrix_row", 1, "16 bytes of shared memory at an address that is not a multiple of 16"),
+        ("lane_missing_at_a_product", 1, "waits for its warp at mma.m16n8k8, but lane 31 has ended"),
+        ("product_against_barrier", 1, "waits for its warp at mma.m16n8k16, but lane 0 waits at a barrier"),
     ];
     for (kernel, blocks, expected) in planted {
         for seed in 0..SCHEDULES {
@@ -135,4 +149,27 @@ fn a_recording_runs_when_it_is_replayed() {
     assert_eq!(download(&emulator, y, 4), [4.0; 4], "1, then 1 + 1, then 2 + 2");
     let upload = emulator.record(&mut || emulator.upload(x, &[0; 16]));
     assert!(upload.err().unwrap().to_string().contains("recorded"));
+}
+
+#[test]
+fn a_warp_multiplies_matrices_and_a_wrong_layout_of_their_fragments_shows() {
+    for (kernel, k) in [("warp_product_tf32", 8), ("warp_product_bf16", 16)] {
+        // Whole numbers that bfloat16 holds exactly, and so do the sums.
+        let number = |i: usize| (i * 37 % 61) as f32 - 30.0;
+        let (a, b) =
+            ((0..16 * k).map(number).collect::<Vec<_>>(), (0..8 * k).map(|i| number(i + 5)).collect::<Vec<_>>());
+        let dot = |row: usize, column: usize| (0..k).map(|i| a[row * k + i] * b[column * k + i]).sum::<f32>();
+        let expected: Vec<f32> = (0..16 * 8).map(|i| dot(i / 8, i % 8)).collect();
+        let product = |mistake: i32, seed| {
+            let emulator = Emulator::new();
+            let c = upload(&emulator, &[0.0; 16 * 8]);
+            let args = vec![upload(&emulator, &a).into(), upload(&emulator, &b).into(), c.into(), mistake.into()];
+            with_schedule(seed, || emulator.launch(&launch(kernel, [1, 1, 1], 32, args))).unwrap();
+            download(&emulator, c, 16 * 8)
+        };
+        for seed in 0..SCHEDULES {
+            assert_eq!(product(0, seed), expected, "{kernel}, schedule {seed}");
+            assert_ne!(product(1, seed), expected, "{kernel} with rows and halves of k exchanged");
+        }
+    }
 }

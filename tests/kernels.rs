@@ -45,12 +45,61 @@ fn resources(log: &str) -> BTreeMap<String, Resources> {
     kernels
 }
 
-fn compile_all(nvrtc: &Nvrtc) -> BTreeMap<(String, String), [Resources; TARGETS.len()]> {
+/// Instructions that a kernel has, each once wherever it stands.
+#[derive(Clone, Copy, Debug, Default)]
+struct Instructions {
+    all: u32,
+    products: u32,
+    matrix_loads: u32,
+    copies: u32,
+}
+
+impl Instructions {
+    /// Counts them in machine code. An instruction has 16 bytes from sm_70 on, the lowest 12 bits say which one it is.
+    fn count(code: &[u8]) -> Instructions {
+        let mut counts = Instructions::default();
+        for instruction in code.chunks_exact(16) {
+            counts.all += 1;
+            match u16::from_le_bytes([instruction[0], instruction[1]]) & 0xfff {
+                0x23c => counts.products += 1,     // HMMA
+                0x83b => counts.matrix_loads += 1, // LDSM
+                0xfae => counts.copies += 1,       // LDGSTS
+                _ => {}
+            }
+        }
+        counts
+    }
+
+    /// The instructions of every kernel in an ELF file: the sections `.text.<kernel>`.
+    fn of_kernels(elf: &[u8]) -> BTreeMap<String, Instructions> {
+        let number = |at: usize, bytes: usize| (0..bytes).rev().fold(0, |n, i| n << 8 | usize::from(elf[at + i]));
+        let (sections, size, count, names) = (number(0x28, 8), number(0x3a, 2), number(0x3c, 2), number(0x3e, 2));
+        // Where a section's header, its contents and its name lie.
+        let header = |i: usize| sections + i * size;
+        let contents = |i: usize| &elf[number(header(i) + 0x18, 8)..][..number(header(i) + 0x20, 8)];
+        let name = |i: usize| {
+            let name = &contents(names)[number(header(i), 4)..];
+            String::from_utf8_lossy(name.split(|&byte| byte == 0).next().unwrap()).into_owned()
+        };
+        let kernel = |i| Some((name(i).strip_prefix(".text.")?.to_string(), Instructions::count(contents(i))));
+        (0..count).filter_map(kernel).collect()
+    }
+}
+
+type Table = BTreeMap<(String, String), [(Resources, Instructions); TARGETS.len()]>;
+
+fn compile_all(nvrtc: &Nvrtc) -> Table {
     let compile = |source: &Source, target: Target| {
         let compiled = nvrtc.compile(*source, headers(), target, &[REPORT_RESOURCES]);
-        resources(&compiled.unwrap_or_else(|log| panic!("{} for {target}: {log}", source.name)).log)
+        let compiled = compiled.unwrap_or_else(|log| panic!("{} for {target}: {log}", source.name));
+        let mut instructions = Instructions::of_kernels(&compiled.image);
+        let with_instructions = |(kernel, used)| {
+            let counts = instructions.remove(&kernel).expect("every kernel has code");
+            (kernel, (used, counts))
+        };
+        resources(&compiled.log).into_iter().map(with_instructions).collect::<BTreeMap<_, _>>()
     };
-    let mut table: BTreeMap<(String, String), [Resources; TARGETS.len()]> = BTreeMap::new();
+    let mut table = Table::new();
     for source in sources() {
         let of_targets = std::thread::scope(|scope| {
             TARGETS.map(|target| scope.spawn(move || compile(source, target))).map(|thread| thread.join().unwrap())
@@ -67,6 +116,38 @@ fn compile_all(nvrtc: &Nvrtc) -> BTreeMap<(String, String), [Resources; TARGETS.
 const BEGIN: &str = "<!-- resources: begin (written by `KDENGINE_BLESS=1 cargo test --release --test kernels`) -->";
 const END: &str = "<!-- resources: end -->";
 
+/// What every kernel uses.
+fn resources_table(table: &Table) -> String {
+    let head = "| file | kernel | registers (sm_80, sm_90a, sm_120) | shared memory, bytes | spills |\n| --- | --- | --- | --- | --- |\n";
+    let row = |((file, kernel), used): (&(String, String), &[(Resources, Instructions); TARGETS.len()])| {
+        let registers = used.map(|(used, _)| used.registers.to_string()).join(", ");
+        let shared = used.iter().map(|(used, _)| used.shared).max().unwrap();
+        format!("| {file} | `{kernel}` | {registers} | {shared} | 0 |\n")
+    };
+    table.iter().map(row).fold(head.to_string(), |text, row| text + &row)
+}
+
+/// What the kernels on tensor cores consist of, for sm_90a, and how many of them fit a multiprocessor.
+fn tensor_core_table(table: &Table) -> String {
+    let head = "| kernel | mma | ldmatrix | cp.async | all instructions | blocks (sm_80, sm_90a) | warps, of 64 |\n\
+                | --- | --- | --- | --- | --- | --- | --- |\n";
+    let row = |((_, kernel), used): (&(String, String), &[(Resources, Instructions); TARGETS.len()])| {
+        let Instructions { all, products, matrix_loads, copies } = used[1].1;
+        let blocks = [(used[0].0, 164), (used[1].0, 228)].map(|(used, kib)| blocks_at_once(used, kib << 10));
+        let (both, warps) = (blocks.map(|n| n.to_string()).join(", "), blocks.map(|n| (8 * n).to_string()).join(", "));
+        format!("| `{kernel}` | {products} | {matrix_loads} | {copies} | {all} | {both} | {warps} |\n")
+    };
+    let on_tensor_cores = table.iter().filter(|(_, used)| used[1].1.products > 0);
+    on_tensor_cores.map(row).fold(head.to_string(), |text, row| text + &row)
+}
+
+/// How many blocks of 256 threads fit a multiprocessor with 65,536 registers and so much shared memory, of which each block takes 1 KiB
+/// more than it asks for. A warp gets registers in units of 256.
+fn blocks_at_once(used: Resources, shared: u32) -> u32 {
+    let registers = 8 * (32 * used.registers).next_multiple_of(256);
+    (65_536 / registers).min(shared / (used.shared + 1024)).min(8)
+}
+
 #[test]
 fn no_kernel_spills_and_the_documentation_says_what_each_uses() {
     let nvrtc = match Nvrtc::load() {
@@ -74,16 +155,16 @@ fn no_kernel_spills_and_the_documentation_says_what_each_uses() {
         Err(reason) => return eprintln!("skipped: {reason}"),
     };
     let table = compile_all(&nvrtc);
-    let mut rows = format!("{BEGIN}\n\n| file | kernel | registers (sm_80, sm_90a, sm_120) | shared memory, bytes | spills |\n| --- | --- | --- | --- | --- |\n");
     for ((file, kernel), used) in &table {
         assert_eq!(file_of(kernel), Some(file.as_str()), "{kernel} is looked for in the file that defines it");
-        let registers = used.map(|used| used.registers.to_string()).join(", ");
-        let (shared, spilled) = (used.map(|used| used.shared), used.map(|used| used.spilled));
+        let spilled = used.map(|(used, _)| used.spilled);
         assert_eq!(spilled, [0; TARGETS.len()], "{kernel} in {file} spills registers to memory");
-        let shared = shared.into_iter().max().unwrap();
-        rows += &format!("| {file} | `{kernel}` | {registers} | {shared} | 0 |\n");
+        let on_tensor_cores = kernel.ends_with("_tf32") || kernel.ends_with("_bf16");
+        let products = used.map(|(_, counts)| counts.products > 0);
+        assert_eq!(products, [on_tensor_cores; TARGETS.len()], "{kernel} in {file} multiplies where its name says");
     }
-    rows += &format!("\n{END}");
+    let both = [resources_table(&table), tensor_core_table(&table)].join("\n### Tensor cores\n\n");
+    let rows = format!("{BEGIN}\n\n{both}\n{END}");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/kernels.md");
     let text = std::fs::read_to_string(&path).unwrap();
     let (before, rest) = text.split_once(BEGIN).expect("the table's place is marked");

@@ -7,12 +7,16 @@ use common::{expect, kdengine, small_digits};
 use std::fs;
 use std::path::Path;
 
-/// The losses of a short distillation on a device, job by job and step by step.
-fn losses(data: &Path, out: &Path, device: &str) -> Vec<(String, f64)> {
-    let settings =
-        "--batch-size 16 --teacher-epochs 1 --epochs 4 --lr 0.003 --teacher-model student_net --shift 1 --flip --quiet";
+/// The losses of a short distillation on a device in a precision, job by job and step by step.
+fn losses(data: &Path, out: &Path, device: &str, precision: &str, epochs: &str) -> Vec<(String, f64)> {
+    let settings = "--batch-size 16 --teacher-epochs 1 --lr 0.003 --teacher-model student_net --shift 1 --flip --quiet";
     let mut command = kdengine();
-    command.args(["distill", "--device", device]).arg("--data").arg(data).arg("--out").arg(out);
+    command
+        .args(["distill", "--device", device, "--precision", precision])
+        .arg("--data")
+        .arg(data)
+        .arg("--out")
+        .arg(out);
     expect(command.args(settings.split(' ')), 0);
     let log = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
     let loss = |line: &str| {
@@ -22,16 +26,39 @@ fn losses(data: &Path, out: &Path, device: &str) -> Vec<(String, f64)> {
     log.lines().map(loss).collect()
 }
 
+/// Fails where a step's loss differs from the expected one by more than this share of it.
+fn assert_close(found: &[(String, f64)], expected: &[(String, f64)], share: f64) {
+    for (step, ((job, expected), (other, found))) in expected.iter().zip(found).enumerate() {
+        assert_eq!(job, other);
+        assert!((found - expected).abs() < share * expected.abs(), "{job}, step {step}: {found} instead of {expected}");
+    }
+}
+
 #[test]
 fn the_emulator_follows_the_cpus_loss_curve_through_a_whole_distillation() {
     let folder = tempfile::tempdir().unwrap();
     let data = small_digits(&folder.path().join("data"), 48, 20);
-    let [cpu, emulator] = ["cpu", "emulator"].map(|device| losses(&data, &folder.path().join(device), device));
+    let [cpu, emulator] =
+        ["cpu", "emulator"].map(|device| losses(&data, &folder.path().join(device), device, "f32", "4"));
     assert_eq!(cpu.len(), 3 + 12, "a teacher for one epoch of three steps, a student for four");
-    for ((job, expected), (other, found)) in cpu.iter().zip(&emulator) {
-        assert_eq!(job, other);
-        assert!((found - expected).abs() < 2e-3 * expected.abs(), "{job}: {found} instead of {expected}");
-    }
+    assert_close(&emulator, &cpu, 2e-3);
     let sum = |steps: &[(String, f64)]| steps.iter().map(|(_, loss)| loss).sum::<f64>();
     assert!(sum(&emulator[12..]) < sum(&emulator[3..6]), "the student learns");
+}
+
+#[test]
+fn training_on_tensor_cores_stays_close_to_training_in_f32() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = small_digits(&folder.path().join("data"), 48, 20);
+    let cpu = losses(&data, &folder.path().join("cpu"), "cpu", "f32", "1");
+    // Each operand of a product is off by up to 2⁻¹¹ and 2⁻⁸ of itself; six steps of Adam amplify that.
+    for (precision, share) in [("tf32", 1e-2), ("bf16", 8e-2)] {
+        let out = folder.path().join(precision);
+        let found = losses(&data, &out, "emulator", precision, "1");
+        assert_eq!(found.len(), 3 + 3, "teacher and student for one epoch each");
+        assert_close(&found, &cpu, share);
+        assert!(found != cpu, "{precision} rounds");
+        let config = fs::read_to_string(out.join("config.toml")).unwrap();
+        assert!(config.contains(&format!("precision = \"{precision}\"")), "{config}");
+    }
 }

@@ -6,6 +6,7 @@
 pub mod cpu;
 pub mod cuda;
 pub mod params;
+pub mod precision;
 pub mod reference;
 mod scalar;
 mod transfer;

@@ -1,7 +1,7 @@
 //! `bench`: kernels, whole steps and the loss, timed against the machine's limit and against a saved run.
 
 use super::bench_methods;
-use super::commands::{device_arg, device_of};
+use super::commands::{choose_precision, device_arg, device_of, precision_arg};
 use super::output::{paint, Style};
 use super::runs::set_threads;
 use crate::bench::{self, Case, Comparison, Limits, Measurement, Mode, Profile, Suite};
@@ -18,14 +18,15 @@ const SUITES: [(&str, &str, Suite); 3] = [
 
 const AFTER_HELP: &str = "\
 Each case is timed run by run after a warm-up: median, 10th and 90th percentile. On a GPU the device's own events are read and its
-cache is emptied before every run. The machine's limits, a large copy and fused multiply-adds, are measured first.
+cache is emptied before every run. The machine's limits, a large copy and fused multiply-adds in f32, are measured first; tensor cores
+(--precision) can be faster than that.
 
 Examples:
   kdengine bench step                                  the seven steps of the documentation's table
   kdengine bench step --model student_net --batch 512 --mode distill
   kdengine bench step --profile --filter teacher_train
   kdengine bench methods                               what each distillation method costs, relative to labels alone
-  kdengine bench kernels --filter conv3x3 --device cuda:0
+  kdengine bench kernels --filter conv3x3 --device cuda:0 --precision tf32
   kdengine bench loss --json > before.jsonl            … and after a change:
   kdengine bench loss --baseline before.jsonl --max-regression 5
   kdengine bench step --compare torch.jsonl            ratios to what another program took for the same cases";
@@ -70,6 +71,7 @@ fn with_options(command: Command) -> Command {
     command
         .arg(Arg::new("filter").long("filter").value_name("TEXT").help("only cases whose name contains this"))
         .arg(device_arg("cpu"))
+        .arg(precision_arg())
         .arg(count("threads", "N", "threads to compute with [0: all]"))
         .arg(count("runs", "N", "time each case so often [as often as it needs, 15 to 1000]"))
         .arg(
@@ -107,6 +109,7 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     let number = |name: &str| matches.get_one::<u32>(name).map(|&n| n as usize);
     set_threads(number("threads").unwrap_or(0))?;
     let device = device_of(matches)?;
+    choose_precision(matches, device)?;
     let cases = wanted(suite, device, matches)?;
     let json = matches.get_flag("json");
     if suite == Suite::Step && matches.get_flag("profile") {

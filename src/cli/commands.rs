@@ -3,6 +3,7 @@
 use super::{adapt, args, bench, check, data, doctor, methods, models, output, runs};
 use crate::backend::cpu::kernels::isa;
 use crate::backend::open_device;
+use crate::backend::precision::{self, Precision};
 use crate::error::{Error, Result};
 use crate::pipeline::Stages;
 use crate::tensor::Device;
@@ -131,6 +132,18 @@ pub fn device_arg(default: &'static str) -> Arg {
 /// The device that [`device_arg`] was given.
 pub fn device_of(matches: &ArgMatches) -> Result<Device> {
     open_device(matches.get_one::<String>("device").expect("has a default"))
+}
+
+/// `--precision NAME`, for the same commands.
+pub fn precision_arg() -> Arg {
+    let help = "what convolutions and products round their operands to: f32, or tf32 or bf16 for tensor cores";
+    Arg::new("precision").long("precision").value_name("NAME").default_value("f32").help(help)
+}
+
+/// From now on computes in the precision that [`precision_arg`] was given.
+pub fn choose_precision(matches: &ArgMatches, device: Device) -> Result<()> {
+    let name = matches.get_one::<String>("precision").expect("has a default");
+    precision::choose(Precision::named(name)?, device)
 }
 
 /// A file or folder that a command needs.

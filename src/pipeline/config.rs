@@ -1,6 +1,7 @@
 //! Every number of a run, resolved. Field names, configuration keys and command-line flags are the same words.
 
 use crate::backend::open_device;
+use crate::backend::precision::Precision;
 use crate::compress::Compression;
 use crate::data::{AugmentConfig, Classes, View};
 use crate::distill::{Scheduled, Term, TermConfig};
@@ -90,6 +91,7 @@ pub struct RunConfig {
     pub seed: u64,
     pub seeds: usize,
     pub device: String,
+    pub precision: String,
     pub threads: usize,
 }
 
@@ -151,6 +153,7 @@ impl RunConfig {
             seed: 0,
             seeds: 1,
             device: "cpu".to_string(),
+            precision: "f32".to_string(),
             threads: 0,
         }
     }
@@ -312,8 +315,7 @@ impl RunConfig {
         self.optimizer_config()?;
         self.compression()?;
         self.regime(Vec::new())?.schedule(1, 1)?;
-        self.device()?;
-        Ok(())
+        self.precision()?.check(self.device()?)
     }
 
     /// Whether students of several methods or settings are trained, and compared on a leaderboard.
@@ -361,6 +363,14 @@ impl RunConfig {
     /// The device to compute on.
     pub fn device(&self) -> Result<Device> {
         open_device(&self.device)
+    }
+
+    /// What the operands of products are rounded to.
+    ///
+    /// # Errors
+    /// An unknown name.
+    pub fn precision(&self) -> Result<Precision> {
+        Precision::named(&self.precision)
     }
 
     /// The optimiser of every job.

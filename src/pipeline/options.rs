@@ -254,5 +254,12 @@ pub const OPTIONS: &[RunOption] = &[
         Text,
         "cpu, cuda:0, auto (a GPU if there is one), emulator or reference (slow, for checks) [cpu]",
     ),
+    option(
+        Execution,
+        "precision",
+        "NAME",
+        Text,
+        "f32, or tf32 or bf16: what convolutions and products round their operands to, for tensor cores; all else stays f32 [f32]",
+    ),
     option(Execution, "threads", "N", Count, "threads to compute with; results do not depend on it [0: all]"),
 ];

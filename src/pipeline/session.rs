@@ -2,6 +2,7 @@
 
 use super::sides::Sides;
 use super::RunConfig;
+use crate::backend::precision;
 use crate::compress::Compression;
 use crate::data::Dataset;
 use crate::distill::{Plan, Scheduled, TermConfig, Value};
@@ -61,6 +62,7 @@ impl<'a> Session<'a> {
     ) -> Result<Self> {
         let started = Instant::now();
         let device = config.device()?;
+        precision::choose(config.precision()?, device)?;
         progress.stage(&format!("loading {}", config.data));
         let sides = Sides::load(&config, device)?;
         // The methods of a leaderboard are checked one by one: one that cannot be used is listed, and the others go on.

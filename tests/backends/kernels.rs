@@ -11,7 +11,7 @@ pub type Kernel<'a> = &'a (dyn Fn(&dyn Backend, &[Tensor]) -> Vec<Tensor> + Sync
 /// Compares a kernel's outputs among backends: its name, its inputs (on the reference backend), the kernel.
 pub type Check<'a> = &'a dyn Fn(&str, &[Tensor], Kernel);
 
-fn normal(shape: &[usize], seed: u64) -> Tensor {
+pub fn normal(shape: &[usize], seed: u64) -> Tensor {
     let shape = Shape::new(shape).unwrap();
     Tensor::normal(shape, 0.0, 1.0, DType::F32, Device::Reference, Rng::new(seed, shape.numel() as u64)).unwrap()
 }

@@ -3,6 +3,8 @@
 
 mod check;
 mod kernels;
+#[cfg(feature = "emulator")]
+mod precision;
 
 use kdengine::backend::params::{Conv2dGeometry, Pool2d};
 use kdengine::backend::{self, Backend};

@@ -2,7 +2,7 @@
 
 use super::device::{args, CudaDevice};
 use super::driver::{Arg, DevicePtr};
-use super::launch::{self, Tile};
+use super::launch::{self, for_tile, Tile};
 use super::layout::{sum, sum_middle};
 use super::memory::address;
 use crate::backend::params::Conv2dGeometry;
@@ -19,6 +19,28 @@ struct Conv {
     dilation: [i32; 2],
     groups: i32,
     out: [i32; 2],
+    by_taps: Divisor,
+    by_kw: Divisor,
+    by_stride: [Divisor; 2],
+    by_out: [Divisor; 2],
+    by_pooled: [Divisor; 2],
+}
+
+/// `Divisor` there: n / d is n · factor >> shift, for 0 ≤ n < 2³¹.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Divisor {
+    factor: u32,
+    shift: u32,
+}
+
+impl Divisor {
+    /// Of an empty extent nobody asks; any divisor will do there.
+    fn new(d: usize) -> Divisor {
+        let d = d.max(1) as u64;
+        let shift = 31 + d.next_power_of_two().trailing_zeros();
+        Divisor { factor: (1u64 << shift).div_ceil(d) as u32, shift }
+    }
 }
 
 impl From<&Conv2dGeometry> for Conv {
@@ -31,6 +53,11 @@ impl From<&Conv2dGeometry> for Conv {
             dilation: pair(g.dilation),
             groups: g.groups as i32,
             out: pair([g.out_h(), g.out_w()]),
+            by_taps: Divisor::new(g.kh * g.kw),
+            by_kw: Divisor::new(g.kw),
+            by_stride: g.stride.map(Divisor::new),
+            by_out: [g.out_h(), g.out_w()].map(Divisor::new),
+            by_pooled: [g.out_h() / 2, g.out_w() / 2].map(Divisor::new),
         }
     }
 }
@@ -51,14 +78,13 @@ fn is_depthwise(g: &Conv2dGeometry) -> bool {
     g.groups > 1 && g.groups == g.c_in && g.c_out <= launch::MAX_GRID_YZ
 }
 
-/// The kernel of a family for a tile.
-macro_rules! for_tile {
-    ($tile:expr, $name:literal) => {
-        match $tile {
-            Tile::Large => concat!($name, "_large"),
-            Tile::Small => concat!($name, "_small"),
-        }
-    };
+/// The tile for a convolution's product of m × n results. Where a group has little to add up, products stay in `f32`: there is nothing to
+/// gain, and the first layer sees what the image holds.
+fn tile(g: &Conv2dGeometry, m: usize, n: usize) -> Tile {
+    match is_first_layer(g) || is_depthwise(g) {
+        true => Tile::in_f32(m, n),
+        false => Tile::for_product(m, n),
+    }
 }
 
 pub(super) fn conv2d(
@@ -84,7 +110,7 @@ pub(super) fn conv2d(
         device.launch("conv2d_first", config, args, &[x, w])?;
     } else {
         let channels = g.c_out / g.groups;
-        let tile = Tile::for_product(channels, pixels);
+        let tile = tile(g, channels, pixels);
         device.launch(for_tile!(tile, "conv2d"), tile.grid(channels, pixels, g.groups), args, &[x, w])?;
     }
     Ok(y)
@@ -109,7 +135,7 @@ pub(super) fn relu_pool(
         device.launch("conv2d_first_relu_pool", config, args, &[x, w])?;
     } else {
         let channels = g.c_out / g.groups;
-        let tile = Tile::for_product(channels, 4 * windows);
+        let tile = tile(g, channels, 4 * windows);
         let config = tile.grid(channels, 4 * windows, g.groups);
         device.launch(for_tile!(tile, "conv2d_relu_pool"), config, args, &[x, w])?;
     }
@@ -151,7 +177,7 @@ pub(super) fn grad_input(
         return Ok(dx);
     }
     let (channels, pixels) = (g.c_in / g.groups, g.n * g.h * g.w);
-    let tile = Tile::for_product(channels, pixels);
+    let tile = tile(g, channels, pixels);
     let kernel = match gradient.winners {
         None => for_tile!(tile, "conv2d_grad_input"),
         Some(_) => for_tile!(tile, "conv2d_pooled_grad_input"),
@@ -182,7 +208,7 @@ pub(super) fn grad_weight(
         None => g.n * g.out_h() * g.out_w(),
         Some(_) => g.n * (g.out_h() / 2) * (g.out_w() / 2) * 4,
     };
-    let tile = Tile::for_product(channels, terms);
+    let tile = tile(g, channels, terms);
     let (splits, stretch) = launch::split_k(tile, channels, terms, pixels, g.groups);
     let sums = device.floats([splits, g.c_out * terms])?;
     let kernel = match gradient.winners {
@@ -214,4 +240,23 @@ fn grad_bias(device: &CudaDevice, g: &Conv2dGeometry, gradient: OutputGradient) 
     let config = launch::block_each(g.c_out, launch::THREADS);
     device.launch("pooled_bias_grad", config, args, &[gradient.dy])?;
     Ok(db)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Divisor;
+
+    #[test]
+    fn a_product_and_a_shift_divide_as_division_does() {
+        for d in (1..200).chain([784, 1023, 1024, 1025, 65_537, i32::MAX as usize - 1, i32::MAX as usize]) {
+            let Divisor { factor, shift } = Divisor::new(d);
+            let quotient = |n: usize| (n as u64 * u64::from(factor) >> shift) as usize;
+            let largest = i32::MAX as usize;
+            let near_multiples =
+                [1, 2, 3, 1000, largest / d].into_iter().flat_map(|q| [q * d, q * d + d - 1, q * d - 1]);
+            for n in near_multiples.chain([0, largest]).filter(|&n| n <= largest) {
+                assert_eq!(quotient(n), n / d, "{n} / {d}");
+            }
+        }
+    }
 }

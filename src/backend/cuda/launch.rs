@@ -1,6 +1,8 @@
 //! How many threads each kernel gets: the one place where grids and blocks are chosen.
 //!
-//! Every choice depends on the problem's size alone, so that a result has the same bits on every GPU.
+//! Every choice depends on the problem's size and the precision alone, so that a result has the same bits on every GPU.
+
+use crate::backend::precision::{self, Precision};
 
 /// A grid of blocks, and the threads of each block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,38 +101,79 @@ pub fn split_row_team(rows: usize, columns: usize) -> RowTeam {
     RowTeam::Parts { config: Config { grid: [parts, rows as u32, 1], block: TEAM }, stretch: STRETCH }
 }
 
-/// The size of a block's tile in a matrix product; see `kernels/tile_product.cuh`.
+/// What one block computes of a matrix product; see `kernels/tile_product.cuh` and `kernels/tensor_product.cuh`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tile {
-    /// 128 × 128 results.
+    /// 128 × 128 results in `f32`.
     Large,
-    /// 64 × 64 results.
+    /// 64 × 64 results in `f32`.
     Small,
+    /// 64 × 128 results on tensor cores, of operands in TF32.
+    Tf32,
+    /// The same, of operands in bfloat16.
+    Bf16,
 }
 
 impl Tile {
-    /// The large tile where it would not be mostly padding.
+    /// The tile for results of m × n in the precision that was asked for.
     pub fn for_product(m: usize, n: usize) -> Tile {
+        match precision::active() {
+            Precision::F32 => Tile::in_f32(m, n),
+            Precision::Tf32 => Tile::Tf32,
+            Precision::Bf16 => Tile::Bf16,
+        }
+    }
+
+    /// The large tile where it would not be mostly padding, whatever was asked for.
+    pub fn in_f32(m: usize, n: usize) -> Tile {
         match m >= 96 && n >= 96 {
             true => Tile::Large,
             false => Tile::Small,
         }
     }
 
-    /// Results along each side.
-    pub fn side(self) -> usize {
+    /// Rows and columns of results.
+    pub fn extents(self) -> [usize; 2] {
         match self {
-            Tile::Large => 128,
-            Tile::Small => 64,
+            Tile::Large => [128, 128],
+            Tile::Small => [64, 64],
+            Tile::Tf32 | Tile::Bf16 => [64, 128],
         }
+    }
+
+    /// The products that kernels add up at a time, or a multiple.
+    fn slice(self) -> usize {
+        match self {
+            Tile::Large | Tile::Small | Tile::Tf32 => 16,
+            Tile::Bf16 => 32,
+        }
+    }
+
+    /// How many tiles cover m × n results, along m and along n.
+    fn count(self, m: usize, n: usize) -> [usize; 2] {
+        let [rows, columns] = self.extents();
+        [m.div_ceil(rows).max(1), n.div_ceil(columns).max(1)]
     }
 
     /// A block for each tile of `z` results of m × n.
     pub fn grid(self, m: usize, n: usize, z: usize) -> Config {
-        let tiles = |extent: usize| extent.div_ceil(self.side()).max(1) as u32;
-        Config { grid: [tiles(n), tiles(m), z as u32], block: THREADS }
+        let [rows, columns] = self.count(m, n);
+        Config { grid: [columns as u32, rows as u32, z as u32], block: THREADS }
     }
 }
+
+/// The kernel of a family for a tile.
+macro_rules! for_tile {
+    ($tile:expr, $name:literal) => {
+        match $tile {
+            Tile::Large => concat!($name, "_large"),
+            Tile::Small => concat!($name, "_small"),
+            Tile::Tf32 => concat!($name, "_tf32"),
+            Tile::Bf16 => concat!($name, "_bf16"),
+        }
+    };
+}
+pub(super) use for_tile;
 
 /// How a sum over `k` is split so that m × n tiles alone do not leave the device idle: the number of splits and the length of each,
 /// a multiple of what kernels read at a time.
@@ -139,11 +182,10 @@ pub fn split_k(tile: Tile, m: usize, n: usize, k: usize, groups: usize) -> (usiz
     const WANTED: usize = 256;
     /// Shorter sums are not worth a second pass.
     const SHORTEST: usize = 512;
-    const MULTIPLE: usize = 16;
-    let tiles = m.div_ceil(tile.side()) * n.div_ceil(tile.side()) * groups;
+    let tiles = tile.count(m, n).into_iter().product::<usize>() * groups;
     let most = (MAX_GRID_YZ / groups.max(1)).max(1);
     let splits = (WANTED / tiles.max(1)).clamp(1, k.div_ceil(SHORTEST).clamp(1, most));
-    let stretch = k.div_ceil(splits).next_multiple_of(MULTIPLE).max(MULTIPLE);
+    let stretch = k.div_ceil(splits).next_multiple_of(tile.slice()).max(tile.slice());
     (k.div_ceil(stretch).max(1), stretch)
 }
 
@@ -172,10 +214,11 @@ mod tests {
             assert!(config.grid[0] as usize * THREADS as usize >= n && config.grid[1] == 3);
         }
         for (m, n) in [(1, 1), (64, 64), (96, 96), (129, 1000), (4_000_000, 10)] {
-            let tile = Tile::for_product(m, n);
-            let Config { grid: [x, y, z], .. } = tile.grid(m, n, 7);
-            assert!(x as usize * tile.side() >= n && y as usize * tile.side() >= m && z == 7);
-            assert!(y as usize <= MAX_GRID_YZ);
+            for tile in [Tile::in_f32(m, n), Tile::Tf32, Tile::Bf16] {
+                let (Config { grid: [x, y, z], .. }, [rows, columns]) = (tile.grid(m, n, 7), tile.extents());
+                assert!(x as usize * columns >= n && y as usize * rows >= m && z == 7);
+                assert!(y as usize <= MAX_GRID_YZ);
+            }
         }
     }
 
@@ -195,12 +238,14 @@ mod tests {
     fn splits_cover_the_sum_and_none_is_empty() {
         for k in [1, 15, 16, 17, 511, 512, 513, 100_352] {
             for (m, n, groups) in [(64, 9, 1), (128, 576, 1), (1, 9, 512), (256, 1152, 2)] {
-                let (splits, stretch) = split_k(Tile::for_product(m, n), m, n, k, groups);
-                assert!(
-                    splits * stretch >= k && (splits - 1) * stretch < k && stretch % 16 == 0,
-                    "{k} {splits} {stretch}"
-                );
-                assert!(splits * groups <= MAX_GRID_YZ);
+                for tile in [Tile::in_f32(m, n), Tile::Tf32, Tile::Bf16] {
+                    let (splits, stretch) = split_k(tile, m, n, k, groups);
+                    assert!(
+                        splits * stretch >= k && (splits - 1) * stretch < k && stretch % tile.slice() == 0,
+                        "{k} {splits} {stretch}"
+                    );
+                    assert!(splits * groups <= MAX_GRID_YZ);
+                }
             }
             for results in [1, 100, 1 << 20] {
                 let (splits, stretch) = split_sum(results, k);

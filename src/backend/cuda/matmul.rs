@@ -2,7 +2,7 @@
 
 use super::device::{args, CudaDevice};
 use super::driver::DevicePtr;
-use super::launch::{Tile, MAX_GRID_YZ};
+use super::launch::{for_tile, Tile, MAX_GRID_YZ};
 use super::memory::address;
 use crate::backend::params::{Matmul, MatmulSizes};
 use crate::error::Result;
@@ -46,14 +46,10 @@ pub(super) fn matmul(device: &CudaDevice, p: Matmul, a: &Tensor, b: &Tensor, bia
 }
 
 fn kernel(tile: Tile, transpose_a: bool, transpose_b: bool) -> &'static str {
-    match (tile, transpose_a, transpose_b) {
-        (Tile::Large, false, false) => "matmul_nn_large",
-        (Tile::Large, false, true) => "matmul_nt_large",
-        (Tile::Large, true, false) => "matmul_tn_large",
-        (Tile::Large, true, true) => "matmul_tt_large",
-        (Tile::Small, false, false) => "matmul_nn_small",
-        (Tile::Small, false, true) => "matmul_nt_small",
-        (Tile::Small, true, false) => "matmul_tn_small",
-        (Tile::Small, true, true) => "matmul_tt_small",
+    match (transpose_a, transpose_b) {
+        (false, false) => for_tile!(tile, "matmul_nn"),
+        (false, true) => for_tile!(tile, "matmul_nt"),
+        (true, false) => for_tile!(tile, "matmul_tn"),
+        (true, true) => for_tile!(tile, "matmul_tt"),
     }
 }

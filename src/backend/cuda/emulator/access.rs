@@ -1,10 +1,11 @@
 //! What a thread may do with memory, checked before it does it.
 //!
 //! Device memory: an access lies in one live block, aligned to its size, and no word is touched by two blocks of a grid if one writes
-//! it: the result would depend on their order. Shared memory: an access lies in one variable; what is read was written before; and no
-//! byte is touched by two threads between two barriers if one writes it.
+//! it: the result would depend on their order. Shared memory: an access lies in one variable; what is read was written before; no
+//! byte is touched by two threads between two barriers if one writes it; and none at all while an asynchronous copy goes there.
 
 use super::block::{emulated_place_of_this_thread, Grid, Place, Wait};
+use super::copies::{Copies, Copy};
 use super::memory::{region_of, Region};
 use corosensei::Yielder;
 use std::cell::Cell;
@@ -48,6 +49,8 @@ pub(super) enum Access {
     Write,
     /// Reads and writes at once, in any order with other threads.
     Atomic,
+    /// Is about to be written by an asynchronous copy.
+    Copy,
 }
 
 /// Lets the scheduler run other threads until this one's wait is over.
@@ -84,6 +87,23 @@ pub(super) fn check(address: usize, bytes: usize, access: Access) {
     }
 }
 
+/// Starts an asynchronous copy from device to shared memory, of zeros if `from` is nowhere.
+pub(super) fn copy_async(to: usize, from: Option<usize>, bytes: usize) {
+    let running = RUNNING.get();
+    // SAFETY: as above.
+    let shared = unsafe { &mut *running.shared };
+    let source = from.map_or(Ok(()), |from| check_device(&running, from, bytes, Access::Read));
+    let started = source.and_then(|()| {
+        let to = shared.offset_of(to).ok_or("an asynchronous copy goes to an address outside of shared memory")?;
+        shared.check(to, bytes, Access::Copy, running.thread)?;
+        shared.copies_of(running.thread).add(Copy { to, from, bytes });
+        Ok(())
+    });
+    if let Err(reason) = started {
+        fail(&running, reason);
+    }
+}
+
 fn check_device(running: &Running, address: usize, bytes: usize, access: Access) -> Result<(), String> {
     // SAFETY: the grid outlives its threads.
     let grid = unsafe { &*running.grid };
@@ -101,7 +121,7 @@ fn check_device(running: &Running, address: usize, bytes: usize, access: Access)
     let other = match access {
         Access::Read => region.written_by_another(address, bytes, grid.id, running.block),
         Access::Write => region.note_write(address, bytes, grid.id, running.block),
-        Access::Atomic => None,
+        Access::Atomic | Access::Copy => None,
     };
     match other {
         None => Ok(()),
@@ -134,6 +154,8 @@ pub(super) struct Shared {
     words: Box<[Mark]>,
     bytewise: Box<[Mark]>,
     variables: Vec<Variable>,
+    /// Asynchronous copies under way, by thread.
+    copies: Vec<Copies>,
     /// Counts barriers; the block starts at 1.
     epoch: u32,
 }
@@ -147,7 +169,7 @@ struct Variable {
 
 #[derive(Clone, Copy, Default)]
 struct Mark {
-    /// The epoch of the last write, 0 if there was none.
+    /// The epoch of the last write, 0 if there was none, [`UNDER_WAY`] while the writer's asynchronous copy goes there.
     written: u32,
     writer: u32,
     /// The epoch of the last read.
@@ -157,12 +179,15 @@ struct Mark {
 
 /// In place of a reader where there were several.
 const SEVERAL: u32 = u32::MAX;
+/// In place of the epoch of a write that has not arrived.
+const UNDER_WAY: u32 = u32::MAX;
 
 impl Default for Shared {
     fn default() -> Shared {
         let memory = vec![0; SHARED / size_of::<u128>()].into_boxed_slice();
         let marks = |n| vec![Mark::default(); n].into_boxed_slice();
-        Shared { memory, words: marks(SHARED / WORD), bytewise: marks(SHARED), variables: Vec::new(), epoch: 0 }
+        let (variables, copies) = (Vec::new(), Vec::new());
+        Shared { memory, words: marks(SHARED / WORD), bytewise: marks(SHARED), variables, copies, epoch: 0 }
     }
 }
 
@@ -174,7 +199,25 @@ impl Shared {
     /// Forgets the block before.
     pub fn start_block(&mut self) {
         self.variables.clear();
+        self.copies.clear();
         self.epoch = 1;
+    }
+
+    /// The asynchronous copies of a thread.
+    pub fn copies_of(&mut self, thread: u32) -> &mut Copies {
+        let thread = thread as usize;
+        if self.copies.len() <= thread {
+            self.copies.resize_with(thread + 1, Copies::default);
+        }
+        &mut self.copies[thread]
+    }
+
+    /// Where an asynchronous copy is to be written that has now arrived: as if the thread wrote it.
+    pub fn arrive(&mut self, offset: usize, bytes: usize, thread: u32) -> *mut u8 {
+        for mark in &mut self.words[offset / WORD..(offset + bytes) / WORD] {
+            (mark.written, mark.writer) = (self.epoch, thread);
+        }
+        self.memory.as_mut_ptr().cast::<u8>().wrapping_add(offset)
     }
 
     pub fn pass_barrier(&mut self) {
@@ -222,6 +265,12 @@ impl Shared {
             false => &mut self.words[offset / WORD..(offset + bytes) / WORD],
         };
         for mark in marks {
+            if mark.written == UNDER_WAY {
+                let (verb, writer) = (if access == Access::Read { "reads" } else { "writes" }, mark.writer);
+                return Err(format!(
+                    "{verb} shared memory to which an asynchronous copy of thread {writer} goes that was not waited for"
+                ));
+            }
             let written_now = mark.written == epoch && mark.writer != thread;
             if access == Access::Read {
                 if mark.written == 0 {
@@ -245,7 +294,7 @@ impl Shared {
                 if mark.read == epoch && mark.reader != thread {
                     return Err("writes shared memory that another thread reads, without a barrier between".to_string());
                 }
-                (mark.written, mark.writer) = (epoch, thread);
+                (mark.written, mark.writer) = (if access == Access::Copy { UNDER_WAY } else { epoch }, thread);
             }
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use super::access::{Running, Shared, RUNNING};
 use super::kernels::{kernel, Kernel};
+use super::matrix::{self, Lane, MatrixOp};
 use super::memory::{Memory, Regions};
 use crate::backend::cuda::driver::{Arg, Launch};
 use crate::error::{Error, Result};
@@ -30,6 +31,8 @@ pub(super) enum Wait {
     Barrier,
     /// All lanes of the mask, to receive what `source` brought.
     Shuffle { mask: u32, value: u64, source: u32 },
+    /// All lanes of the warp, to do this with what each holds.
+    Matrix { op: MatrixOp, lane: *mut Lane },
     /// Nothing: it has failed, and is not resumed.
     Failed,
 }
@@ -276,6 +279,12 @@ impl Block<'_> {
         for thread in self.in_state(|state| matches!(state, State::Waiting(Wait::Shuffle { .. }))) {
             met.push((thread, self.shuffled(thread).map_err(|reason| (thread, reason))?));
         }
+        let with_matrices: Vec<usize> =
+            self.in_state(|state| matches!(state, State::Waiting(Wait::Matrix { .. }))).collect();
+        for warp in with_matrices.chunk_by(|a, b| a / WARP == b / WARP) {
+            self.meet_with_matrices(warp).map_err(|reason| (warp[0], reason))?;
+            met.extend(warp.iter().map(|&thread| (thread, 0)));
+        }
         if met.is_empty() {
             let waiting: Vec<usize> = self.in_state(|state| matches!(state, State::Waiting(Wait::Barrier))).collect();
             if let (Some(&thread), true) = (waiting.first(), waiting.len() < self.threads.len()) {
@@ -305,21 +314,51 @@ impl Block<'_> {
         }
         let mut brought = 0;
         for lane in (0..WARP).filter(|lane| mask >> lane & 1 == 1) {
-            let what = match self.threads.get(first + lane).map(|other| &other.state) {
+            match self.threads.get(first + lane).map(|other| &other.state) {
                 Some(State::Waiting(Wait::Shuffle { mask: other, value, .. })) if *other == mask => {
                     if lane == source as usize {
                         brought = *value;
                     }
-                    continue;
                 }
-                Some(State::Waiting(Wait::Shuffle { .. })) => "is at a shuffle under another mask",
-                Some(State::Waiting(_)) => "waits at a barrier",
-                Some(_) => "has ended",
-                None => "does not exist",
-            };
-            return Err(format!("waits at a shuffle under the mask {mask:#x}, but lane {lane} {what}"));
+                other => {
+                    let what = whereabouts(other);
+                    return Err(format!("waits at a shuffle under the mask {mask:#x}, but lane {lane} {what}"));
+                }
+            }
         }
         Ok(brought)
+    }
+
+    /// Carries out what the threads of one warp that wait with matrices have come for, if all lanes are there for the same.
+    fn meet_with_matrices(&self, warp: &[usize]) -> Result<(), String> {
+        let first = warp[0] / WARP * WARP;
+        let State::Waiting(Wait::Matrix { op, .. }) = self.threads[warp[0]].state else {
+            unreachable!("only threads that wait with matrices are asked");
+        };
+        let mut lanes = [std::ptr::null_mut(); WARP];
+        for (number, at) in lanes.iter_mut().enumerate() {
+            match self.threads.get(first + number).map(|thread| &thread.state) {
+                Some(State::Waiting(Wait::Matrix { op: other, lane })) if *other == op => *at = *lane,
+                other => return Err(format!("waits for its warp at {op}, but lane {number} {}", whereabouts(other))),
+            }
+        }
+        // SAFETY: the lanes are on the stacks of threads that wait.
+        let mut values = lanes.map(|lane: *mut Lane| unsafe { *lane });
+        matrix::carry_out(op, &mut values);
+        // SAFETY: as above.
+        lanes.into_iter().zip(values).for_each(|(lane, value)| unsafe { *lane = value });
+        Ok(())
+    }
+}
+
+/// What a thread does instead of coming to where others wait for it.
+fn whereabouts(state: Option<&State>) -> String {
+    match state {
+        Some(State::Waiting(Wait::Shuffle { mask, .. })) => format!("is at a shuffle under the mask {mask:#x}"),
+        Some(State::Waiting(Wait::Matrix { op, .. })) => format!("is at {op}"),
+        Some(State::Waiting(_)) => "waits at a barrier".to_string(),
+        Some(_) => "has ended".to_string(),
+        None => "does not exist".to_string(),
     }
 }
 

@@ -75,3 +75,125 @@ extern "C" __global__ void __launch_bounds__(64) barrier_against_shuffle(float* 
     }
     x[threadIdx.x] = value;
 }
+
+// Asynchronous copies: only the wait for a group makes sure that its data is there.
+struct Rows {
+    alignas(16) float of[2][64];
+};
+
+extern "C" __global__ void __launch_bounds__(64) reads_before_the_wait(float* x) {
+    auto& rows = shared_memory<Rows>();
+    copy_async_4(&rows.of[0][threadIdx.x], &x[threadIdx.x], true);
+    commit_copies();
+    x[threadIdx.x] = rows.of[0][threadIdx.x];
+}
+
+// The second group may still be under way.
+extern "C" __global__ void __launch_bounds__(64) waits_for_too_few(float* x) {
+    auto& rows = shared_memory<Rows>();
+    copy_async_4(&rows.of[0][threadIdx.x], &x[threadIdx.x], true);
+    commit_copies();
+    copy_async_4(&rows.of[1][threadIdx.x], &x[threadIdx.x], false);
+    commit_copies();
+    wait_copies<1>();
+    x[threadIdx.x] = rows.of[0][threadIdx.x] + rows.of[1][threadIdx.x];
+}
+
+// A thread waits for its own copies, not for its neighbour's.
+extern "C" __global__ void __launch_bounds__(64) no_barrier_behind_the_wait(float* x) {
+    auto& rows = shared_memory<Rows>();
+    copy_async_4(&rows.of[0][threadIdx.x], &x[threadIdx.x], true);
+    commit_copies();
+    wait_copies<0>();
+    x[threadIdx.x] = rows.of[0][(threadIdx.x + 1) % 64];
+}
+
+// The next copy goes where the neighbour still reads.
+extern "C" __global__ void __launch_bounds__(64) stage_reused_too_early(float* x) {
+    auto& rows = shared_memory<Rows>();
+    rows.of[0][threadIdx.x] = x[threadIdx.x];
+    __syncthreads();
+    x[threadIdx.x] = rows.of[0][(threadIdx.x + 1) % 64];
+    copy_async_4(&rows.of[0][threadIdx.x], &x[threadIdx.x], false);
+    commit_copies();
+}
+
+extern "C" __global__ void __launch_bounds__(64) copy_from_a_crooked_address(float* x) {
+    if (threadIdx.x == 0) copy_async_16(shared_memory<Rows>().of[0], x + 1, true);
+}
+
+extern "C" __global__ void __launch_bounds__(64) copy_to_a_crooked_address(float* x) {
+    if (threadIdx.x == 0) copy_async_16(shared_memory<Rows>().of[0] + 1, x, true);
+}
+
+extern "C" __global__ void __launch_bounds__(64) copy_past_the_end(float* x) {
+    copy_async_4(&shared_memory<Rows>().of[0][threadIdx.x], x + threadIdx.x + 1, true);
+}
+
+// Matrices: a row starts at a multiple of 16 bytes, and all lanes come.
+extern "C" __global__ void __launch_bounds__(64) crooked_matrix_row(float* x) {
+    auto& rows = shared_memory<Rows>();
+    rows.of[0][threadIdx.x] = rows.of[1][threadIdx.x] = 0.0f;
+    __syncthreads();
+    x[threadIdx.x] = float_of_bits(load_matrices(&rows.of[threadIdx.x / 32][threadIdx.x % 32]).of[0]);
+}
+
+extern "C" __global__ void __launch_bounds__(64) lane_missing_at_a_product(float* x) {
+    if (threadIdx.x == 31) return;
+    float sum[4] = {};
+    const u32 a[4] = {}, b[2] = {};
+    multiply_tf32(sum, a, b);
+    x[threadIdx.x] = sum[0];
+}
+
+extern "C" __global__ void __launch_bounds__(64) product_against_barrier(float* x) {
+    float sum[4] = {};
+    const u32 a[4] = {}, b[2] = {};
+    if (threadIdx.x % 2 == 0) __syncthreads();
+    multiply_bf16(sum, a, b);
+    x[threadIdx.x] = sum[0];
+}
+
+// c = a · b, 16 × 8 results, by one warp: a is 16 × 8 or 16 × 16, b has its transpose in memory, both in f32. Not broken if `mistake` is
+// 0; with 1 the second and the third register of a are exchanged, as if halves of k came before halves of the rows.
+struct WarpOperands {
+    alignas(16) u32 a[16][8], b[8][8], b_along_n[16][4];
+};
+
+template <bool BF16>
+__device__ __forceinline__ void warp_product(const float* a, const float* b, float* c, int mistake) {
+    auto& words = shared_memory<WarpOperands>();
+    const int g = lane() / 4, t = lane() % 4, k = BF16 ? 16 : 8;
+    for (int i = lane(); i < 16 * 8; i += 32) {
+        const float* from = a + i / 8 * k + i % 8 * k / 8;
+        words.a[i / 8][i % 8] = BF16 ? floats_to_bf16(from[0], from[1]) : float_to_tf32(from[0]);
+    }
+    for (int i = lane(); i < 8 * 8; i += 32) {
+        const float* from = b + i / 8 * k + i % 8 * k / 8;
+        words.b[i / 8][i % 8] = BF16 ? floats_to_bf16(from[0], from[1]) : float_to_tf32(from[0]);
+    }
+    for (int i = lane(); BF16 && i < 16 * 4; i += 32) {
+        const int row = i / 4, column = i % 4 * 2;
+        words.b_along_n[row][column / 2] = floats_to_bf16(b[column * k + row], b[(column + 1) * k + row]);
+    }
+    __syncthreads();
+    const Matrices of_a = load_matrices(&words.a[lane() % 16][lane() / 16 * 4]);
+    const u32 four[4] = {of_a.of[0], of_a.of[mistake ? 2 : 1], of_a.of[mistake ? 1 : 2], of_a.of[3]};
+    float sum[4] = {};
+    if (BF16) {  // b as it lies for matrices that run along n.
+        const Matrices of_b = load_matrices_transposed(words.b_along_n[lane() % 16]);
+        const u32 two[2] = {of_b.of[0], of_b.of[1]};
+        multiply_bf16(sum, four, two);
+    } else {
+        const u32 two[2] = {words.b[g][t], words.b[g][t + 4]};
+        multiply_tf32(sum, four, two);
+    }
+    for (int i = 0; i < 4; ++i) c[(g + i / 2 * 8) * 8 + 2 * t + i % 2] = sum[i];
+}
+
+extern "C" __global__ void __launch_bounds__(32) warp_product_tf32(const float* a, const float* b, float* c, int mistake) {
+    warp_product<false>(a, b, c, mistake);
+}
+extern "C" __global__ void __launch_bounds__(32) warp_product_bf16(const float* a, const float* b, float* c, int mistake) {
+    warp_product<true>(a, b, c, mistake);
+}

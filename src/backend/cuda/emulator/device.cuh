@@ -52,6 +52,13 @@ void* emulated_shared_memory(const void* key, size_t bytes, size_t alignment);
 int emulated_atomic_add(int* at, int value);
 // Ends the thread with an error.
 void emulated_misaligned(const void* at);
+// A copy to shared memory of `bytes` bytes, zeros if `exists` is 0, that happens when its group is waited for.
+void emulated_copy_async(void* to, const void* from, u32 bytes, u32 exists);
+void emulated_commit_copies();
+void emulated_wait_copies(u32 pending);
+// Waits until all lanes of the warp are here; then each has its four registers of the result.
+void emulated_load_matrices(const void* row, u32 transposed, u32* registers);
+void emulated_multiply_matrices(u32 bf16, const u32* a, const u32* b, float* sum);
 }
 
 inline void __syncthreads() { emulated_barrier(); }
@@ -89,6 +96,14 @@ inline const float* aligned(const float* at) {
 inline float4 load4(const float* from) { return *reinterpret_cast<const float4*>(aligned(from)); }
 inline void store4(float* to, float4 value) { *reinterpret_cast<float4*>(const_cast<float*>(aligned(to))) = value; }
 
+inline void store_words(u32* to, u32 a, u32 b) { *reinterpret_cast<u64*>(to) = u64(b) << 32 | a; }
+inline void store_words(u32* to, u32 a, u32 b, u32 c, u32 d) {
+    struct alignas(16) Words {
+        u32 a, b, c, d;
+    };
+    *reinterpret_cast<Words*>(to) = Words{a, b, c, d};
+}
+
 inline float float_of_bits(u32 bits) {
     float value;
     std::memcpy(&value, &bits, sizeof value);
@@ -105,6 +120,35 @@ inline u16 float_to_bf16(float value) {
     if (value != value) return 0x7fff;
     return u16((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
+inline u32 floats_to_bf16(float low, float high) { return u32(float_to_bf16(high)) << 16 | float_to_bf16(low); }
+inline u32 float_to_tf32(float value) {
+    const u32 bits = bits_of_float(value);
+    return value != value ? 0x7fffffffu : (bits + 0x1000u) & 0xffffe000u;
+}
+
+inline void copy_async_4(void* to, const void* from, bool exists) { emulated_copy_async(to, from, 4, exists); }
+inline void copy_async_16(void* to, const void* from, bool exists) { emulated_copy_async(to, from, 16, exists); }
+inline void commit_copies() { emulated_commit_copies(); }
+template <int PENDING>
+void wait_copies() {
+    emulated_wait_copies(PENDING);
+}
+
+struct Matrices {
+    u32 of[4];
+};
+inline Matrices load_matrices(const void* row) {
+    Matrices m;
+    emulated_load_matrices(row, 0, m.of);
+    return m;
+}
+inline Matrices load_matrices_transposed(const void* row) {
+    Matrices m;
+    emulated_load_matrices(row, 1, m.of);
+    return m;
+}
+inline void multiply_tf32(float (&sum)[4], const u32 (&a)[4], const u32 (&b)[2]) { emulated_multiply_matrices(0, a, b, sum); }
+inline void multiply_bf16(float (&sum)[4], const u32 (&a)[4], const u32 (&b)[2]) { emulated_multiply_matrices(1, a, b, sum); }
 
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }

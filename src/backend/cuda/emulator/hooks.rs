@@ -1,7 +1,8 @@
 //! What compiled kernels call: the rendezvous of `device.cuh`, and the thread sanitizer's hooks before every access to memory.
 
-use super::access::{check, fail, suspend, Access, RUNNING, WORD};
+use super::access::{check, copy_async, fail, suspend, Access, RUNNING, WORD};
 use super::block::Wait;
+use super::matrix::{Lane, MatrixOp};
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -38,6 +39,50 @@ extern "C" fn emulated_atomic_add(at: *mut i32, value: i32) -> i32 {
 #[no_mangle]
 extern "C" fn emulated_misaligned(at: *const c_void) {
     fail(&RUNNING.get(), format!("16 bytes at {at:?}, which is not a multiple of 16"));
+}
+
+#[no_mangle]
+extern "C" fn emulated_copy_async(to: usize, from: usize, bytes: u32, exists: u32) {
+    copy_async(to, (exists != 0).then_some(from), bytes as usize);
+}
+
+#[no_mangle]
+extern "C" fn emulated_commit_copies() {
+    let running = RUNNING.get();
+    // SAFETY: a thread is running, so its block's shared memory is there, and nobody else uses it meanwhile.
+    unsafe { (*running.shared).copies_of(running.thread).commit() }
+}
+
+#[no_mangle]
+extern "C" fn emulated_wait_copies(pending: u32) {
+    let running = RUNNING.get();
+    // SAFETY: as above.
+    unsafe { (*running.shared).wait_for_copies(running.thread, pending as usize) }
+}
+
+#[no_mangle]
+extern "C" fn emulated_load_matrices(row: *const [u32; 4], transposed: u32, registers: *mut [u32; 4]) {
+    check(row as usize, size_of::<[u32; 4]>(), Access::Read);
+    let mut lane = Lane::default();
+    // SAFETY: the access was just checked; the result is on the thread's stack.
+    unsafe {
+        lane.operands[..4].copy_from_slice(&*row);
+        suspend(Wait::Matrix { op: MatrixOp::Load { transposed: transposed != 0 }, lane: &raw mut lane });
+        *registers = lane.result;
+    }
+}
+
+#[no_mangle]
+extern "C" fn emulated_multiply_matrices(bf16: u32, a: *const [u32; 4], b: *const [u32; 2], sum: *mut [u32; 4]) {
+    let op = if bf16 == 0 { MatrixOp::MultiplyTf32 } else { MatrixOp::MultiplyBf16 };
+    // SAFETY: kernels pass registers of theirs, which are on the thread's stack.
+    unsafe {
+        let mut lane = Lane { operands: [0; 6], result: *sum };
+        lane.operands[..4].copy_from_slice(&*a);
+        lane.operands[4..].copy_from_slice(&*b);
+        suspend(Wait::Matrix { op, lane: &raw mut lane });
+        *sum = lane.result;
+    }
 }
 
 /// A hook for accesses of a fixed size.

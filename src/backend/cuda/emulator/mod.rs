@@ -8,12 +8,16 @@
 //! - `memory`: device memory, who lives where, and who wrote what;
 //! - `block`: a block's threads and their rendezvous;
 //! - `access`: the checks;
+//! - `copies`: asynchronous copies to shared memory;
+//! - `matrix`: what a warp does on tensor cores;
 //! - `hooks`: what compiled kernels call.
 
 mod access;
 mod block;
+mod copies;
 mod hooks;
 mod kernels;
+mod matrix;
 mod memory;
 
 use super::driver::{DeviceInfo, DevicePtr, Driver, Graph, Launch, MemoryUse};

@@ -1,0 +1,132 @@
+//! How precisely convolutions and matrix products multiply on devices with tensor cores. Everything else is computed in `f32`: weights,
+//! optimisers, normalisation, losses, and the sums of these products.
+
+use crate::error::{Error, Result};
+use crate::suggest::nearest;
+use crate::tensor::Device;
+use std::cell::Cell;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What the operands of a product are rounded to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// Not at all.
+    #[default]
+    F32,
+    /// TF32: 10 bits behind the point, the exponents of `f32`.
+    Tf32,
+    /// bfloat16: 7 bits behind the point, the exponents of `f32`.
+    Bf16,
+}
+
+impl Precision {
+    const ALL: [Precision; 3] = [Precision::F32, Precision::Tf32, Precision::Bf16];
+
+    /// The precision with this name: `f32`, `tf32` or `bf16`.
+    ///
+    /// # Errors
+    /// An unknown name.
+    pub fn named(name: &str) -> Result<Precision> {
+        let found = Precision::ALL.into_iter().find(|precision| precision.name() == name);
+        found.ok_or_else(|| {
+            let names = Precision::ALL.map(Precision::name);
+            let hint = nearest(name, &names).map(|n| format!("did you mean `{n}`? ")).unwrap_or_default();
+            Error::argument("precision", format!("unknown precision `{name}`; {hint}use {}", names.join(", ")))
+        })
+    }
+
+    /// The name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Tf32 => "tf32",
+            Precision::Bf16 => "bf16",
+        }
+    }
+
+    /// Refuses what a device cannot do.
+    ///
+    /// # Errors
+    /// Anything but `f32` where there are no tensor cores.
+    pub fn check(self, device: Device) -> Result<()> {
+        if self == Precision::F32 || !device.is_host() {
+            return Ok(());
+        }
+        let reason = format!(
+            "{self} is for tensor cores, {device} computes in f32; choose --device cuda:0 (or emulator), or leave --precision out"
+        );
+        Err(Error::argument("precision", reason))
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The process's choice, as its place in [`Precision::ALL`].
+static CHOSEN: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static OVERRIDE: Cell<Option<Precision>> = const { Cell::new(None) };
+}
+
+/// Chooses the precision of all products from now on, in this process.
+///
+/// # Errors
+/// As [`Precision::check`].
+pub fn choose(precision: Precision, device: Device) -> Result<()> {
+    precision.check(device)?;
+    CHOSEN.store(precision as usize, Ordering::Relaxed);
+    Ok(())
+}
+
+/// The precision of products that this thread asks for.
+pub fn active() -> Precision {
+    OVERRIDE.get().unwrap_or_else(|| Precision::ALL[CHOSEN.load(Ordering::Relaxed)])
+}
+
+/// Runs `body` with this precision for every product that it asks for from this thread.
+pub fn with<R>(precision: Precision, body: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Precision>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            OVERRIDE.set(self.0);
+        }
+    }
+    let _restore = Restore(OVERRIDE.replace(Some(precision)));
+    body()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_known_or_refused_with_the_choices() {
+        for precision in Precision::ALL {
+            assert_eq!(Precision::named(precision.name()).unwrap(), precision);
+        }
+        let error = Precision::named("fp16").unwrap_err().to_string();
+        assert!(error.contains("fp16") && error.contains("bf16"), "{error}");
+    }
+
+    #[test]
+    fn a_device_without_tensor_cores_refuses_all_but_f32_and_says_what_to_do() {
+        assert!(Precision::F32.check(Device::Cpu).is_ok());
+        assert!(Precision::Bf16.check(Device::Cuda(0)).is_ok());
+        for device in [Device::Cpu, Device::Reference] {
+            let error = Precision::Tf32.check(device).unwrap_err().to_string();
+            assert!(error.contains("tf32") && error.contains("--device cuda:0"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_thread_can_have_a_precision_of_its_own() {
+        let inner = with(Precision::Bf16, || (active(), with(Precision::Tf32, active), active()));
+        assert_eq!(inner, (Precision::Bf16, Precision::Tf32, Precision::Bf16));
+        assert_eq!(OVERRIDE.get(), None);
+    }
+}
