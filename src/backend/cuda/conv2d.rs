@@ -250,7 +250,7 @@ mod tests {
     fn a_product_and_a_shift_divide_as_division_does() {
         for d in (1..200).chain([784, 1023, 1024, 1025, 65_537, i32::MAX as usize - 1, i32::MAX as usize]) {
             let Divisor { factor, shift } = Divisor::new(d);
-            let quotient = |n: usize| (n as u64 * u64::from(factor) >> shift) as usize;
+            let quotient = |n: usize| ((n as u64 * u64::from(factor)) >> shift) as usize;
             let largest = i32::MAX as usize;
             let near_multiples =
                 [1, 2, 3, 1000, largest / d].into_iter().flat_map(|q| [q * d, q * d + d - 1, q * d - 1]);
