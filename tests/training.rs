@@ -12,7 +12,7 @@ fn losses(data: &Path, out: &Path, device: &str, precision: &str, epochs: &str) 
     let settings = "--batch-size 16 --teacher-epochs 1 --lr 0.003 --teacher-model student_net --shift 1 --flip --quiet";
     let mut command = kdengine();
     command
-        .args(["distill", "--device", device, "--precision", precision])
+        .args(["distill", "--device", device, "--precision", precision, "--epochs", epochs])
         .arg("--data")
         .arg(data)
         .arg("--out")
