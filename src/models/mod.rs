@@ -88,7 +88,7 @@ pub fn architecture(name: &str) -> Result<&'static Architecture> {
     }
     ARCHITECTURES.iter().find(|a| a.name == name).ok_or_else(|| {
         let known = architecture_names();
-        let hint = nearest(name, &known).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+        let hint = nearest(name, &known).map_or_else(|| ".".to_string(), |n| format!("; did you mean `{n}`?"));
         Error::argument("model", format!("unknown architecture `{name}`{hint} Known: {}", known.join(", ")))
     })
 }

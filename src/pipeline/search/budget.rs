@@ -26,7 +26,8 @@ impl Budget {
             let (key, most) = (key.trim(), most.trim());
             let quantity = Quantity::ALL.into_iter().find(|quantity| quantity.name() == key).ok_or_else(|| {
                 let known = Quantity::ALL.map(Quantity::name);
-                let hint = nearest(key, &known).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+                let hint =
+                    nearest(key, &known).map_or_else(|| ".".to_string(), |name| format!("; did you mean `{name}`?"));
                 wrong(format!("`{key}` cannot be limited{hint} Known: {}", known.join(", ")))
             })?;
             let most = amount(most).ok_or_else(|| {
