@@ -10,6 +10,7 @@ use super::super::parallel::{flops_ns, for_each, Disjoint};
 use super::super::scratch::{take, zeroed};
 use super::super::tile::{multiply, panel_lanes, Picked};
 use super::super::transpose::transpose;
+use super::super::vector;
 use super::correlation::Correlation;
 use super::{depthwise, planes, pointwise, winograd, Conv2d};
 
@@ -50,16 +51,25 @@ pub fn grad_weight(conv: &Conv2d, x: &[f32], dy: &[f32], dw: &mut [f32], db: Opt
     }
 }
 
-/// `db[c] = Σ dy[·, c, ·, ·]`, planes in order.
+/// `db[c] = Σ dy[·, c, ·, ·]`: planes as they lie in memory, a fixed number of chunks of the batch, which are added in order.
 fn grad_bias(isa: Isa, conv: &Conv2d, dy: &[f32], db: &mut [f32]) {
     let area = conv.out_h() * conv.out_w();
-    let db = Disjoint::new(db);
-    for_each(conv.c_out, dy.len() / 16, |channel| {
-        let planes = (0..conv.n).map(|image| &dy[(image * conv.c_out + channel) * area..][..area]);
-        let sum: f64 = planes.map(|plane| f64::from(super::super::vector::sum(isa, plane))).sum();
-        // SAFETY: each task has its own channel.
-        unsafe { db.range(channel..channel + 1)[0] = sum as f32 };
+    let chunks = CHUNKS.min(conv.n);
+    let mut parts = take::<f64>(chunks * conv.c_out);
+    let sums = Disjoint::new(&mut parts);
+    for_each(chunks, dy.len() / 16, |chunk| {
+        // SAFETY: each task has its own chunk.
+        let sums = unsafe { sums.range(chunk * conv.c_out..(chunk + 1) * conv.c_out) };
+        sums.fill(0.0);
+        for image in conv.n * chunk / chunks..conv.n * (chunk + 1) / chunks {
+            for (channel, sum) in sums.iter_mut().enumerate() {
+                *sum += f64::from(vector::sum(isa, &dy[(image * conv.c_out + channel) * area..][..area]));
+            }
+        }
     });
+    for (channel, db) in db.iter_mut().enumerate() {
+        *db = parts.iter().skip(channel).step_by(conv.c_out).sum::<f64>() as f32;
+    }
 }
 
 fn dense(isa: Isa, conv: &Conv2d, x: &[f32], dy: &[f32], dw: &mut [f32]) {
