@@ -55,7 +55,7 @@ fn centred_gram(x: &Tensor) -> Result<Vec<f64>> {
     let x = if x.shape().rank() == 2 { x.clone() } else { x.flatten(1)? };
     let n = x.shape()[0].max(1) as f64;
     let centred = x.sub(&x.sum(&[0], true)?.affine(1.0 / n, 0.0)?)?;
-    centred.matmul_transposed(&centred)?.to_f64_vec()
+    centred.gram()?.to_f64_vec()
 }
 
 fn alignment(a: &[f64], b: &[f64]) -> f64 {

@@ -42,10 +42,7 @@ impl Tensor {
         let cost = Cost::new(3.0 * count, &[self, target, &difference]);
         let needs_target = target.is_tracked();
         record(OP, cost, loss, &[self, target], move |dy, _| {
-            let gradient = match dy.device().is_host() {
-                true => backend.affine(&difference, 2.0 / count * dy.item()?, 0.0)?,
-                false => scaled(&backend.affine(&difference, 2.0 / count, 0.0)?, dy)?,
-            };
+            let gradient = scaled_by(&difference, 2.0 / count, dy)?;
             let of_target = needs_target.then(|| backend.affine(&gradient, -1.0, 0.0)).transpose()?;
             Ok(vec![Some(gradient), of_target])
         })
@@ -94,12 +91,19 @@ const TINY: f64 = 1e-37;
 
 /// A gradient that was computed in the forward pass, times the gradient of the loss itself.
 pub(super) fn scaled(gradient: &Tensor, dy: &Tensor) -> Result<Tensor> {
-    if !dy.device().is_host() {
-        return gradient.backend().binary(Binary::Mul, gradient, dy); // To look at `dy` would be to wait for the device.
-    }
-    match dy.item()? {
-        1.0 => Ok(gradient.clone()),
-        factor => gradient.backend().affine(gradient, factor, 0.0),
+    scaled_by(gradient, 1.0, dy)
+}
+
+/// `factor · dy · x` for a scalar `dy`, in one pass where `dy` can be looked at.
+pub(super) fn scaled_by(x: &Tensor, factor: f64, dy: &Tensor) -> Result<Tensor> {
+    let times = |factor: f64| match factor {
+        1.0 => Ok(x.clone()),
+        factor => x.backend().affine(x, factor, 0.0),
+    };
+    match dy.device().is_host() {
+        true => times(factor * dy.item()?),
+        // To look at `dy` would be to wait for the device.
+        false => x.backend().binary(Binary::Mul, &times(factor)?, dy),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::case::{sample_away_from_zero, sample_extent, sample_normal, Case, OpSpec};
 use super::check;
-use super::losses::scaled;
+use super::losses::scaled_by;
 use crate::autograd::{record, Cost};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -48,7 +48,7 @@ impl Tensor {
         let loss = losses.sum_all()?.affine(share, 0.0)?;
         let cost = Cost::new(40.0 * (n as f64).powi(3), &[&x, &distances, &losses, &gradient]);
         record(OP, cost, loss, &[self], move |dy, _| {
-            let gradient = scaled(&backend.affine(&gradient, share, 0.0)?, dy)?;
+            let gradient = scaled_by(&gradient, share, dy)?;
             Ok(vec![Some(backend.pairwise_distances_grad(&x, &gradient)?)])
         })
     }

@@ -15,7 +15,7 @@ use super::{depthwise, planes, pointwise, winograd, Conv2d};
 use std::sync::Arc;
 
 /// Images × groups from which a task takes all filters of one image; with fewer, each block of filters is a task.
-const MANY_STACKS: usize = 16;
+pub(super) const MANY_STACKS: usize = 16;
 /// Pixels in a strip, about.
 const STRIP: usize = 112;
 

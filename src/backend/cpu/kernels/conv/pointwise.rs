@@ -10,15 +10,15 @@ use super::super::isa::{Isa, Kernel};
 use super::super::parallel::{flops_ns, for_each, Disjoint};
 use super::super::scratch::zeroed;
 use super::super::simd::Simd;
+use super::forward::MANY_STACKS;
 use super::grad_weight::CHUNKS;
 use super::Conv2d;
 
 /// Vectors of pixels in a tile.
 const WIDTH: usize = 2;
-/// Images × groups from which a task takes all output planes of one image; with fewer, each stretch of planes is a task.
-const MANY_STACKS: usize = 16;
 /// Output planes in a task, where one image is several.
 const PLANES: usize = 32;
+
 /// Whether the filter has one tap, and the pixels fill their vectors well enough.
 pub(super) fn suits(isa: Isa, conv: &Conv2d) -> bool {
     let area = conv.h * conv.w;
