@@ -100,3 +100,16 @@ fn an_unknown_case_is_refused_with_the_known_ones() {
     let error = error_of(kdengine().args(["bench", "loss", "--filter", "mnist"]), 2);
     assert!(error.contains("mnist") && error.contains("kd_loss_fwd_bwd_128x10"), "{error}");
 }
+
+#[test]
+#[cfg(feature = "emulator")]
+fn a_profile_on_a_device_is_of_its_kernels() {
+    let step = ["step", "--model", "cnn-2-fc4", "--batch", "2", "--runs", "2"];
+    let lines = json_lines(&[&step[..], &["--device", "emulator", "--profile"]].concat());
+    let (total, parts) = lines.split_last().unwrap();
+    let kernels: Vec<&Value> = parts.iter().filter(|part| part["phase"] == "kernel").collect();
+    assert!(kernels.iter().any(|part| part["op"] == "adam" && part["calls"] == 1), "{lines:?}");
+    assert!(kernels.len() > 10 && kernels.iter().all(|part| part["ms"].as_f64() > Some(0.0)), "{lines:?}");
+    let all: f64 = parts.iter().map(|part| part["ms"].as_f64().unwrap()).sum();
+    assert!((all - total["step_ms"].as_f64().unwrap()).abs() < 1e-6, "{lines:?}");
+}

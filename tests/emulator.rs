@@ -1,7 +1,7 @@
 //! The emulator finds what a GPU would let pass: every planted bug is reported with kernel, block and thread, under every schedule.
 #![cfg(feature = "emulator")]
 
-use kdengine::backend::cuda::driver::{Arg, DevicePtr, Driver, Launch};
+use kdengine::backend::cuda::driver::{Arg, DevicePtr, Driver, Launch, Node, Step};
 use kdengine::backend::cuda::emulator::{with_schedule, Emulator};
 use kdengine::{Error, Shape};
 
@@ -134,21 +134,31 @@ fn running_out_of_memory_says_how_much_and_what_to_do() {
 }
 
 #[test]
-fn a_recording_runs_when_it_is_replayed() {
+fn a_graph_does_its_steps_in_order_with_the_arguments_set_last() {
     let emulator = Emulator::new();
     let (x, y) = (upload(&emulator, &[1.0; 4]), upload(&emulator, &[0.0; 4]));
-    let add = launch("add_assign", [1, 1, 1], 64, vec![y.into(), x.into(), 4u32.into()]);
-    let graph = emulator
-        .record(&mut || {
-            emulator.launch(&add)?;
-            emulator.copy(y, x, 16)
-        })
-        .unwrap();
-    assert_eq!(download(&emulator, y, 4), [0.0; 4], "recording does nothing");
-    (0..3).for_each(|_| graph.replay().unwrap());
+    let add = |n: u32| Step::Launch(launch("add_assign", [1, 1, 1], 64, vec![y.into(), x.into(), n.into()]));
+    let steps = [add(4), Step::Copy { from: y, to: x, bytes: 16 }];
+    let mut graph = emulator.graph(&steps.map(|step| Node { lane: 0, step })).unwrap();
+    assert_eq!(download(&emulator, y, 4), [0.0; 4], "making it does nothing");
+    (0..3).for_each(|_| graph.launch().unwrap());
     assert_eq!(download(&emulator, y, 4), [4.0; 4], "1, then 1 + 1, then 2 + 2");
-    let upload = emulator.record(&mut || emulator.upload(x, &[0; 16]));
-    assert!(upload.err().unwrap().to_string().contains("recorded"));
+    graph.set(0, &add(2)).unwrap();
+    graph.launch().unwrap();
+    assert_eq!(download(&emulator, y, 4), [8.0, 8.0, 4.0, 4.0]);
+}
+
+#[test]
+fn the_limits_of_arithmetic_are_of_the_products_that_they_count() {
+    // Sums of 1/16 for each multiply-add of a chain's result, and of the chains' numbers: 4 results a thread on tensor cores.
+    let expected =
+        [("multiply_adds_tf32", 112.0 + 32.0 * 3.0 * 8.0 / 16.0), ("multiply_adds_bf16", 112.0 + 32.0 * 3.0)];
+    for (kernel, sum) in expected {
+        let emulator = Emulator::new();
+        let out = upload(&emulator, &[0.0; 64]);
+        emulator.launch(&launch(kernel, [1, 1, 1], 64, vec![out.into(), 3u32.into()])).unwrap();
+        assert_eq!(download(&emulator, out, 64), [sum; 64], "{kernel}");
+    }
 }
 
 #[test]

@@ -12,10 +12,21 @@ mod scalar;
 mod transfer;
 mod walk;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::{pool, DType, Device, Rng, Shape, Tensor};
 use params::*;
 use std::time::Instant;
+
+/// A kernel of a timeline.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Launched {
+    /// Its name.
+    pub kernel: &'static str,
+    /// The shapes of the tensors at work.
+    pub shapes: Vec<Shape>,
+    /// From its start to the next one's.
+    pub seconds: f64,
+}
 
 /// The kernels of one device. `reference` defines what each one means; the others are compared with it.
 pub trait Backend: Send + Sync {
@@ -26,6 +37,33 @@ pub trait Backend: Send + Sync {
     /// Every element `value`, rounded to the dtype.
     fn full(&self, shape: &Shape, value: f64, dtype: DType) -> Result<Tensor>;
 
+    /// The values of tensors of one element. A device that computes while the program goes on is waited for once.
+    fn items(&self, scalars: &[&Tensor]) -> Result<Vec<f64>> {
+        scalars.iter().map(|x| x.item()).collect()
+    }
+
+    // Launching.
+
+    /// Runs `work` once, something that comes again and again with the same kernels. A device may hold these back and start all of them at
+    /// once, at the end of `work` or when it reads a result.
+    fn bundle(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        work()
+    }
+    /// Runs `work`, which depends on nothing that is launched in other lanes of the same bundle: a device may run them side by side.
+    /// Lane 0 is where everything else is launched; it waits for all lanes, and they for it.
+    fn in_lane(&self, _lane: u32, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        work()
+    }
+    /// Whether it pays to go on without the last results: the device computes while the program prepares what comes next.
+    fn runs_ahead(&self) -> bool {
+        false
+    }
+
+    /// How what was launched so far was launched, in words, where there is something to say.
+    fn launches(&self) -> Option<String> {
+        None
+    }
+
     // Measuring.
 
     /// Runs `work` and returns the seconds that the device took for it.
@@ -33,6 +71,15 @@ pub trait Backend: Send + Sync {
         let start = Instant::now();
         work()?;
         Ok(start.elapsed().as_secs_f64())
+    }
+    /// Runs `work`, which bundles its launches, and returns what it launched: each kernel with the shapes of its tensors, and the seconds
+    /// that it took by itself.
+    ///
+    /// # Errors
+    /// Those of `work`; or this device computes within calls, where a profile of ops says more.
+    fn timeline(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Vec<Launched>> {
+        work()?;
+        Err(Error::Device { op: "timeline", reason: "nothing is launched on the host".to_string() })
     }
     /// The most bytes beyond those in use now that this device's tensors take while `work` runs.
     fn peak_memory(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<usize> {
@@ -205,6 +252,36 @@ pub trait Backend: Send + Sync {
     fn lerp(&self, acc: &mut Tensor, x: &Tensor, keep: f64) -> Result<()>;
     /// Σ x² over all the tensors, accumulated in `f64` in a fixed order.
     fn sum_of_squares(&self, tensors: &[&Tensor]) -> Result<f64>;
+}
+
+/// The result of `work`, whose launches [`Backend::bundle`] may hold back.
+///
+/// # Errors
+/// Those of `work`, and of what it launches.
+pub fn bundled<R>(device: Device, work: impl FnOnce() -> Result<R>) -> Result<R> {
+    within(work, |work| of(device).bundle(work))
+}
+
+/// The result of `work` in a lane (see [`Backend::in_lane`]).
+///
+/// # Errors
+/// Those of `work`.
+pub fn in_lane<R>(device: Device, lane: u32, work: impl FnOnce() -> Result<R>) -> Result<R> {
+    within(work, |work| of(device).in_lane(lane, work))
+}
+
+fn within<R>(
+    work: impl FnOnce() -> Result<R>,
+    run: impl FnOnce(&mut dyn FnMut() -> Result<()>) -> Result<()>,
+) -> Result<R> {
+    let (mut work, mut result) = (Some(work), None);
+    run(&mut || {
+        if let Some(work) = work.take() {
+            result = Some(work()?);
+        }
+        Ok(())
+    })?;
+    Ok(result.expect("a backend runs its work once"))
 }
 
 /// The backend of a device. A device that is not there answers every call with an error that says so.

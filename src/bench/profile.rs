@@ -1,9 +1,10 @@
-//! Where the time of a step goes: every op forward and backward, the optimiser, and what is left.
+//! Where the time of a step goes: every op forward and backward, the optimiser, and what is left; or every kernel.
 
 use super::Case;
 use crate::autograd::{keep_time, Phase, Segment};
+use crate::backend::{self, Launched};
 use crate::error::{Error, Result};
-use crate::tensor::Device;
+use crate::tensor::{Device, Shape};
 use serde::Serialize;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -25,11 +26,11 @@ pub struct Profile {
 /// Calls of one op with one shape in one phase of a step.
 #[derive(Clone, Debug, Serialize)]
 pub struct Part {
-    /// `forward`, `backward`, `optimizer` or `rest`.
+    /// `forward`, `backward`, `optimizer` or `rest`; on a device that is no host, `kernel` or `rest`.
     pub phase: &'static str,
-    /// The op, or the optimiser.
+    /// The op, the optimiser, or the kernel.
     pub op: &'static str,
-    /// The shape of the op's output.
+    /// The shape of the op's output, or of a tensor that the kernel works on.
     pub shape: Vec<usize>,
     /// Calls a step.
     pub calls: usize,
@@ -37,6 +38,20 @@ pub struct Part {
     pub ms: f64,
     /// Of the step.
     pub percent: f64,
+}
+
+/// How often a step was run, and how long that took.
+struct Runs {
+    n: usize,
+    seconds: f64,
+}
+
+impl Runs {
+    /// What took so many seconds of all runs.
+    fn part(&self, phase: &'static str, op: &'static str, shape: Vec<usize>, calls: usize, seconds: f64) -> Part {
+        let (calls, ms) = (calls / self.n, 1e3 * seconds / self.n as f64);
+        Part { phase, op, shape, calls, ms, percent: 100.0 * seconds / self.seconds }
+    }
 }
 
 impl Profile {
@@ -67,10 +82,10 @@ impl Clock {
     }
 }
 
-/// Runs a case as [`super::measure`] does and says which part of it takes how long.
+/// Runs a case as [`super::measure`] does and says which part of it takes how long: on the host each op, on other devices each kernel.
 ///
 /// # Errors
-/// The device is not the host: elsewhere a call returns before its work is done.
+/// Those of the case.
 pub fn profile(case: Case, device: Device, runs: Option<usize>) -> Result<Profile> {
     let (what, n) = (case.what.clone(), runs.unwrap_or(case.runs).max(1));
     profile_work(what, device, n, &mut case.prepare()?)
@@ -81,13 +96,46 @@ pub fn profile(case: Case, device: Device, runs: Option<usize>) -> Result<Profil
 /// # Errors
 /// As [`profile`].
 pub fn profile_work(what: String, device: Device, n: usize, work: &mut dyn FnMut() -> Result<()>) -> Result<Profile> {
-    if !device.is_host() {
-        let reason = format!("ops on {device} are still running when their call returns; use a GPU's profiler, or cpu");
-        return Err(Error::Device { op: "profile", reason });
-    }
     for _ in 0..n.div_ceil(6) {
         work()?;
     }
+    match device.is_host() {
+        true => profile_ops(what, n, work),
+        false => profile_kernels(what, device, n, work),
+    }
+}
+
+/// On a device that computes while the program goes on: its kernels, one by one, and what a step takes beyond their sum. That is below
+/// zero where kernels run side by side in the step's graph.
+fn profile_kernels(what: String, device: Device, n: usize, work: &mut dyn FnMut() -> Result<()>) -> Result<Profile> {
+    let backend = backend::of(device);
+    let (mut total, mut kernels) = (0.0, Vec::<(Launched, usize)>::new());
+    for _ in 0..n {
+        total += backend.time(work)?;
+        for launched in backend.timeline(work)? {
+            let same = |(known, _): &&mut (Launched, usize)| {
+                (known.kernel, &known.shapes) == (launched.kernel, &launched.shapes)
+            };
+            match kernels.iter_mut().find(same) {
+                Some((known, calls)) => (known.seconds, *calls) = (known.seconds + launched.seconds, *calls + 1),
+                None => kernels.push((launched, 1)),
+            }
+        }
+    }
+    let sum: f64 = kernels.iter().map(|(launched, _)| launched.seconds).sum();
+    let runs = Runs { n, seconds: total };
+    let shape = |shapes: &[Shape]| shapes.last().map_or(Vec::new(), |shape| shape.to_vec());
+    let mut parts: Vec<Part> = kernels
+        .iter()
+        .map(|(launched, calls)| {
+            runs.part("kernel", launched.kernel, shape(&launched.shapes), *calls, launched.seconds)
+        })
+        .collect();
+    parts.push(runs.part(REST, "gaps", Vec::new(), n, total - sum));
+    Ok(Profile { what, n, step_ms: 1e3 * total / n as f64, parts })
+}
+
+fn profile_ops(what: String, n: usize, work: &mut dyn FnMut() -> Result<()>) -> Result<Profile> {
     let clock = Rc::new(RefCell::new(Clock { segments: Vec::new(), last: Instant::now() }));
     let timekeeper = clock.clone();
     let mut total = 0.0;
@@ -104,21 +152,14 @@ pub fn profile_work(what: String, device: Device, n: usize, work: &mut dyn FnMut
         },
     )?;
 
-    let part = |phase, op, shape, calls: usize, seconds: f64| Part {
-        phase,
-        op,
-        shape,
-        calls: calls / n,
-        ms: 1e3 * seconds / n as f64,
-        percent: 100.0 * seconds / total,
-    };
+    let runs = Runs { n, seconds: total };
     let segments = &clock.borrow().segments;
     let mut parts: Vec<Part> = segments
         .iter()
-        .map(|(s, calls, seconds)| part(phase_name(s.phase), s.op, s.shape.to_vec(), *calls, *seconds))
+        .map(|(s, calls, seconds)| runs.part(phase_name(s.phase), s.op, s.shape.to_vec(), *calls, *seconds))
         .collect();
     let named: f64 = segments.iter().map(|(.., seconds)| seconds).sum();
-    parts.push(part(REST, REST, Vec::new(), n, total - named));
+    parts.push(runs.part(REST, REST, Vec::new(), n, total - named));
     Ok(Profile { what, n, step_ms: 1e3 * total / n as f64, parts })
 }
 

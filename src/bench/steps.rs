@@ -3,6 +3,7 @@
 use super::cases::{Case, Work};
 use super::kernels::{labels, random};
 use crate::autograd::no_grad;
+use crate::backend;
 use crate::backend::params::HintonKd;
 use crate::error::Result;
 use crate::models::{architecture, summarise, Model};
@@ -69,7 +70,7 @@ fn prepare(device: Device, name: &str, batch: usize, mode: Mode) -> Result<Work>
     let labels = labels(batch, task.classes, device)?;
     let model = build(name)?;
     let mut adam = Optimizer::new(OptimizerConfig::named("adam", 0.9, 0.0)?);
-    Ok(match mode {
+    let mut step: Work = match mode {
         Mode::Forward => Box::new(move || forward(&model, &images).map(drop)),
         Mode::Train => Box::new(move || train_step(&model, &mut adam, &images, |z| z.cross_entropy(&labels, 0.0))),
         Mode::Distill => {
@@ -80,7 +81,8 @@ fn prepare(device: Device, name: &str, batch: usize, mode: Mode) -> Result<Work>
                 train_step(&model, &mut adam, &images, |z| Ok(z.hinton_kd(&answers, &labels, weights)?.total))
             })
         }
-    })
+    };
+    Ok(Box::new(move || backend::of(device).bundle(&mut step)))
 }
 
 fn forward(model: &Model, images: &Tensor) -> Result<Tensor> {

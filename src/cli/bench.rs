@@ -18,8 +18,8 @@ const SUITES: [(&str, &str, Suite); 3] = [
 
 const AFTER_HELP: &str = "\
 Each case is timed run by run after a warm-up: median, 10th and 90th percentile. On a GPU the device's own events are read and its
-cache is emptied before every run. The machine's limits, a large copy and fused multiply-adds in f32, are measured first; tensor cores
-(--precision) can be faster than that.
+cache is emptied before every run. The machine's limits, a large copy and fused multiply-adds (with --precision on its tensor cores), are
+measured first. Steps run as they do in training: as graphs, or with KDENGINE_LAUNCH=plain kernel by kernel.
 
 Examples:
   kdengine bench step                                  the seven steps of the documentation's table
@@ -59,7 +59,7 @@ pub fn command() -> Command {
                             .long("profile")
                             .action(ArgAction::SetTrue)
                             .conflicts_with("baseline")
-                            .help("say which op takes how much of the step, forward and backward"),
+                            .help("say which op (on a GPU: which kernel) takes how much of the step"),
                     );
             }
             command.subcommand(with_options(sub))
@@ -191,12 +191,12 @@ pub(super) fn print_profile(profile: &Profile, json: bool) {
         println!("{}", serde_json::json!({"what": what, "step_ms": step_ms, "accounted_percent": accounted, "n": n}));
         return;
     }
-    println!("{what}: {step_ms:.4} ms a step (mean of {n}), of which ops and optimiser are {accounted:.1} %\n");
-    println!("{:<10} {:<20} {:<22} {:>5} {:>10} {:>7}", "phase", "op", "output", "calls", "ms", "%");
+    println!("{what}: {step_ms:.4} ms a step (mean of {n}), of which the parts below are {accounted:.1} %\n");
+    println!("{:<10} {:<28} {:<22} {:>5} {:>10} {:>7}", "phase", "what", "shape", "calls", "ms", "%");
     for part in parts {
         let shape = if part.shape.is_empty() { String::new() } else { format!("{:?}", part.shape) };
         println!(
-            "{:<10} {:<20} {shape:<22} {:>5} {:>10.4} {:>7.2}",
+            "{:<10} {:<28} {shape:<22} {:>5} {:>10.4} {:>7.2}",
             part.phase, part.op, part.calls, part.ms, part.percent
         );
     }

@@ -3,6 +3,7 @@
 use super::args;
 use super::output::{paint, verbosity, Style};
 use super::progress::TerminalProgress;
+use crate::backend;
 use crate::error::{Error, Result};
 use crate::pipeline::{self, Session, Stages};
 use crate::report;
@@ -21,6 +22,7 @@ pub fn run(command: &str, stages: Stages, matches: &ArgMatches) -> Result<()> {
         (Some(folder), _) | (None, Some(folder)) => folder.clone(),
         (None, None) => unused_folder(command, &config.data),
     };
+    let device = config.device()?;
     let mut progress = TerminalProgress::new();
     let mut session = Session::open(command, config, &out, resumed.is_some(), &mut progress)?;
     let report = pipeline::run(&mut session, stages).map_err(|error| name_folder(error, command, &out))?;
@@ -30,6 +32,9 @@ pub fn run(command: &str, stages: Stages, matches: &ArgMatches) -> Result<()> {
             println!("\n{}", report::results_text(&session.summary));
             println!("\nreport: {}", report.display());
             if verbosity() > 0 {
+                if let Some(launches) = backend::of(device).launches() {
+                    eprintln!("{}", paint(Style::Faint, &launches));
+                }
                 eprintln!("{}", paint(Style::Faint, "open it in a browser; everything else of the run is beside it"));
             }
         }

@@ -3,6 +3,7 @@
 use super::session::{Session, StudentPlan, Teacher};
 use crate::error::Result;
 use crate::report::AblationRow;
+use crate::train::JobResult;
 
 /// Trains the ablation's students and puts their accuracies into the summary.
 pub(super) fn ablate(session: &mut Session, teacher: &Teacher) -> Result<()> {
@@ -20,13 +21,14 @@ pub(super) fn ablate(session: &mut Session, teacher: &Teacher) -> Result<()> {
         let hard = ((1.0 - soft) * 1e9).round() / 1e9;
         rows.push((format!("soft {soft}"), plan(hard, soft)));
     }
-    let mut results = Vec::new();
-    for (name, plan) in rows {
-        let job = format!("ablate-{}", name.replace(' ', "-"));
+    let job = |name: &str| format!("ablate-{}", name.replace(' ', "-"));
+    let students = rows.iter().map(|(name, plan)| (job(name), plan.clone())).collect();
+    let results = session.students(students, teacher)?;
+    let row = |((name, plan), result): ((String, StudentPlan), JobResult)| {
         let StudentPlan { hard_weight, soft_weight, .. } = plan;
-        let (_, result) = session.student(&job, plan, teacher)?;
-        results.push(AblationRow { name, hard_weight, soft_weight, accuracy: result.accuracy() });
-    }
+        AblationRow { name, hard_weight, soft_weight, accuracy: result.accuracy() }
+    };
+    let results = rows.into_iter().zip(results).map(row).collect();
     session.summary.ablation = results;
     Ok(())
 }

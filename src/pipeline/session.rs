@@ -2,7 +2,7 @@
 
 use super::sides::Sides;
 use super::RunConfig;
-use crate::backend::precision;
+use crate::backend::{self, precision};
 use crate::compress::Compression;
 use crate::data::Dataset;
 use crate::distill::{Plan, Scheduled, TermConfig, Value};
@@ -14,7 +14,7 @@ use crate::tensor::io::write_atomically;
 use crate::tensor::Device;
 use crate::train::{
     load_model, JobResult, Lesson, Member, MetricsLog, Progress, Pupil, Rehearsal, RunDir, Setting, StepRecord,
-    TeacherCache,
+    TeacherCache, Update,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -142,6 +142,36 @@ impl<'a> Session<'a> {
             None => lab.train_student(),
             Some(recipe) => recipe.run(&mut lab),
         }
+    }
+
+    /// Trains students of one seed and as many epochs, that learn from the same taps: each as [`Session::student`] would, to the same
+    /// bits. A device that runs ahead has room for several of these small networks, and trains them side by side.
+    pub(super) fn students(&mut self, plans: Vec<(String, StudentPlan)>, teacher: &Teacher) -> Result<Vec<JobResult>> {
+        let single = plans.len() < 2 || plans.iter().any(|(_, plan)| plan.recipe.is_some());
+        if single || !backend::of(self.device).runs_ahead() || !self.are_together(&plans)? {
+            return plans.into_iter().map(|(name, plan)| Ok(self.student(&name, plan, teacher)?.1)).collect();
+        }
+        let pupil = |(name, plan): &(String, StudentPlan)| {
+            plan.pupil(name, &self.config.student_model, &self.sides.student.train)
+        };
+        let pupils = plans.iter().map(pupil).collect::<Result<Vec<_>>>()?;
+        self.progress.stage(&format!("training {} students side by side", pupils.len()));
+        let mut lab = self.lab(pupils[0].clone(), Some(&teacher.model));
+        let learner = pupils.iter().find(|pupil| pupil.plan.needs_teacher());
+        let answers = learner.map(|pupil| lab.ask(&teacher.model, pupil)).transpose()?;
+        let members: Vec<(Pupil, Lesson)> = pupils.into_iter().map(|pupil| (pupil, Lesson::Teacher)).collect();
+        let trained = lab.train_together(&members, Update::AtOnce, answers.as_ref())?;
+        Ok(trained.into_iter().map(|(_, result)| result).collect())
+    }
+
+    /// Whether these students were begun together, or not at all.
+    fn are_together(&self, plans: &[(String, StudentPlan)]) -> Result<bool> {
+        if self.run.networks_of(&plans[0].0)? == Some(plans.len()) {
+            return Ok(true);
+        }
+        let begun =
+            |(name, _): &(String, StudentPlan)| self.is_finished(name) || self.run.checkpoint_path(name).exists();
+        Ok(!plans.iter().any(begun))
     }
 
     /// What a student is trained with that has a teacher, or the teacher itself.

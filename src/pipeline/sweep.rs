@@ -3,16 +3,19 @@
 use super::session::{Session, StudentPlan, Teacher};
 use crate::error::Result;
 use crate::report::SweepPoint;
+use crate::train::JobResult;
 
 /// Trains the sweep's students and puts their accuracies into the summary.
 pub(super) fn sweep(session: &mut Session, teacher: &Teacher) -> Result<()> {
-    let mut points = Vec::new();
-    for temperature in session.config.sweep_temperatures.clone() {
+    let temperatures = session.config.sweep_temperatures.clone();
+    let student = |&temperature: &f64| {
         let plan = session.student_plan().at_temperature(temperature);
-        let plan = StudentPlan { epochs: session.config.sweep_epochs, ..plan };
-        let (_, result) = session.student(&format!("sweep-t{temperature}"), plan, teacher)?;
-        points.push(SweepPoint { temperature, accuracy: result.accuracy() });
-    }
+        (format!("sweep-t{temperature}"), StudentPlan { epochs: session.config.sweep_epochs, ..plan })
+    };
+    let students = temperatures.iter().map(student).collect();
+    let results = session.students(students, teacher)?;
+    let point = |(&temperature, result): (&f64, &JobResult)| SweepPoint { temperature, accuracy: result.accuracy() };
+    let points = temperatures.iter().zip(&results).map(point).collect();
     session.summary.sweep = points;
     Ok(())
 }

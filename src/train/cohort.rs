@@ -3,9 +3,11 @@
 use super::checkpoint::{Checkpoint, Position};
 use super::diagnose::non_finite_loss;
 use super::fit::{Lesson, Member, Setting, Update};
+use super::taken::{records, StepTaken};
 use super::trainee::{Answers, Trainee};
-use super::{interrupt, EpochRecord, MetricsLog, Progress, StepRecord};
+use super::{interrupt, EpochRecord, MetricsLog, Progress};
 use crate::autograd::no_grad;
+use crate::backend;
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::models::Model;
@@ -15,6 +17,10 @@ use std::time::{Duration, Instant};
 
 /// A checkpoint is written at the end of each epoch, and in between whenever this much time has passed.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Steps that are taken before their losses are read, on a device that computes meanwhile: at most so many, and for so long.
+const STEPS_AHEAD: usize = 32;
+const READ_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Networks under training, all at the same step.
 pub(super) struct Cohort<'a> {
@@ -86,25 +92,30 @@ impl<'a> Cohort<'a> {
         let number = self.position.epoch + 1;
         let earlier = self.position.seconds;
         let started = Instant::now();
+        // The steps whose losses were not read yet, and how many images each saw.
+        let (mut ahead, mut images, mut last_read) = (Vec::new(), Vec::new(), started);
+        let furthest = if self.runs_ahead() { STEPS_AHEAD } else { 1 };
         for batch in self.setting.loader.epoch_from(self.position.epoch as u64, self.position.batch) {
             let batch = batch?;
-            let records = self.train_step(number, &batch)?;
+            ahead.extend(self.train_step(number, &batch)?);
+            images.push(batch.labels.len());
             self.position.batch += 1;
             self.position.seconds = earlier + started.elapsed().as_secs_f64();
-            for (course, record) in self.position.courses.iter_mut().zip(&records) {
-                log.append(record)?;
-                course.loss_sum += record.loss;
+            let (stop, due) = (interrupt::requested(), self.last_saved.elapsed() > CHECKPOINT_INTERVAL);
+            if stop || due || images.len() >= furthest || last_read.elapsed() > READ_INTERVAL {
+                self.read(&mut ahead, &mut images, log, progress)?;
+                last_read = Instant::now();
             }
-            progress.step(&records[0], batch.labels.len());
-            if interrupt::requested() {
+            if stop {
                 self.save(log)?;
                 let (name, step) = (&self.members[0].job.name, self.step());
                 return Err(Error::Interrupted(format!("{name} is saved at step {step}; go on with --resume")));
             }
-            if self.last_saved.elapsed() > CHECKPOINT_INTERVAL {
+            if due {
                 self.save(log)?;
             }
         }
+        self.read(&mut ahead, &mut images, log, progress)?;
         for (number_of, (trainee, member)) in self.trainees.iter().zip(self.members).enumerate() {
             let (test_accuracy, groups) = self.setting.test.accuracies(trainee.model(), member.job.eval_batch_size)?;
             let record = EpochRecord {
@@ -124,36 +135,66 @@ impl<'a> Cohort<'a> {
         self.save(log)
     }
 
-    /// One batch: every network answers, learns, and changes. The record of an average is that of the network that it follows.
-    pub(super) fn train_step(&mut self, epoch: usize, batch: &Batch) -> Result<Vec<StepRecord>> {
-        let step = self.step();
+    /// Whether steps are taken without waiting for the losses of those before.
+    fn runs_ahead(&self) -> bool {
+        backend::of(self.setting.device).runs_ahead()
+    }
+
+    /// Reads the losses of steps, the networks' one after another, each of which saw so many images.
+    fn read(
+        &mut self,
+        taken: &mut Vec<StepTaken>,
+        images: &mut Vec<usize>,
+        log: &mut MetricsLog,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        let networks = self.trainees.len();
+        let records = records(std::mem::take(taken), self.setting.device)?;
+        for (step, images) in records.chunks(networks).zip(images.drain(..)) {
+            if let Some((number, record)) = step.iter().enumerate().find(|(_, record)| !record.loss.is_finite()) {
+                let found = "the device was steps ahead; KDENGINE_LAUNCH=plain --resume finds where it began";
+                return Err(self.not_finite(number, record.loss, record.step, record.epoch, found));
+            }
+            for (course, record) in self.position.courses.iter_mut().zip(step) {
+                log.append(record)?;
+                course.loss_sum += record.loss;
+            }
+            progress.step(&step[0], images);
+        }
+        Ok(())
+    }
+
+    /// One batch: every network answers, learns, and changes. What is said of an average is said of the network that it follows.
+    pub(super) fn train_step(&mut self, epoch: usize, batch: &Batch) -> Result<Vec<StepTaken>> {
+        backend::bundled(self.setting.device, || self.step_together(epoch, batch))
+    }
+
+    fn step_together(&mut self, epoch: usize, batch: &Batch) -> Result<Vec<StepTaken>> {
+        let (step, device) = (self.step(), self.setting.device);
         let teacher = match (self.trainees.iter().any(Trainee::needs_teacher), self.setting.teacher) {
             (true, Some(teacher)) => Some(no_grad(|| teacher.of_batch(batch))?.into()),
             _ => None,
         };
+        // Networks that do not look at one another learn side by side.
+        let strangers = self.members.iter().all(|member| member.lesson == Lesson::Teacher);
+        let lane_of = |number: usize| if strangers { 1 + number as u32 } else { 0 };
         let mut outputs = Vec::new();
-        for trainee in &self.trainees {
-            outputs.push(Some(trainee.answer(step, batch)?));
+        for (number, trainee) in self.trainees.iter().enumerate() {
+            outputs.push(Some(backend::in_lane(device, lane_of(number), || trainee.answer(step, batch))?));
         }
         let heard = |answers: &Option<Answers>| answers.as_ref().map(Answers::detached).unwrap_or_default();
-        let mut said: Vec<Answers> = match self.trainees.len() {
-            1 => Vec::new(),
-            _ => outputs.iter().map(heard).collect(),
+        let mut said: Vec<Answers> = match strangers {
+            true => Vec::new(),
+            false => outputs.iter().map(heard).collect(),
         };
-        let mut records = vec![None; self.trainees.len()];
+        let mut taken = vec![None; self.trainees.len()];
         for (number, own) in outputs.iter_mut().enumerate() {
             let Some(own) = own.take().filter(|_| self.trainees[number].learns()) else {
                 continue;
             };
-            let loss = self.trainees[number].loss(&own, &said, teacher.as_ref(), step, epoch, batch)?;
-            let value = loss.total.item()?;
-            if !value.is_finite() {
-                let found = self.trainees[number].diagnose(&said, teacher.as_ref(), step, epoch, batch);
-                return Err(self.not_finite(number, value, epoch, &found));
-            }
-            drop(own);
-            records[number] = Some(self.trainees[number].learn(loss, value, step, epoch)?);
-            if self.update == Update::InTurn && number + 1 < self.trainees.len() {
+            let learn = || self.learn(number, own, &said, teacher.as_ref(), epoch, batch);
+            taken[number] = Some(backend::in_lane(device, lane_of(number), learn)?);
+            if self.update == Update::InTurn && number + 1 < said.len() {
                 said[number] = no_grad(|| self.trainees[number].answer(step, batch))?;
             }
         }
@@ -161,19 +202,42 @@ impl<'a> Cohort<'a> {
             if let Lesson::Average { of, momentum } = member.lesson {
                 follow(self.trainees[number].model(), self.trainees[of].model(), warmed_up(momentum, step))?;
                 let job = member.job.name.clone();
-                records[number] = records[of].clone().map(|record| StepRecord { job, ..record });
+                taken[number] = taken[of].clone().map(|taken| StepTaken { job, ..taken });
             }
         }
-        Ok(records.into_iter().flatten().collect())
+        Ok(taken.into_iter().flatten().collect())
     }
 
-    fn not_finite(&self, number: usize, value: f64, epoch: usize, found: &str) -> Error {
+    /// One network learns from its own answers, the others', and the teacher's.
+    fn learn(
+        &mut self,
+        number: usize,
+        own: Answers,
+        said: &[Answers],
+        teacher: Option<&Answers>,
+        epoch: usize,
+        batch: &Batch,
+    ) -> Result<StepTaken> {
+        let step = self.step();
+        let loss = self.trainees[number].loss(&own, said, teacher, step, epoch, batch)?;
+        if !self.runs_ahead() {
+            let value = loss.total.item()?;
+            if !value.is_finite() {
+                let found = self.trainees[number].diagnose(said, teacher, step, epoch, batch);
+                return Err(self.not_finite(number, value, step + 1, epoch, &found));
+            }
+        }
+        drop(own);
+        self.trainees[number].learn(loss, step, epoch)
+    }
+
+    fn not_finite(&self, number: usize, loss: f64, step: u64, epoch: usize, found: &str) -> Error {
         let path = self.setting.run.checkpoint_path(&self.members[0].job.name);
         let kept = match path.exists() {
             true => format!("the last good checkpoint is {}", path.display()),
             false => "there was no checkpoint yet".to_string(),
         };
-        non_finite_loss(&self.members[number].job.name, value, self.step() + 1, epoch, found, &kept)
+        non_finite_loss(&self.members[number].job.name, loss, step, epoch, found, &kept)
     }
 
     fn save(&mut self, log: &mut MetricsLog) -> Result<()> {

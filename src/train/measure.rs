@@ -43,7 +43,7 @@ pub fn measure(model: &Model, device: Device) -> Result<Footprint> {
     let parameter_bytes = model.state().values().map(|t| t.numel() * t.dtype().size()).sum();
     let images = images(model, device, BATCH)?;
     let backend = backend::of(device);
-    let peak_activation_bytes = backend.peak_memory(&mut || pass(model, &images).map(drop))?;
+    let peak_activation_bytes = backend.peak_memory(&mut || pass(model, &images))?;
     let throughput = BATCH as f64 / (batch.median_ms / 1e3);
     Ok(Footprint { single, batch, throughput, parameter_bytes, peak_activation_bytes })
 }
@@ -62,7 +62,7 @@ fn latency(model: &Model, device: Device, batch: usize, passes: usize) -> Result
     }
     let mut ms = Vec::with_capacity(passes);
     for _ in 0..passes {
-        ms.push(1e3 * backend::of(device).time(&mut || pass(model, &images).map(drop))?);
+        ms.push(1e3 * backend::of(device).time(&mut || pass(model, &images))?);
     }
     Ok(Latency { batch, median_ms: quantile(&mut ms, 50), p95_ms: quantile(&mut ms, 95) })
 }
@@ -81,6 +81,6 @@ fn images(model: &Model, device: Device, batch: usize) -> Result<Tensor> {
     Tensor::uniform([batch, c, h, w], 0.0, 1.0, DType::F32, device, Rng::new(0, 0))
 }
 
-fn pass(model: &Model, images: &Tensor) -> Result<Tensor> {
-    no_grad(|| model.forward(images, &mut Context::eval()))
+fn pass(model: &Model, images: &Tensor) -> Result<()> {
+    backend::bundled(images.device(), || no_grad(|| model.forward(images, &mut Context::eval()))).map(drop)
 }

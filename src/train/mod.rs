@@ -14,6 +14,7 @@ mod progress;
 mod regime;
 mod run_dir;
 pub mod streams;
+mod taken;
 mod teacher;
 mod test_set;
 mod trainee;

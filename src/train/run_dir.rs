@@ -104,6 +104,12 @@ impl RunDir {
         }
     }
 
+    /// How many networks an unfinished job trains in lockstep; `None` where it has no checkpoint.
+    pub fn networks_of(&self, job: &str) -> Result<Option<usize>> {
+        let path = self.checkpoint_path(job);
+        path.exists().then(|| Ok(Checkpoint::load(&path)?.position.courses.len())).transpose()
+    }
+
     /// How much of the metrics log belongs to finished jobs and checkpoints; the rest will be written again.
     pub fn metrics_bytes(&self) -> Result<u64> {
         let jobs = self.path.join("jobs");

@@ -1,6 +1,7 @@
 //! The accuracy after each epoch, without bringing any answer back from the device.
 
 use crate::autograd::no_grad;
+use crate::backend;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::models::Model;
@@ -71,12 +72,14 @@ impl TestSet {
         let (device, classes) = (self.images.device(), group.classes.len());
         let mut counts = Tensor::zeros([classes, classes], DType::I32, device)?;
         for (index, labels) in group.index.chunks(batch).zip(group.labels.chunks(batch)) {
-            let images = self.images.gather_images(&Tensor::from_slice(index, [index.len()], device)?, None)?;
-            let mut logits = no_grad(|| model.forward(&images, &mut Context::eval()))?;
-            if logits.shape()[1] != classes {
-                logits = logits.narrow(1, group.classes.start, classes)?;
-            }
-            counts.count_confusion(&logits.argmax()?, &Tensor::from_slice(labels, [labels.len()], device)?)?;
+            backend::bundled(device, || {
+                let images = self.images.gather_images(&Tensor::from_slice(index, [index.len()], device)?, None)?;
+                let mut logits = no_grad(|| model.forward(&images, &mut Context::eval()))?;
+                if logits.shape()[1] != classes {
+                    logits = logits.narrow(1, group.classes.start, classes)?;
+                }
+                counts.count_confusion(&logits.argmax()?, &Tensor::from_slice(labels, [labels.len()], device)?)
+            })?;
         }
         let correct: i32 = counts.to_vec::<i32>()?.iter().step_by(classes + 1).sum();
         Ok(100.0 * f64::from(correct) / group.labels.len().max(1) as f64)

@@ -2,7 +2,8 @@
 
 use super::diagnose::first_non_finite;
 use super::fit::{Lesson, Member, Setting};
-use super::{streams, Job, StepRecord};
+use super::taken::StepTaken;
+use super::{streams, Job};
 use crate::autograd::no_grad;
 use crate::compress::{input_ranges, set_input_ranges, Masks};
 use crate::data::Batch;
@@ -170,12 +171,11 @@ impl<'a> Trainee<'a> {
     }
 
     /// Backward and update.
-    pub(super) fn learn(&mut self, loss: Loss, value: f64, step: u64, epoch: usize) -> Result<StepRecord> {
+    pub(super) fn learn(&mut self, loss: Loss, step: u64, epoch: usize) -> Result<StepTaken> {
         let lr = self.job.schedule.lr(step);
         let gradients = loss.total.backward()?;
-        let terms = loss.terms.iter().map(|(name, term)| Ok((name.clone(), term.item()?)));
-        let terms = terms.collect::<Result<_>>()?;
-        drop(loss);
+        let Loss { total, terms } = loss;
+        let total = total.detach();
         if let Some(Learning { lessons, parameters, optimizer, masks }) = &mut self.learning {
             match self.job.clip_norm {
                 Some(max_norm) => optimizer.clipped_step(parameters, &gradients, max_norm, lr)?,
@@ -186,7 +186,7 @@ impl<'a> Trainee<'a> {
             }
             lessons.iter().try_for_each(|(_, objective)| objective.after_step())?;
         }
-        Ok(StepRecord { job: self.job.name.clone(), epoch, step: step + 1, lr, loss: value, terms })
+        Ok(StepTaken { job: self.job.name.clone(), epoch, step: step + 1, lr, loss: total, terms })
     }
 
     /// Where the forward pass or the loss stops being finite.

@@ -2,11 +2,13 @@
 
 use super::conv2d::OutputGradient;
 use super::device::CudaDevice;
+use super::driver::{Launch, Step};
 use super::{
-    conv2d, elementwise, images, layout, limits, losses, matmul, memory, norm, optim, pool2d, relations, softmax,
+    bundle, conv2d, elementwise, images, layout, limits, losses, matmul, memory, norm, optim, pool2d, relations,
+    softmax,
 };
 use crate::backend::params::*;
-use crate::backend::{cpu::Cpu, Backend};
+use crate::backend::{cpu::Cpu, Backend, Launched};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Rng, Shape, Tensor};
 
@@ -35,6 +37,37 @@ impl Backend for CudaDevice {
 
     fn time(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<f64> {
         self.driver()?.time(work)
+    }
+
+    fn bundle(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        match bundle::enabled() {
+            true => self.bundler()?.bundle(work),
+            false => work(),
+        }
+    }
+
+    fn in_lane(&self, lane: u32, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        self.bundler()?.in_lane(lane, work)
+    }
+
+    fn runs_ahead(&self) -> bool {
+        bundle::enabled()
+    }
+
+    fn timeline(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Vec<Launched>> {
+        let launched = |(step, seconds)| match step {
+            Step::Launch(Launch { kernel, shapes, .. }) => Launched { kernel, shapes, seconds },
+            Step::Copy { .. } => Launched { kernel: "copy", shapes: Vec::new(), seconds },
+        };
+        Ok(self.bundler()?.timeline(work)?.into_iter().map(launched).collect())
+    }
+
+    fn launches(&self) -> Option<String> {
+        Some(self.bundler().ok()?.counts().to_string())
+    }
+
+    fn items(&self, scalars: &[&Tensor]) -> Result<Vec<f64>> {
+        memory::items(self, scalars)
     }
 
     fn peak_memory(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<usize> {

@@ -1,5 +1,6 @@
 //! One device of the CUDA backend: tensors in its memory, kernels on its stream.
 
+use super::bundle::{self, Bundler};
 use super::driver::{Arg, Driver, Launch};
 use super::launch::Config;
 use super::memory::Buffer;
@@ -10,7 +11,13 @@ use std::sync::{Arc, OnceLock};
 /// A device by its name, opened at its first use.
 pub struct CudaDevice {
     device: Device,
-    driver: OnceLock<Result<Arc<dyn Driver>, String>>,
+    opened: OnceLock<Result<Opened, String>>,
+}
+
+struct Opened {
+    bundler: Arc<Bundler>,
+    /// The same, as everybody else sees it.
+    driver: Arc<dyn Driver>,
 }
 
 /// Kernels count elements in 31 bits.
@@ -18,7 +25,7 @@ const MOST_ELEMENTS: usize = i32::MAX as usize;
 
 impl CudaDevice {
     pub(super) const fn new(device: Device) -> CudaDevice {
-        CudaDevice { device, driver: OnceLock::new() }
+        CudaDevice { device, opened: OnceLock::new() }
     }
 
     /// The device's driver.
@@ -26,12 +33,29 @@ impl CudaDevice {
     /// # Errors
     /// There is no such device here.
     pub fn driver(&self) -> Result<&Arc<dyn Driver>> {
+        Ok(&self.opened()?.driver)
+    }
+
+    /// What holds launches back.
+    ///
+    /// # Errors
+    /// There is no such device here.
+    pub(super) fn bundler(&self) -> Result<&Bundler> {
+        Ok(&self.opened()?.bundler)
+    }
+
+    fn opened(&self) -> Result<&Opened> {
         let reason = |error| match error {
             Error::Device { reason, .. } => reason,
             other => other.to_string(),
         };
-        let driver = self.driver.get_or_init(|| open(self.device).map_err(reason));
-        driver.as_ref().map_err(|reason| Error::Device { op: "device", reason: reason.clone() })
+        let open = || {
+            bundle::check_variable()?;
+            let bundler = Arc::new(Bundler::new(open(self.device).map_err(reason)?));
+            Ok(Opened { driver: bundler.clone(), bundler })
+        };
+        let opened = self.opened.get_or_init(open);
+        opened.as_ref().map_err(|reason| Error::Device { op: "device", reason: reason.clone() })
     }
 
     /// A tensor whose elements a kernel is about to write.

@@ -3,6 +3,7 @@
 
 use crate::error::Result;
 use crate::tensor::Shape;
+use std::collections::BTreeMap;
 
 /// An address in device memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, bytemuck::Pod, bytemuck::Zeroable)]
@@ -57,7 +58,7 @@ impl<T: bytemuck::NoUninit> From<T> for Arg {
 }
 
 /// A kernel launch.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Launch {
     /// The name of an `extern "C" __global__` function in `kernels/`.
     pub kernel: &'static str,
@@ -71,10 +72,57 @@ pub struct Launch {
     pub shapes: Vec<Shape>,
 }
 
-/// A recorded sequence of launches.
+/// What a device does by itself, in its order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Runs a kernel.
+    Launch(Launch),
+    /// Copies memory within the device.
+    Copy {
+        /// Where it is read.
+        from: DevicePtr,
+        /// Where it is written.
+        to: DevicePtr,
+        /// How much.
+        bytes: usize,
+    },
+}
+
+/// A step of a graph, in its lane. Steps of one lane come one after another; those of different lanes do not wait for one another, but
+/// lane 0 waits for all lanes, and all lanes wait for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// The lane.
+    pub lane: u32,
+    /// What is done.
+    pub step: Step,
+}
+
+/// For each node, the nodes that it waits for directly.
+pub fn predecessors(nodes: &[Node]) -> Vec<Vec<usize>> {
+    let (mut common, mut ends) = (None, BTreeMap::new());
+    let mut all = Vec::with_capacity(nodes.len());
+    for (number, node) in nodes.iter().enumerate() {
+        all.push(match node.lane {
+            0 if ends.is_empty() => Vec::from_iter(common),
+            0 => std::mem::take(&mut ends).into_values().collect(),
+            lane => Vec::from_iter(ends.get(&lane).copied().or(common)),
+        });
+        match node.lane {
+            0 => common = Some(number),
+            lane => drop(ends.insert(lane, number)),
+        }
+    }
+    all
+}
+
+/// Steps that the device takes as one.
 pub trait Graph: Send + Sync {
-    /// Launches all of them again, in order.
-    fn replay(&self) -> Result<()>;
+    /// Changes a step's arguments, addresses, or size. It stays of the same kernel.
+    fn set(&mut self, number: usize, step: &Step) -> Result<()>;
+
+    /// Starts all of it.
+    fn launch(&self) -> Result<()>;
 }
 
 /// A device: memory, kernels, and one stream on which everything happens in order.
@@ -100,6 +148,11 @@ pub trait Driver: Send + Sync {
     /// Copies to the host; waits for everything launched so far.
     fn download(&self, from: DevicePtr, to: &mut [u8]) -> Result<()>;
 
+    /// Several downloads, for which the device is waited for once.
+    fn download_all(&self, parts: &mut [(DevicePtr, &mut [u8])]) -> Result<()> {
+        parts.iter_mut().try_for_each(|(from, to)| self.download(*from, to))
+    }
+
     /// Copies within the device.
     fn copy(&self, from: DevicePtr, to: DevicePtr, bytes: usize) -> Result<()>;
 
@@ -112,6 +165,23 @@ pub trait Driver: Send + Sync {
     /// Runs `work` and returns the time, in seconds, that the device spent on what it launched.
     fn time(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<f64>;
 
-    /// Runs `work`, whose launches are recorded and not carried out. It must not copy to or from the host.
-    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Graph>>;
+    /// Runs these steps one after another without pauses and returns the seconds from each one's start to the next one's.
+    fn time_each(&self, steps: &[Step]) -> Result<Vec<f64>>;
+
+    /// Makes a graph of these steps.
+    fn graph(&self, nodes: &[Node]) -> Result<Box<dyn Graph>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_wait_for_lane_0_and_lane_0_for_all() {
+        let (from, to, bytes) = (DevicePtr(1), DevicePtr(2), 4);
+        let nodes: Vec<Node> =
+            [0, 1, 2, 1, 0, 0, 3].map(|lane| Node { lane, step: Step::Copy { from, to, bytes } }).into();
+        let expected: [&[usize]; 7] = [&[], &[0], &[0], &[1], &[3, 2], &[4], &[5]];
+        assert_eq!(predecessors(&nodes), expected);
+    }
 }

@@ -1,8 +1,9 @@
 //! Device memory behind tensors.
 
+use super::device::CudaDevice;
 use super::driver::{DevicePtr, Driver};
 use crate::error::Result;
-use crate::tensor::{DeviceMemory, Storage, Tensor};
+use crate::tensor::{DType, DeviceMemory, Storage, Tensor};
 use std::any::Any;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
@@ -81,4 +82,18 @@ pub fn unique_address(x: &mut Tensor) -> Result<DevicePtr> {
         Ok(Storage::on_device(Box::new(memory), shared.dtype(), shared.len(), None))
     };
     Ok(buffer(x.unique_storage(copy)?).start)
+}
+
+/// The values of tensors of one element, for which the device is waited for once.
+pub fn items(device: &CudaDevice, scalars: &[&Tensor]) -> Result<Vec<f64>> {
+    let mut values = vec![0f32; scalars.len()];
+    let here = |x: &Tensor| x.dtype() == DType::F32 && x.storage().device_memory().is_some();
+    let mut parts: Vec<(DevicePtr, &mut [u8])> = scalars
+        .iter()
+        .zip(&mut values)
+        .filter(|(x, _)| here(x))
+        .map(|(x, value)| (address(x), bytemuck::bytes_of_mut(value)))
+        .collect();
+    device.driver()?.download_all(&mut parts)?;
+    scalars.iter().zip(values).map(|(x, value)| if here(x) { Ok(f64::from(value)) } else { x.item() }).collect()
 }

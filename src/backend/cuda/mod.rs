@@ -6,6 +6,7 @@
 mod backend;
 #[cfg(feature = "cuda")]
 pub mod binaries;
+pub mod bundle;
 mod conv2d;
 mod device;
 pub mod driver;
@@ -28,14 +29,13 @@ mod optim;
 mod pool2d;
 mod relations;
 mod softmax;
-#[cfg(feature = "cuda")]
-mod staging;
 
 pub use device::CudaDevice;
 
 use super::Backend;
 use crate::error::Result;
 use crate::tensor::Device;
+use bundle::LaunchCounts;
 use driver::Driver;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -58,6 +58,14 @@ fn cuda(device: Device) -> &'static CudaDevice {
 /// There is no such device here.
 pub fn driver(device: Device) -> Result<&'static Arc<dyn Driver>> {
     cuda(device).driver()
+}
+
+/// What was launched in bundles so far.
+///
+/// # Errors
+/// There is no such device here.
+pub fn launch_counts(device: Device) -> Result<LaunchCounts> {
+    Ok(cuda(device).bundler()?.counts())
 }
 
 /// GPUs of this machine.

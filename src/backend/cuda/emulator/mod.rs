@@ -20,12 +20,13 @@ mod kernels;
 mod matrix;
 mod memory;
 
-use super::driver::{DeviceInfo, DevicePtr, Driver, Graph, Launch, MemoryUse};
-use crate::error::{Error, Result};
+use super::driver::{predecessors, DeviceInfo, DevicePtr, Driver, Graph, Launch, MemoryUse, Node, Step};
+use crate::error::Result;
+use crate::tensor::Rng;
 use block::Grid;
 use memory::Memory;
 use std::cell::Cell;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Bytes of device memory: enough for tests, little enough to run out of.
@@ -55,14 +56,6 @@ pub struct Emulator(Arc<Inner>);
 struct Inner {
     info: DeviceInfo,
     memory: Memory,
-    /// What is being recorded, if anything.
-    recording: Mutex<Option<Vec<Step>>>,
-}
-
-/// A step of a recording.
-enum Step {
-    Launch(Launch),
-    Copy { from: DevicePtr, to: DevicePtr, bytes: usize },
 }
 
 impl Default for Emulator {
@@ -74,7 +67,7 @@ impl Default for Emulator {
             memory: MEMORY,
             cache: 0,
         };
-        Emulator(Arc::new(Inner { info, memory: Memory::new(MEMORY), recording: Mutex::new(None) }))
+        Emulator(Arc::new(Inner { info, memory: Memory::new(MEMORY) }))
     }
 }
 
@@ -84,30 +77,10 @@ impl Emulator {
         Emulator::default()
     }
 
-    /// Whether the step was recorded instead of carried out.
-    fn records(&self, step: impl FnOnce() -> Step) -> bool {
-        let mut recording = self.0.recording.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match recording.as_mut() {
-            Some(steps) => {
-                steps.push(step());
-                true
-            }
-            None => false,
-        }
-    }
-
     fn carry_out(&self, step: &Step) -> Result<()> {
         match step {
-            Step::Launch(launch) => Grid::run(launch, &self.0.memory, SCHEDULE.get()),
-            Step::Copy { from, to, bytes } => self.0.memory.copy(*from, *to, *bytes),
-        }
-    }
-
-    /// Copies between host and device cannot be part of a recording.
-    fn refuse_while_recording(&self, what: &str) -> Result<()> {
-        match self.0.recording.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).is_some() {
-            true => Err(Error::Device { op: "record", reason: format!("{what} while launches are recorded") }),
-            false => Ok(()),
+            Step::Launch(launch) => self.launch(launch),
+            Step::Copy { from, to, bytes } => self.copy(*from, *to, *bytes),
         }
     }
 }
@@ -130,27 +103,19 @@ impl Driver for Emulator {
     }
 
     fn upload(&self, to: DevicePtr, from: &[u8]) -> Result<()> {
-        self.refuse_while_recording("an upload")?;
         self.0.memory.write(to, from)
     }
 
     fn download(&self, from: DevicePtr, to: &mut [u8]) -> Result<()> {
-        self.refuse_while_recording("a download")?;
         self.0.memory.read(from, to)
     }
 
     fn copy(&self, from: DevicePtr, to: DevicePtr, bytes: usize) -> Result<()> {
-        match self.records(|| Step::Copy { from, to, bytes }) {
-            true => Ok(()),
-            false => self.carry_out(&Step::Copy { from, to, bytes }),
-        }
+        self.0.memory.copy(from, to, bytes)
     }
 
     fn launch(&self, launch: &Launch) -> Result<()> {
-        match self.records(|| Step::Launch(launch.clone())) {
-            true => Ok(()),
-            false => Grid::run(launch, &self.0.memory, SCHEDULE.get()),
-        }
+        Grid::run(launch, &self.0.memory, SCHEDULE.get())
     }
 
     fn synchronize(&self) -> Result<()> {
@@ -163,25 +128,38 @@ impl Driver for Emulator {
         Ok(start.elapsed().as_secs_f64())
     }
 
-    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Graph>> {
-        let slot = || self.0.recording.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if slot().replace(Vec::new()).is_some() {
-            return Err(Error::Device { op: "record", reason: "a recording within a recording".to_string() });
-        }
-        let done = work();
-        let steps = slot().take().unwrap_or_default();
-        done?;
-        Ok(Box::new(Recording { emulator: self.clone(), steps }))
+    fn time_each(&self, steps: &[Step]) -> Result<Vec<f64>> {
+        steps.iter().map(|step| self.time(&mut || self.carry_out(step))).collect()
+    }
+
+    fn graph(&self, nodes: &[Node]) -> Result<Box<dyn Graph>> {
+        Ok(Box::new(EmulatedGraph { emulator: self.clone(), nodes: nodes.to_vec(), after: predecessors(nodes) }))
     }
 }
 
-struct Recording {
+/// A graph whose steps come in any order that their lanes allow, by the schedule's seed.
+struct EmulatedGraph {
     emulator: Emulator,
-    steps: Vec<Step>,
+    nodes: Vec<Node>,
+    after: Vec<Vec<usize>>,
 }
 
-impl Graph for Recording {
-    fn replay(&self) -> Result<()> {
-        self.steps.iter().try_for_each(|step| self.emulator.carry_out(step))
+impl Graph for EmulatedGraph {
+    fn set(&mut self, number: usize, step: &Step) -> Result<()> {
+        self.nodes[number].step = step.clone();
+        Ok(())
+    }
+
+    fn launch(&self) -> Result<()> {
+        let mut random = Rng::new(SCHEDULE.get(), self.nodes.len() as u64).sequence();
+        let (mut left, mut done) = ((0..self.nodes.len()).collect::<Vec<_>>(), vec![false; self.nodes.len()]);
+        while !left.is_empty() {
+            let ready: Vec<usize> =
+                (0..left.len()).filter(|&i| self.after[left[i]].iter().all(|&earlier| done[earlier])).collect();
+            let number = left.remove(ready[random.next_u32() as usize % ready.len()]);
+            self.emulator.carry_out(&self.nodes[number].step)?;
+            done[number] = true;
+        }
+        Ok(())
     }
 }

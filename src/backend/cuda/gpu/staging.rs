@@ -1,6 +1,6 @@
 //! Page-locked host memory through which uploads go: the device copies from it while the program goes on.
 
-use super::driver::DevicePtr;
+use crate::backend::cuda::driver::DevicePtr;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 use std::ffi::c_void;

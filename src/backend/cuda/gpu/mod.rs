@@ -3,16 +3,26 @@
 //! The driver library is loaded at run time; a machine without one has no GPUs, and says so when asked for one. Memory comes from the
 //! device's pool, which keeps what is freed: after the first steps of a training nothing is asked of the system any more.
 
+mod graph;
+mod staging;
+
 use super::binaries;
-use super::driver::{DeviceInfo, DevicePtr, Driver, Graph, Launch, MemoryUse};
-use super::staging::Staging;
+use super::driver::{Arg, DeviceInfo, DevicePtr, Driver, Graph, Launch, MemoryUse, Node, Step};
 use crate::error::{Error, Result};
+use crate::tensor::Shape;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
+use graph::GpuGraph;
+use staging::Staging;
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{c_void, CString};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+/// What keeps the device busy while steps are queued: some milliseconds on a large GPU.
+const BUSY_THREADS: usize = 1 << 18;
+const BUSY_ROUNDS: u32 = 1 << 13;
 
 /// Launches that an asynchronous error may come from and that its message names.
 const RECENT: usize = 4;
@@ -32,8 +42,26 @@ struct Inner {
     functions: Mutex<HashMap<&'static str, Function>>,
     modules: Mutex<HashMap<&'static str, Module>>,
     in_use: AtomicU64,
-    recent: Mutex<VecDeque<String>>,
-    records: AtomicBool,
+    recent: Mutex<VecDeque<Recent>>,
+}
+
+/// A launch that messages can name.
+struct Recent {
+    kernel: &'static str,
+    grid: [u32; 3],
+    block: u32,
+    shapes: Vec<Shape>,
+}
+
+impl fmt::Display for Recent {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Recent { kernel, grid, block, shapes } = self;
+        write!(f, "`{kernel}` (grid {grid:?}, block {block}, shapes {})", listed(shapes))
+    }
+}
+
+fn listed(shapes: &[Shape]) -> String {
+    shapes.iter().map(|shape| format!("{shape:?}")).collect::<Vec<_>>().join(", ")
 }
 
 #[derive(Clone, Copy)]
@@ -49,6 +77,16 @@ unsafe impl Send for Module {}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn kernel_error(launch: &Launch, reason: String) -> Error {
+    let Launch { kernel, grid, block, ref shapes, .. } = *launch;
+    Error::Kernel { kernel: kernel.to_string(), grid, block, shapes: listed(shapes), reason }
+}
+
+/// Where each argument of a launch is, as the driver wants it.
+fn pointers(launch: &Launch) -> Vec<*mut c_void> {
+    launch.args.iter().map(|arg| arg.bytes().as_ptr().cast_mut().cast()).collect()
 }
 
 fn device_error(op: &'static str, reason: impl Into<String>) -> Error {
@@ -150,7 +188,6 @@ impl Gpu {
             modules: Mutex::default(),
             in_use: AtomicU64::new(0),
             recent: Mutex::default(),
-            records: AtomicBool::new(false),
         })))
     }
 }
@@ -168,14 +205,10 @@ impl Inner {
         let recent = lock(&self.recent);
         match recent.is_empty() {
             true => String::new(),
-            false => format!(" (the last launches were {})", recent.iter().cloned().collect::<Vec<_>>().join("; ")),
-        }
-    }
-
-    fn refuse_while_recording(&self, what: &str) -> Result<()> {
-        match self.records.load(Ordering::Relaxed) {
-            true => Err(device_error("record", format!("{what} while launches are recorded"))),
-            false => Ok(()),
+            false => {
+                let recent: Vec<String> = recent.iter().map(Recent::to_string).collect();
+                format!(" (the last launches were {})", recent.join("; "))
+            }
         }
     }
 
@@ -209,38 +242,55 @@ impl Inner {
     }
 
     fn launch(&self, launch: &Launch) -> Result<()> {
-        let shapes: Vec<String> = launch.shapes.iter().map(|shape| format!("{shape:?}")).collect();
-        let shapes = shapes.join(", ");
-        let error = |reason: String| Error::Kernel {
-            kernel: launch.kernel.to_string(),
-            grid: launch.grid,
-            block: launch.block,
-            shapes: shapes.clone(),
-            reason,
-        };
-        let function = self.function(launch.kernel).map_err(error)?;
-        let mut args: Vec<*mut c_void> = launch.args.iter().map(|arg| arg.bytes().as_ptr().cast_mut().cast()).collect();
+        let (function, mut args) = (self.function_of(launch)?, pointers(launch));
         let ([x, y, z], block) = (launch.grid, (launch.block, 1, 1));
         // SAFETY: the arguments are those of the kernel (the emulator checks every launch of the tests), and are copied by the call.
         let done = unsafe {
             result::ctx::set_current(self.context)
                 .and_then(|()| result::launch_kernel(function.0, (x, y, z), block, 0, self.stream, &mut args))
         };
-        done.map_err(|e| error(format!("{e}{}", self.recent_launches())))?;
+        done.map_err(|e| kernel_error(launch, format!("{e}{}", self.recent_launches())))?;
+        self.remember(launch);
+        Ok(())
+    }
+
+    fn function_of(&self, launch: &Launch) -> Result<Function> {
+        self.function(launch.kernel).map_err(|reason| kernel_error(launch, reason))
+    }
+
+    /// Errors that come later may be this launch's.
+    fn remember(&self, launch: &Launch) {
         let mut recent = lock(&self.recent);
         if recent.len() == RECENT {
             recent.pop_front();
         }
-        recent.push_back(format!(
-            "`{}` (grid {:?}, block {}, shapes {shapes})",
-            launch.kernel, launch.grid, launch.block
-        ));
-        Ok(())
+        let Launch { kernel, grid, block, ref shapes, .. } = *launch;
+        recent.push_back(Recent { kernel, grid, block, shapes: shapes.clone() });
     }
 
     fn synchronize(&self) -> Result<(), DriverError> {
         // SAFETY: the stream lives as long as `self`.
         unsafe { result::stream::synchronize(self.stream) }
+    }
+
+    /// An event at this point of the stream.
+    fn mark(&self) -> Result<sys::CUevent> {
+        self.with("time", || {
+            let event = result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT)?;
+            // SAFETY: event and stream are alive.
+            unsafe { result::event::record(event, self.stream) }.map(|()| event)
+        })
+    }
+
+    /// The seconds between neighbouring marks, which are gone after this.
+    fn between(&self, marks: &[sys::CUevent]) -> Result<Vec<f64>> {
+        self.with("time", || unsafe {
+            // SAFETY: the events were recorded and not destroyed.
+            marks.last().map_or(Ok(()), |&last| result::event::synchronize(last))?;
+            let seconds = marks.windows(2).map(|pair| Ok(f64::from(elapsed_ms(pair[0], pair[1])?) / 1e3)).collect();
+            marks.iter().try_for_each(|&mark| result::event::destroy(mark))?;
+            seconds
+        })
     }
 
     fn usage(&self) -> Result<MemoryUse> {
@@ -256,7 +306,6 @@ impl Driver for Gpu {
 
     fn allocate(&self, bytes: usize) -> Result<DevicePtr> {
         let inner = &self.0;
-        inner.refuse_while_recording("memory is asked for")?;
         // SAFETY: the stream lives as long as `inner`.
         let take = || unsafe { result::malloc_async(inner.stream, bytes) };
         let full = |e: &DriverError| e.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY;
@@ -296,15 +345,23 @@ impl Driver for Gpu {
     }
 
     fn upload(&self, to: DevicePtr, from: &[u8]) -> Result<()> {
-        self.0.refuse_while_recording("an upload")?;
         self.0.with("upload", || lock(&self.0.staging).upload(to, from))
     }
 
     fn download(&self, from: DevicePtr, to: &mut [u8]) -> Result<()> {
-        self.0.refuse_while_recording("a download")?;
         // SAFETY: the memory is alive, and `to` is until the copy is complete.
         self.0.with("download", || {
             unsafe { result::memcpy_dtoh_async(to, from.0, self.0.stream) }?;
+            self.0.synchronize()
+        })
+    }
+
+    fn download_all(&self, parts: &mut [(DevicePtr, &mut [u8])]) -> Result<()> {
+        // SAFETY: as above, for each part.
+        self.0.with("download", || {
+            for (from, to) in parts {
+                unsafe { result::memcpy_dtoh_async(to, from.0, self.0.stream) }?;
+            }
             self.0.synchronize()
         })
     }
@@ -323,45 +380,31 @@ impl Driver for Gpu {
     }
 
     fn time(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<f64> {
-        let stream = self.0.stream;
-        let mark = || {
-            let event = result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT)?;
-            // SAFETY: event and stream are alive.
-            unsafe { result::event::record(event, stream) }.map(|()| event)
-        };
-        let start = self.0.with("time", mark)?;
+        let start = self.0.mark()?;
         work()?;
-        let end = self.0.with("time", mark)?;
-        self.0.with("time", || unsafe {
-            // SAFETY: both events were recorded and not destroyed.
-            result::event::synchronize(end)?;
-            let seconds = f64::from(elapsed_ms(start, end)?) / 1e3;
-            result::event::destroy(start)?;
-            result::event::destroy(end)?;
-            Ok(seconds)
-        })
+        Ok(self.0.between(&[start, self.0.mark()?])?[0])
     }
 
-    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Graph>> {
-        let inner = &self.0;
-        if inner.records.swap(true, Ordering::Relaxed) {
-            return Err(device_error("record", "a recording within a recording"));
+    fn time_each(&self, steps: &[Step]) -> Result<Vec<f64>> {
+        // While the device is busy with something else, all steps are queued: then it does not wait for the host between them.
+        let busy = self.allocate(BUSY_THREADS * size_of::<f32>())?;
+        let args = vec![Arg::from(busy), Arg::from(BUSY_ROUNDS)];
+        let grid = [BUSY_THREADS as u32 / 256, 1, 1];
+        self.launch(&Launch { kernel: "multiply_adds", grid, block: 256, args, shapes: Vec::new() })?;
+        let mut marks = vec![self.0.mark()?];
+        for step in steps {
+            match step {
+                Step::Launch(launch) => self.launch(launch)?,
+                Step::Copy { from, to, bytes } => self.copy(*from, *to, *bytes)?,
+            }
+            marks.push(self.0.mark()?);
         }
-        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
-        // SAFETY: the stream is alive, and its capture is ended below whatever happens in between.
-        let begun = inner.with("record", || unsafe { result::stream::begin_capture(inner.stream, mode) });
-        let done = begun.and_then(|()| work());
-        let ended = inner.with("record", || unsafe { result::stream::end_capture(inner.stream) });
-        inner.records.store(false, Ordering::Relaxed);
-        done?;
-        let graph = ended?;
-        let executable = inner.with("record", || unsafe {
-            // SAFETY: the graph was just captured; its executable form does not need it.
-            let executable = result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0))?;
-            result::graph::destroy(graph)?;
-            Ok(executable)
-        })?;
-        Ok(Box::new(Recording { gpu: self.clone(), executable }))
+        self.free(busy, BUSY_THREADS * size_of::<f32>());
+        self.0.between(&marks)
+    }
+
+    fn graph(&self, nodes: &[Node]) -> Result<Box<dyn Graph>> {
+        Ok(Box::new(GpuGraph::new(self, nodes)?))
     }
 }
 
@@ -377,31 +420,6 @@ unsafe fn elapsed_ms(start: sys::CUevent, end: sys::CUevent) -> Result<f32, Driv
     let elapsed = sys::culib().get::<Elapsed>(b"cuEventElapsedTime\0").map_err(missing)?;
     let mut ms = 0.0;
     elapsed(&mut ms, start, end).result().map(|()| ms)
-}
-
-/// A recorded graph.
-struct Recording {
-    gpu: Gpu,
-    executable: sys::CUgraphExec,
-}
-
-// SAFETY: handles of the driver may be used from any thread.
-unsafe impl Send for Recording {}
-unsafe impl Sync for Recording {}
-
-impl Graph for Recording {
-    fn replay(&self) -> Result<()> {
-        let inner = &self.gpu.0;
-        // SAFETY: graph and stream are alive.
-        inner.with("replay", || unsafe { result::graph::launch(self.executable, inner.stream) })
-    }
-}
-
-impl Drop for Recording {
-    fn drop(&mut self) {
-        // SAFETY: nobody else has it. A device that failed cannot destroy anything, which its next call reports.
-        let _ = self.gpu.0.with("replay", || unsafe { result::graph::exec_destroy(self.executable) });
-    }
 }
 
 impl Drop for Inner {
