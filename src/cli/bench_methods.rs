@@ -1,7 +1,7 @@
 //! `bench methods`: what a training step costs with each distillation method.
 
 use super::bench::{count, print_profile};
-use super::commands::{device_arg, device_of};
+use super::commands::{device_arg, device_of, precision_arg};
 use super::runs::set_threads;
 use crate::bench;
 use crate::distill::find_method;
@@ -42,6 +42,7 @@ pub fn command() -> Command {
         .arg(device_arg("cpu"))
         .arg(count("threads", "N", "threads to compute with [0: all]"))
         .arg(
+        .arg(precision_arg())
             Arg::new("profile")
                 .long("profile")
                 .action(ArgAction::SetTrue)
@@ -54,7 +55,7 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     set_threads(matches.get_one::<u32>("threads").map_or(0, |&n| n as usize))?;
     let device = device_of(matches)?;
     let mut options = Table::new();
-    for name in ["data", "data-dir", "student-model", "teacher-model", "device"] {
+    for name in ["data", "data-dir", "student-model", "teacher-model", "device", "precision"] {
         if let Some(value) = matches.get_one::<String>(name) {
             options.insert(name.to_string(), value.clone().into());
         }
