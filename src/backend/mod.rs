@@ -102,8 +102,14 @@ pub trait Backend: Send + Sync {
     fn conv2d(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, relu: bool) -> Result<Tensor>;
     /// The gradient of a convolution's input.
     fn conv2d_grad_input(&self, g: &Conv2dGeometry, dy: &Tensor, w: &Tensor) -> Result<Tensor>;
-    /// The gradients of a convolution's weight and bias.
-    fn conv2d_grad_weight(&self, g: &Conv2dGeometry, x: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)>;
+    /// The gradients of a convolution's weight and, if asked for, bias.
+    fn conv2d_grad_weight(
+        &self,
+        g: &Conv2dGeometry,
+        x: &Tensor,
+        dy: &Tensor,
+        bias: bool,
+    ) -> Result<(Tensor, Option<Tensor>)>;
     /// Convolution, bias, ReLU and 2×2 max-pooling (stride 2, incomplete windows dropped) in one pass. Also returns for each
     /// output (as `U8`) which element of its window won, 0 to 3 in row-major order (ties: the first), or 4 where ReLU clipped
     /// the whole window.

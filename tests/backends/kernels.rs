@@ -133,13 +133,16 @@ pub fn conv2d(check: Check, g: &Conv2dGeometry, seed: u64) {
     let bias = normal(&[c_out], seed ^ 2);
     let dy = normal(&[n, c_out, g.out_h(), g.out_w()], seed ^ 3);
     check("conv2d", &[x.clone(), weight.clone(), bias.clone(), dy], &|backend, t| {
-        let (dw, db) = backend.conv2d_grad_weight(g, &t[0], &t[3]).unwrap();
+        let (dw, db) = backend.conv2d_grad_weight(g, &t[0], &t[3], true).unwrap();
+        let (alone, none) = backend.conv2d_grad_weight(g, &t[0], &t[3], false).unwrap();
+        assert!(none.is_none());
         vec![
             backend.conv2d(g, &t[0], &t[1], None, false).unwrap(),
             backend.conv2d(g, &t[0], &t[1], Some(&t[2]), true).unwrap(),
             backend.conv2d_grad_input(g, &t[3], &t[1]).unwrap(),
             dw,
-            db,
+            db.unwrap(),
+            alone,
         ]
     });
     if g.out_h() < 2 || g.out_w() < 2 {

@@ -21,7 +21,7 @@ use kernels::dots;
 use kernels::gemm::{gemm, gemm_batched, Bias, Gemm};
 use kernels::weights::Weights;
 use kernels::{loss, pool, softmax};
-use shapes::{build_pair, conv, image_shape, input_shape, pool, pooled_shape, row_len, weight_and_bias};
+use shapes::{build_pair, conv, image_shape, input_shape, pool, pooled_shape, row_len, weight_and_bias, weight_shape};
 
 /// The CPU backend.
 pub struct Cpu;
@@ -171,9 +171,20 @@ impl Backend for Cpu {
         Ok(build(input_shape(g), |dx| conv::grad_input(&conv(g), dy.slice(), w.slice(), dx)))
     }
 
-    fn conv2d_grad_weight(&self, g: &Conv2dGeometry, x: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
-        reference_unless_f32!(x, conv2d_grad_weight(g, x, dy));
-        Ok(weight_and_bias(g, |dw, db| conv::grad_weight(&conv(g), x.slice(), dy.slice(), dw, Some(db))))
+    fn conv2d_grad_weight(
+        &self,
+        g: &Conv2dGeometry,
+        x: &Tensor,
+        dy: &Tensor,
+        bias: bool,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        reference_unless_f32!(x, conv2d_grad_weight(g, x, dy, bias));
+        let fill = |dw: &mut [f32], db: Option<&mut [f32]>| conv::grad_weight(&conv(g), x.slice(), dy.slice(), dw, db);
+        if !bias {
+            return Ok((build(weight_shape(g), |dw| fill(dw, None)), None));
+        }
+        let (dw, db) = weight_and_bias(g, |dw, db| fill(dw, Some(db)));
+        Ok((dw, Some(db)))
     }
 
     fn conv2d_relu_pool(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor)> {

@@ -138,9 +138,17 @@ impl Backend for CudaDevice {
         conv2d::grad_input(self, g, OutputGradient { dy, winners: None }, w)
     }
 
-    fn conv2d_grad_weight(&self, g: &Conv2dGeometry, x: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
+    fn conv2d_grad_weight(
+        &self,
+        g: &Conv2dGeometry,
+        x: &Tensor,
+        dy: &Tensor,
+        bias: bool,
+    ) -> Result<(Tensor, Option<Tensor>)> {
         f32_only("conv2d", x)?;
-        conv2d::grad_weight(self, g, x, OutputGradient { dy, winners: None })
+        let gradient = OutputGradient { dy, winners: None };
+        let db = || conv2d::grad_bias(self, g, gradient);
+        Ok((conv2d::grad_weight(self, g, x, gradient)?, bias.then(db).transpose()?))
     }
 
     fn conv2d_relu_pool(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor)> {
@@ -161,7 +169,8 @@ impl Backend for CudaDevice {
         winner: &Tensor,
     ) -> Result<(Tensor, Tensor)> {
         f32_only("conv2d_relu_pool", x)?;
-        conv2d::grad_weight(self, g, x, OutputGradient { dy, winners: Some(winner) })
+        let gradient = OutputGradient { dy, winners: Some(winner) };
+        Ok((conv2d::grad_weight(self, g, x, gradient)?, conv2d::grad_bias(self, g, gradient)?))
     }
 
     fn max_pool2d(&self, p: &Pool2d, x: &Tensor) -> Result<(Tensor, Tensor)> {

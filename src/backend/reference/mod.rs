@@ -159,8 +159,15 @@ impl Backend for Reference {
         Ok(with_real!(dy, T => conv2d::grad_input::<T>(g, dy, w)))
     }
 
-    fn conv2d_grad_weight(&self, g: &Conv2dGeometry, x: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
-        Ok(with_real!(x, T => conv2d::grad_weight::<T>(g, x, dy)))
+    fn conv2d_grad_weight(
+        &self,
+        g: &Conv2dGeometry,
+        x: &Tensor,
+        dy: &Tensor,
+        bias: bool,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let (dw, db) = with_real!(x, T => conv2d::grad_weight::<T>(g, x, dy));
+        Ok((dw, bias.then_some(db)))
     }
 
     fn conv2d_relu_pool(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor)> {
