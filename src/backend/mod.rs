@@ -81,6 +81,8 @@ pub trait Backend: Send + Sync {
     fn gather_rows(&self, table: &Tensor, index: &Tensor) -> Result<Tensor>;
     /// The transpose of `gather_rows`: a table of `rows` rows, to whose row `index[i]` row `i` of `dy` is added.
     fn scatter_rows(&self, dy: &Tensor, index: &Tensor, rows: usize) -> Result<Tensor>;
+    /// Row `index[i]` of `table` becomes row `i` of `rows`, in place; indices are distinct.
+    fn set_rows(&self, table: &mut Tensor, index: &Tensor, rows: &Tensor) -> Result<()>;
 
     // Random numbers (see `tensor::random`): element `i` depends on `rng` and `i` alone.
 
@@ -155,6 +157,17 @@ pub trait Backend: Send + Sync {
     fn cross_entropy(&self, p: CrossEntropy, logits: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor)>;
     /// The distillation loss of Hinton et al. (2015) and its relatives, with its gradient, in one pass over the logits.
     fn distillation(&self, p: Distillation, inputs: DistillationInputs) -> Result<DistillationOutput>;
+    /// Noise-contrastive estimation of `vectors: [n, width]` against `memory: [rows, width]`, with each vector's own row `[n]` (`I32`) and
+    /// how often each row is noise to each vector `[n, rows]`: with `e = exp(v·m / τ − shift)` the vectors' losses `[n]`,
+    /// `Σ counts · log(floor + e) + log(floor / e_own + 1)`, and the gradient of their sum by the vectors.
+    fn noise_contrast(
+        &self,
+        p: NoiseContrast,
+        vectors: &Tensor,
+        memory: &Tensor,
+        own: &Tensor,
+        counts: &Tensor,
+    ) -> Result<[Tensor; 2]>;
     /// Normalises `x: [n, c, …]` over all but `c` with the batch's statistics.
     fn batch_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<BatchNormOutput>;
     /// Gradients of the input, weight and bias of `batch_norm`.

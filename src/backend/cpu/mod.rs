@@ -120,6 +120,11 @@ impl Backend for Cpu {
         Ok(layout::scatter_rows(dy, index, rows))
     }
 
+    // As many bytes as a batch has: one thread moves them.
+    fn set_rows(&self, table: &mut Tensor, index: &Tensor, rows: &Tensor) -> Result<()> {
+        Reference.set_rows(table, index, rows)
+    }
+
     fn uniform(&self, shape: &Shape, low: f64, high: f64, dtype: DType, rng: Rng) -> Result<Tensor> {
         match dtype {
             DType::F32 => Ok(elementwise::uniform(shape, low, high, rng)),
@@ -324,6 +329,28 @@ impl Backend for Cpu {
         let loss::Terms { hard, soft, total } = terms.expect("the kernel has run");
         let scalar = |term: f64| Tensor::scalar(term as f32, Device::Cpu);
         Ok(DistillationOutput { total: scalar(total)?, hard: scalar(hard)?, soft: scalar(soft)?, grad })
+    }
+
+    fn noise_contrast(
+        &self,
+        p: NoiseContrast,
+        vectors: &Tensor,
+        memory: &Tensor,
+        own: &Tensor,
+        counts: &Tensor,
+    ) -> Result<[Tensor; 2]> {
+        reference_unless_f32!(vectors, noise_contrast(p, vectors, memory, own, counts));
+        let x = loss::Contrasted {
+            vectors: vectors.slice(),
+            memory: memory.slice(),
+            rows: memory.shape()[0],
+            width: row_len(vectors),
+            own: own.slice(),
+            counts: counts.slice(),
+        };
+        let mut losses = build(*own.shape(), |_| ());
+        let grad = build(*vectors.shape(), |grad| loss::NoiseContrast::new(p).run(x, written(&mut losses), grad));
+        Ok([losses, grad])
     }
 
     fn batch_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<BatchNormOutput> {

@@ -109,6 +109,11 @@ impl Backend for CudaDevice {
         layout::scatter_rows(self, dy, index, rows)
     }
 
+    fn set_rows(&self, table: &mut Tensor, index: &Tensor, rows: &Tensor) -> Result<()> {
+        f32_only("set_rows", rows)?;
+        layout::set_rows(self, table, index, rows)
+    }
+
     fn uniform(&self, shape: &Shape, low: f64, high: f64, dtype: DType, rng: Rng) -> Result<Tensor> {
         match dtype {
             DType::F32 => elementwise::random(self, "uniform", shape, [low, high], rng),
@@ -223,6 +228,18 @@ impl Backend for CudaDevice {
             f32_only("distillation", inputs.student)?;
         }
         losses::distillation(self, p, inputs)
+    }
+
+    fn noise_contrast(
+        &self,
+        p: NoiseContrast,
+        vectors: &Tensor,
+        memory: &Tensor,
+        own: &Tensor,
+        counts: &Tensor,
+    ) -> Result<[Tensor; 2]> {
+        f32_only("noise_contrastive_loss", vectors)?;
+        losses::noise_contrast(self, p, vectors, memory, own, counts)
     }
 
     fn batch_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<BatchNormOutput> {
