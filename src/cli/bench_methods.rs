@@ -19,7 +19,7 @@ const AFTER_HELP: &str = "\
 A step of each method (forward, loss, backward, update) and a step on labels alone are timed in turn on the same batches, with the teacher's
 answers at hand as in a run; the table has medians, their ratio beside what the registry claims, and the most memory that a step
 takes beyond weights, optimiser, batch and those answers. Recipes that train networks in lockstep are timed, too: a step of all of them,
-divided by the students among them.
+divided by the students that learn from others, as is the claim.
 
 Examples:
   kdengine bench methods
@@ -87,10 +87,10 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
 }
 
 fn print_row(name: &str, cost: &StepCost, json: bool) {
-    // What is claimed of single methods and recipes; terms together are nobody's claim.
+    // What is claimed of single methods and recipes, of these for all students; terms together are nobody's claim.
     let claimed = find(name).ok().map(|named| match named {
         Named::Method(info) => info.cost,
-        Named::Recipe(info) => info.cost,
+        Named::Recipe(info) => info.cost / cost.students as f64,
     });
     if json {
         let mut value = serde_json::to_value(cost).expect("plain values");

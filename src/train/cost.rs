@@ -20,6 +20,8 @@ pub struct StepCost {
     /// The most bytes that a step, of the whole cohort, needs besides what is there before it: weights, optimiser, batch, the teacher's
     /// answers.
     pub peak_bytes: usize,
+    /// How many students share the step.
+    pub students: usize,
 }
 
 impl StepCost {
@@ -94,6 +96,7 @@ pub fn step_cost(labels: &mut Rehearsal, method: &mut Rehearsal) -> Result<StepC
         of_labels.push(1e3 * backend.time(&mut || labels.step())?);
         of_method.push(1e3 * backend.time(&mut || method.step())?);
     }
-    let ms = quantile(&mut of_method, 50) / method.students as f64;
-    Ok(StepCost { ms, labels_ms: quantile(&mut of_labels, 50), peak_bytes })
+    let students = method.students;
+    let ms = quantile(&mut of_method, 50) / students as f64;
+    Ok(StepCost { ms, labels_ms: quantile(&mut of_labels, 50), peak_bytes, students })
 }
