@@ -96,6 +96,11 @@ extern "C" __global__ void __launch_bounds__(256)
     }
 }
 
+// Row index[i] of the table becomes row i; each index comes once. A thread owns an element of the rows.
+extern "C" __global__ void __launch_bounds__(256) set_rows(const float* rows, const int* index, float* table, u32 n, u32 width) {
+    for (u32 i = grid_thread(); i < n; i += grid_threads()) table[u32(index[i / width]) * width + i % width] = rows[i];
+}
+
 // Sums over the middle of [outer, reduced, inner], of which the block with blockIdx.y = s adds up the stretch
 // s · stretch … (s + 1) · stretch and writes sums[s][outer][inner]. A second launch over the stretches finishes what the first began.
 // Where inner is 1 a warp adds up one row with neighbouring lanes on neighbouring elements; else a thread adds up one column.

@@ -197,6 +197,42 @@ DISTILLATION(jensen_shannon_f32_block, JensenShannon, float, 512, BlockTeam)
 DISTILLATION(jensen_shannon_bf16_warp, JensenShannon, u16, 256, WarpTeam)
 DISTILLATION(jensen_shannon_bf16_block, JensenShannon, u16, 512, BlockTeam)
 
+// Noise-contrastive estimation: with e = exp(score / τ − shift), Σ counts · log(floor + e) + log(floor / e + 1) of the row's own column, and
+// its slope by each score. Each score and count is read once and each slope written once: 12 bytes an element.
+template <class Team>
+__device__ __forceinline__ void noise_contrast(const float* scores, const int* own, const float* counts, float inverse, float shift,
+                                               float floor, float* losses, float* slopes, u32 rows, u32 columns) {
+    for (u32 row = Team::row(); row < rows; row += Team::rows()) {
+        const u32 partner = u32(own[row]);
+        float loss = 0.0f;
+        for (u32 i = Team::rank(); i < columns; i += Team::size()) {
+            const u32 at = row * columns + i;
+            const float odds = expf(scores[at] * inverse - shift), sum = floor + odds, count = counts[at];
+            loss += count * logf(sum);
+            float slope = count * (odds / sum);
+            if (i == partner) {
+                loss += log1pf(floor / odds);
+                slope -= floor / sum;
+            }
+            slopes[at] = inverse * slope;
+        }
+        loss = Team::sum(loss);
+        if (Team::rank() == 0) losses[row] = loss;
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+    noise_contrast_warp(const float* scores, const int* own, const float* counts, float inverse, float shift, float floor, float* losses,
+                        float* slopes, u32 rows, u32 columns) {
+    noise_contrast<WarpTeam>(scores, own, counts, inverse, shift, floor, losses, slopes, rows, columns);
+}
+
+extern "C" __global__ void __launch_bounds__(512)
+    noise_contrast_block(const float* scores, const int* own, const float* counts, float inverse, float shift, float floor, float* losses,
+                         float* slopes, u32 rows, u32 columns) {
+    noise_contrast<BlockTeam>(scores, own, counts, inverse, shift, floor, losses, slopes, rows, columns);
+}
+
 // The sum of the rows' losses in double, each thread's rows in order and then the threads in a fixed tree.
 __device__ __forceinline__ double total(const float* losses, u32 rows) {
     double sum = 0.0;

@@ -43,6 +43,14 @@ fn options_out_of_range_are_usage_errors() {
 }
 
 #[test]
+fn a_precision_that_the_device_does_not_have_is_refused_by_whatever_computes() {
+    for command in ["eval model.safetensors", "predict model.safetensors", "bench methods", "bench step"] {
+        let error = error_of(kdengine().args(command.split(' ')).args(["--precision", "tf32"]), 2);
+        assert!(error.contains("tf32 is for tensor cores, cpu computes in f32"), "{command}: {error}");
+    }
+}
+
+#[test]
 fn an_instruction_set_that_does_not_exist_is_refused_before_any_work() {
     let error = error_of(kdengine().arg("doctor").env("KDENGINE_ISA", "avx1024"), 2);
     assert!(error.contains("avx1024") && error.contains("portable"), "{error}");

@@ -86,13 +86,16 @@ fn a_profile_accounts_for_the_whole_step() {
 }
 
 #[test]
-fn of_a_recipe_it_is_said_that_it_has_no_step() {
+fn recipes_of_one_cohort_are_timed_and_others_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let data = small_digits(&folder.path().join("data"), 64, 10).display().to_string();
-    let lines = json_lines(&["methods", "--methods", "hinton,dml", "--data", &data, "--batch-size", "16"]);
+    let methods = "hinton,dml,ema,co-training,born-again";
+    let lines = json_lines(&["methods", "--methods", methods, "--data", &data, "--batch-size", "16"]);
     let of = |name: &str| lines.iter().find(|line| line["method"] == name).unwrap();
-    assert!(of("hinton")["ms"].as_f64() > Some(0.0), "{lines:?}");
-    assert!(of("dml")["refused"].as_str().unwrap().contains("a recipe has no step of its own"), "{lines:?}");
+    for name in ["hinton", "dml", "ema", "co-training"] {
+        assert!(of(name)["ms"].as_f64() > Some(0.0) && of(name)["claimed"].as_f64() >= Some(1.0), "{lines:?}");
+    }
+    assert!(of("born-again")["refused"].as_str().unwrap().contains("is several trainings"), "{lines:?}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Every fused op equals the ops that it replaces, forward and backward.
 
+use kdengine::backend::params::NoiseContrast;
 use kdengine::ops::Conv2dOptions;
 use kdengine::tensor::Rng;
 use kdengine::{DType, Device, Result, Tensor};
@@ -92,6 +93,29 @@ fn batch_normalisation_folded_into_a_convolution_is_the_same_function() {
         let plain =
             |t: &[Tensor]| t[0].conv2d(&t[1], None, options)?.batch_norm_eval(&t[2], &t[3], &mean, &var, 1e-5)?.relu();
         assert_same(&inputs, tolerance, folded, plain);
+    }
+}
+
+#[test]
+fn noise_contrastive_estimation_is_its_parts() {
+    let (n, rows, width, tau, z, noise) = (5, 40, 7, 0.5, 3.0f64, 0.4f64);
+    for (device, tolerance) in DEVICES {
+        let [vectors, memory, counts] =
+            tensors(&[&[n, width], &[rows, width], &[n, rows]], device, 2).try_into().unwrap();
+        let counts = counts.abs().unwrap();
+        let own = Tensor::from_slice(&[3, 0, 39, 3, 17], [n], device).unwrap();
+        let p = NoiseContrast { tau, shift: (z * noise).ln(), floor: 1.0 };
+        let fused = |t: &[Tensor]| t[0].noise_contrastive_loss(&memory, &own, &counts, p);
+        // −log h of the own row and −log(1 − h) of the others, h = e / (e + noise), e = exp(v·m/τ) / Z.
+        let plain = |t: &[Tensor]| {
+            let scores = t[0].matmul_transposed(&memory)?.affine(1.0 / tau, 0.0)?;
+            let right = t[0].mul(&memory.gather_rows(&own)?)?.sum(&[1], false)?.affine(1.0 / tau, 0.0)?;
+            let [all, right] = [scores, right].map(|x| x.exp().unwrap().affine(1.0 / z, 0.0).unwrap());
+            let wrong = all.affine(1.0 / noise, 1.0)?.log()?.mul(&counts)?.sum_all()?;
+            let right = right.div(&right.affine(1.0, noise)?)?.log()?.sum_all()?;
+            wrong.sub(&right)?.affine(1.0 / n as f64, 0.0)
+        };
+        assert_same(&[vectors], tolerance, fused, plain);
     }
 }
 

@@ -128,6 +128,8 @@ pub trait Backend: Send + Sync {
     fn gather_rows(&self, table: &Tensor, index: &Tensor) -> Result<Tensor>;
     /// The transpose of `gather_rows`: a table of `rows` rows, to whose row `index[i]` row `i` of `dy` is added.
     fn scatter_rows(&self, dy: &Tensor, index: &Tensor, rows: usize) -> Result<Tensor>;
+    /// Row `index[i]` of `table` becomes row `i` of `rows`, in place; indices are distinct.
+    fn set_rows(&self, table: &mut Tensor, index: &Tensor, rows: &Tensor) -> Result<()>;
 
     // Random numbers (see `tensor::random`): element `i` depends on `rng` and `i` alone.
 
@@ -149,8 +151,14 @@ pub trait Backend: Send + Sync {
     fn conv2d(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, relu: bool) -> Result<Tensor>;
     /// The gradient of a convolution's input.
     fn conv2d_grad_input(&self, g: &Conv2dGeometry, dy: &Tensor, w: &Tensor) -> Result<Tensor>;
-    /// The gradients of a convolution's weight and bias.
-    fn conv2d_grad_weight(&self, g: &Conv2dGeometry, x: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)>;
+    /// The gradients of a convolution's weight and, if asked for, bias.
+    fn conv2d_grad_weight(
+        &self,
+        g: &Conv2dGeometry,
+        x: &Tensor,
+        dy: &Tensor,
+        bias: bool,
+    ) -> Result<(Tensor, Option<Tensor>)>;
     /// Convolution, bias, ReLU and 2×2 max-pooling (stride 2, incomplete windows dropped) in one pass. Also returns for each
     /// output (as `U8`) which element of its window won, 0 to 3 in row-major order (ties: the first), or 4 where ReLU clipped
     /// the whole window.
@@ -196,6 +204,17 @@ pub trait Backend: Send + Sync {
     fn cross_entropy(&self, p: CrossEntropy, logits: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor)>;
     /// The distillation loss of Hinton et al. (2015) and its relatives, with its gradient, in one pass over the logits.
     fn distillation(&self, p: Distillation, inputs: DistillationInputs) -> Result<DistillationOutput>;
+    /// Noise-contrastive estimation of `vectors: [n, width]` against `memory: [rows, width]`, with each vector's own row `[n]` (`I32`) and
+    /// how often each row is noise to each vector `[n, rows]`: with `e = exp(v·m / τ − shift)` the vectors' losses `[n]`,
+    /// `Σ counts · log(floor + e) + log(floor / e_own + 1)`, and the gradient of their sum by the vectors.
+    fn noise_contrast(
+        &self,
+        p: NoiseContrast,
+        vectors: &Tensor,
+        memory: &Tensor,
+        own: &Tensor,
+        counts: &Tensor,
+    ) -> Result<[Tensor; 2]>;
     /// Normalises `x: [n, c, …]` over all but `c` with the batch's statistics.
     fn batch_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<BatchNormOutput>;
     /// Gradients of the input, weight and bias of `batch_norm`.

@@ -259,6 +259,18 @@ pub struct DistillationOutput {
     pub grad: Tensor,
 }
 
+/// Noise-contrastive estimation: the cross-entropy of telling a row's own column from others, drawn as noise, where a score's odds of being
+/// own are `e = exp(score / τ − shift)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NoiseContrast {
+    /// τ, above 0.
+    pub tau: f64,
+    /// The logarithm of what `exp(score / τ)` is divided by: of the normaliser times the noise.
+    pub shift: f64,
+    /// What is added to the odds in `log(floor + e)`: 1, or a little more as a guard.
+    pub floor: f64,
+}
+
 /// What `batch_norm` returns. The statistics have one number per channel.
 pub struct BatchNormOutput {
     /// The normalised tensor.

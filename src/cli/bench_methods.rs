@@ -1,12 +1,12 @@
 //! `bench methods`: what a training step costs with each distillation method.
 
 use super::bench::{count, print_profile};
-use super::commands::{device_arg, device_of};
+use super::commands::{device_arg, device_of, precision_arg};
 use super::runs::set_threads;
 use crate::bench;
-use crate::distill::find_method;
 use crate::error::Result;
 use crate::pipeline::{for_each_method, Bench};
+use crate::recipes::{find, Named};
 use crate::train::{step_cost, StepCost};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::json;
@@ -18,11 +18,13 @@ pub const NAME: &str = "methods";
 const AFTER_HELP: &str = "\
 A step of each method (forward, loss, backward, update) and a step on labels alone are timed in turn on the same batches, with the teacher's
 answers at hand as in a run; the table has medians, their ratio beside what the registry claims, and the most memory that a step
-takes beyond weights, optimiser, batch and those answers.
+takes beyond weights, optimiser, batch and those answers. Recipes that train networks in lockstep are timed, too: a step of all of them,
+divided by the students that learn from others, as is the claim.
 
 Examples:
   kdengine bench methods
   kdengine bench methods --methods rkd,at+hinton --batch-size 512
+  kdengine bench methods --methods dml,ema,co-training
   kdengine bench methods --methods reviewkd --profile      which op takes how much of its step";
 
 /// `bench methods`.
@@ -40,6 +42,7 @@ pub fn command() -> Command {
         .arg(text("teacher-model", "NAME", "the teacher's architecture [teacher_net]"))
         .arg(count("batch-size", "N", "images a step [128]"))
         .arg(device_arg("cpu"))
+        .arg(precision_arg())
         .arg(count("threads", "N", "threads to compute with [0: all]"))
         .arg(
             Arg::new("profile")
@@ -54,7 +57,7 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     set_threads(matches.get_one::<u32>("threads").map_or(0, |&n| n as usize))?;
     let device = device_of(matches)?;
     let mut options = Table::new();
-    for name in ["data", "data-dir", "student-model", "teacher-model", "device"] {
+    for name in ["data", "data-dir", "student-model", "teacher-model", "device", "precision"] {
         if let Some(value) = matches.get_one::<String>(name) {
             options.insert(name.to_string(), value.clone().into());
         }
@@ -84,8 +87,11 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
 }
 
 fn print_row(name: &str, cost: &StepCost, json: bool) {
-    // What is claimed of single methods; terms together are nobody's claim.
-    let claimed = find_method(name).ok().map(|info| info.cost);
+    // What is claimed of single methods and recipes, of these for all students; terms together are nobody's claim.
+    let claimed = find(name).ok().map(|named| match named {
+        Named::Method(info) => info.cost,
+        Named::Recipe(info) => info.cost / cost.students as f64,
+    });
     if json {
         let mut value = serde_json::to_value(cost).expect("plain values");
         let object = value.as_object_mut().expect("a struct");

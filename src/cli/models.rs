@@ -1,6 +1,6 @@
 //! `eval`, `predict`, `summary`: commands about one model.
 
-use super::commands::{device_arg, device_of, path_arg};
+use super::commands::{choose_precision, device_arg, device_of, path_arg, precision_arg};
 use super::output::bytes;
 use crate::data::{self, Classes, View};
 use crate::error::{Error, Result};
@@ -63,11 +63,13 @@ pub fn with_model_options(command: Command) -> Command {
                 .help("the model's task, as --student-classes had it"),
         )
         .arg(device_arg("cpu"))
+        .arg(precision_arg())
 }
 
 /// The model and the test set that the options name.
 pub fn model_and_test(matches: &ArgMatches) -> Result<(Model, data::Dataset, Device)> {
     let device = device_of(matches)?;
+    choose_precision(matches, device)?;
     let data = matches.get_one::<String>("data").expect("has a default");
     let test = data::load(data, matches.get_one::<PathBuf>("data-dir").map(PathBuf::as_path))?.test;
     let option = |name: &str| matches.get_one::<String>(name).expect("has a default");

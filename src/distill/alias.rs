@@ -34,11 +34,9 @@ impl AliasTable {
         let place = u64::from(bits) * self.columns.len() as u64;
         let column = (place >> 32) as usize;
         let (own, other) = self.columns[column];
-        if (place as u32) < own {
-            column
-        } else {
-            other as usize
-        }
+        // Written as a mask: a branch that goes either way by chance is expensive.
+        let keep = u32::from((place as u32) < own).wrapping_neg();
+        (other ^ ((column as u32 ^ other) & keep)) as usize
     }
 }
 

@@ -6,18 +6,21 @@
 //! the batch's samples moves towards their vectors.
 //!
 //! The scores against the whole memory are one matrix product; each sample's negatives, drawn with replacement by the alias method,
-//! are counts in a matrix. So memory grows with batch · N, not with batch · K · width.
+//! are counts in a matrix. So memory grows with batch · N, not with batch · K · width. The rest of a loss is one kernel
+//! ([`Tensor::noise_contrastive_loss`]), in which `e / (K/N)` is the score's exponential.
 
 use super::alias::AliasTable;
 use super::info::{Family, Hyperparameter, MethodInfo, Needs, Taps};
 use super::math::{constant, rows, unit_vectors};
 use super::taps::TapPair;
 use super::{Loss, Method, Setup, StepInputs};
+use crate::backend::cpu::kernels::{isa, philox};
+use crate::backend::params::NoiseContrast;
 use crate::error::{Error, Result};
 use crate::nn::{Context, Linear, Module, Parameter, Visitor};
 use crate::ops::case::{sample_labels, sample_normal};
 use crate::ops::{Case, OpSpec};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Device, Tensor};
 use rayon::prelude::*;
 use std::sync::Mutex;
 
@@ -83,7 +86,7 @@ fn build(setup: &mut Setup) -> Result<Box<dyn Method>> {
     }))
 }
 
-/// The reference implementation's.
+/// The reference implementation's guard: it is added to K/N.
 const EPS: f64 = 1e-7;
 
 /// One network's vectors against the other's memory.
@@ -100,34 +103,15 @@ pub struct Contrast<'a> {
     pub tau: f64,
 }
 
-/// Exponentiated scores: of the right partners `[n]`, and of every row `[n, samples]`.
-struct Scores {
-    right: Tensor,
-    all: Tensor,
-}
-
 impl Contrast<'_> {
-    fn scores(&self, vectors: &Tensor) -> Result<Scores> {
-        let vectors = vectors.affine(1.0 / self.tau, 0.0)?;
-        let right = vectors.mul(&self.memory.gather_rows(self.index)?)?.sum(&[1], false)?;
-        Ok(Scores { right: right.exp()?, all: vectors.matmul_transposed(self.memory)?.exp()? })
-    }
-
-    /// N times the mean of the exponentiated scores: what Z is set to.
-    fn normaliser(&self, scores: &Scores) -> Result<f64> {
-        let pairs = (self.negatives + 1) * scores.right.numel();
-        let sum = scores.all.detach().mul(self.counts)?.sum_all()?.item()? + scores.right.detach().sum_all()?.item()?;
+    /// N times the mean of the exponentiated scores of these vectors: what Z is set to.
+    fn normaliser(&self, vectors: &Tensor) -> Result<f64> {
+        let vectors = vectors.detach().affine(1.0 / self.tau, 0.0)?;
+        let right = vectors.mul(&self.memory.gather_rows(self.index)?)?.sum(&[1], false)?.exp()?;
+        let all = vectors.matmul_transposed(self.memory)?.exp()?;
+        let sum = all.mul(self.counts)?.sum_all()?.item()? + right.sum_all()?.item()?;
+        let pairs = (self.negatives + 1) * right.numel();
         Ok(sum / pairs as f64 * self.memory.shape()[0] as f64)
-    }
-
-    fn loss_of(&self, scores: &Scores, normaliser: f64) -> Result<Tensor> {
-        let noise = self.negatives as f64 / self.memory.shape()[0] as f64;
-        let right = scores.right.affine(1.0 / normaliser, 0.0)?;
-        let log_right = right.div(&right.affine(1.0, noise + EPS)?)?.log()?.sum_all()?;
-        // −log(1 − h) = log(1 + e / noise), with the guard that the reference has in both places.
-        let minus_log_wrong = scores.all.affine(1.0 / (normaliser * noise), 1.0 + EPS / noise)?.log()?;
-        let sum = minus_log_wrong.mul(self.counts)?.sum_all()?.sub(&log_right)?;
-        sum.affine(1.0 / scores.right.numel().max(1) as f64, 0.0)
     }
 
     /// The loss of these vectors `[n, width]` at a known Z.
@@ -135,7 +119,9 @@ impl Contrast<'_> {
     /// # Errors
     /// Shapes that do not fit.
     pub fn loss(&self, vectors: &Tensor, normaliser: f64) -> Result<Tensor> {
-        self.loss_of(&self.scores(vectors)?, normaliser)
+        let noise = self.negatives as f64 / self.memory.shape()[0] as f64;
+        let p = NoiseContrast { tau: self.tau, shift: (normaliser * noise).ln(), floor: 1.0 + EPS / noise };
+        vectors.noise_contrastive_loss(self.memory, self.index, self.counts, p)
     }
 }
 
@@ -160,18 +146,29 @@ struct Crd {
 impl Crd {
     /// Draws each sample's negatives.
     fn counts(&self, inputs: &StepInputs, like: &Tensor) -> Result<Tensor> {
-        let samples = self.labels.len();
-        let mut counts = vec![0f32; inputs.samples.len() * samples];
-        // Every sample has random numbers of its own, so it does not matter who draws them.
-        counts.par_chunks_mut(samples.max(1)).zip(inputs.samples).for_each(|(row, &sample)| {
-            let label = self.labels.get(sample as usize).copied().unwrap_or(0);
-            let Some(Some(partners)) = self.partners.get(label as usize) else { return };
-            let mut random = inputs.rng.derive(u64::from(sample)).sequence();
-            (0..self.negatives).for_each(|_| row[partners.draw(random.next_u32())] += 1.0);
+        let shape = [inputs.samples.len(), self.labels.len()];
+        let isa = isa::active();
+        let counts = Tensor::build(shape.into(), Device::Cpu, |counts: &mut [f32]| {
+            // Every sample has random numbers of its own, so it does not matter who draws them.
+            counts.par_chunks_mut(shape[1].max(1)).zip(inputs.samples).for_each(|(row, &sample)| {
+                row.fill(0.0);
+                let label = self.labels.get(sample as usize).copied().unwrap_or(0);
+                let Some(Some(partners)) = self.partners.get(label as usize) else { return };
+                let random = inputs.rng.derive(u64::from(sample));
+                let mut numbers = [0; NUMBERS];
+                for first in (0..self.negatives).step_by(NUMBERS) {
+                    philox::fill(isa, random, first as u64 / 4, &mut numbers);
+                    let numbers = &numbers[..NUMBERS.min(self.negatives - first)];
+                    numbers.iter().for_each(|&number| row[partners.draw(number)] += 1.0);
+                }
+            });
         });
-        constant(&counts, [inputs.samples.len(), samples], like)
+        counts.to_dtype(like.dtype())?.to_device(like.device())
     }
 }
+
+/// Random numbers that are made at a time.
+const NUMBERS: usize = 256;
 
 impl Method for Crd {
     fn loss(&self, inputs: &StepInputs) -> Result<Loss> {
@@ -192,14 +189,13 @@ impl Method for Crd {
                 negatives: self.negatives,
                 tau: self.tau,
             };
-            let scores = contrast.scores(&vectors[i])?;
             if known[i] == 0.0 {
-                known[i] = contrast.normaliser(&scores)?;
+                known[i] = contrast.normaliser(&vectors[i])?;
                 let both = constant(&[known[0] as f32, known[1] as f32], [2], student)?;
                 self.normalisers.set(&both.to_dtype(DType::F32)?)?;
                 known = self.normalisers.get().to_f64_vec()?;
             }
-            losses.push((name, 1.0, contrast.loss_of(&scores, known[i])?));
+            losses.push((name, 1.0, contrast.loss(&vectors[i], known[i])?));
         }
         *self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) =
             Some((index, vectors.map(|vector| vector.detach())));
@@ -218,10 +214,9 @@ impl Method for Crd {
         let seen = self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         let Some((index, vectors)) = seen else { return Ok(()) };
         for (memory, vectors) in self.memories.iter().zip(vectors) {
-            let table = memory.get().detach();
-            let moved = table.gather_rows(&index)?.affine(self.momentum, 0.0)?;
-            let moved = unit_vectors(&moved.add(&vectors.affine(1.0 - self.momentum, 0.0)?)?)?;
-            memory.set(&table.with_rows(&index, &moved)?)?;
+            let old = memory.get().detach().gather_rows(&index)?.affine(self.momentum, 0.0)?;
+            let moved = unit_vectors(&old.add(&vectors.affine(1.0 - self.momentum, 0.0)?)?)?;
+            memory.write().set_rows(&index, &moved)?;
         }
         Ok(())
     }

@@ -37,8 +37,7 @@ impl Memory {
     pub(super) fn commit(&self) -> Result<()> {
         let seen = self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         let Some((index, rows)) = seen else { return Ok(()) };
-        let table = self.table.get().detach();
-        self.table.set(&table.with_rows(&index, &rows)?)
+        self.table.write().set_rows(&index, &rows)
     }
 
     /// Shows the table as a buffer.

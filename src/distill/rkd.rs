@@ -42,8 +42,8 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     build: |setup| {
         let number = |name| setup.settings.number(name);
         let (distance, angle): (Compare, Compare) = match setup.settings.is("form", "notebook") {
-            true => (squared_distance, cosine),
-            false => (distance, angle),
+            true => (squared_distances, cosines),
+            false => (distances, angles),
         };
         let terms = [("distance", number("distance-weight"), distance), ("angle", number("angle-weight"), angle)];
         Ok(Box::new(Rkd { pairs: setup.pairs.clone(), terms }))
@@ -51,51 +51,50 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     specs: SPECS,
 };
 
-type Compare = fn(&Tensor, &Tensor) -> Result<Tensor>;
+/// What relations are computed from: the samples' features `[n, width]`, and their squared distances `[n, n]`.
+struct Samples {
+    features: Tensor,
+    squares: Tensor,
+}
+
+impl Samples {
+    fn of(features: &Tensor) -> Result<Samples> {
+        let features = rows(features)?;
+        Ok(Samples { squares: features.pairwise_squared_distances()?, features })
+    }
+}
+
+type Compare = fn(&Samples, &Samples) -> Result<Tensor>;
 
 /// Where the Huber loss turns from a parabola into a line.
 const BETA: f64 = 1.0;
 
 /// Smooth L1 of Euclidean distances, each network's divided by their mean over i ≠ j; 0 for a batch of one.
-///
-/// # Errors
-/// The batches differ.
-pub fn distance(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
-    let relation = |x: &Tensor| {
-        let squares = rows(x)?.pairwise_squared_distances()?;
+fn distances(student: &Samples, teacher: &Samples) -> Result<Tensor> {
+    let relation = |samples: &Samples| {
         // √max(d², 1e-24) − 1e-12: exact 0 on the diagonal, with a gradient of 0.
-        let d = root(&squares)?.affine(1.0, -1e-12)?;
+        let d = root(&samples.squares)?.affine(1.0, -1e-12)?;
         let n = d.shape()[0];
         let mean = d.sum_all()?.affine(1.0 / (n * n.saturating_sub(1)).max(1) as f64, 0.0)?;
         d.div(&at_least(&mean, 1e-12)?)
     };
-    relation(student)?.smooth_l1_loss(&relation(&teacher.detach())?, BETA)
+    relation(student)?.smooth_l1_loss(&relation(teacher)?, BETA)
 }
 
 /// Smooth L1 of the cosines of all angles at all triplets, mean over B³.
-///
-/// # Errors
-/// The batches differ.
-pub fn angle(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
-    rows(student)?.angle_loss(&rows(teacher)?)
+fn angles(student: &Samples, teacher: &Samples) -> Result<Tensor> {
+    student.squares.angle_loss(&teacher.squares)
 }
 
 /// The notebook's distances: smooth L1 of squared ones, as they are.
-///
-/// # Errors
-/// The batches differ.
-pub fn squared_distance(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
-    let relation = |x: &Tensor| rows(x)?.pairwise_squared_distances();
-    relation(student)?.smooth_l1_loss(&relation(&teacher.detach())?, BETA)
+fn squared_distances(student: &Samples, teacher: &Samples) -> Result<Tensor> {
+    student.squares.smooth_l1_loss(&teacher.squares, BETA)
 }
 
 /// The notebook's angles: the mean squared difference of the cosines between samples.
-///
-/// # Errors
-/// The batches differ.
-pub fn cosine(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
-    let relation = |x: &Tensor| unit_vectors(&rows(x)?)?.gram();
-    relation(student)?.mse_loss(&relation(&teacher.detach())?)
+fn cosines(student: &Samples, teacher: &Samples) -> Result<Tensor> {
+    let relation = |samples: &Samples| unit_vectors(&samples.features)?.gram();
+    relation(student)?.mse_loss(&relation(teacher)?)
 }
 
 struct Rkd {
@@ -105,12 +104,14 @@ struct Rkd {
 
 impl Method for Rkd {
     fn loss(&self, inputs: &StepInputs) -> Result<Loss> {
+        let of_pair = |pair| {
+            let (student, teacher) = inputs.features(pair)?;
+            Ok([Samples::of(student)?, Samples::of(&teacher.detach())?])
+        };
+        let samples = self.pairs.iter().map(of_pair).collect::<Result<Vec<_>>>()?;
         let wanted = self.terms.iter().filter(|(_, weight, _)| *weight > 0.0);
         let term = |&(name, weight, compare): &(&'static str, f64, Compare)| {
-            let sum = sum_over(INFO.name, &self.pairs, |pair| {
-                let (student, teacher) = inputs.features(pair)?;
-                compare(student, teacher)
-            })?;
+            let sum = sum_over(INFO.name, &samples, |[student, teacher]| compare(student, teacher))?;
             Ok((name, weight, sum))
         };
         Loss::weighted(wanted.map(term).collect::<Result<_>>()?)
@@ -123,7 +124,8 @@ macro_rules! spec {
             name: $name,
             run: |case| {
                 $(case.require($attr, $value)?;)?
-                Ok(vec![("loss", $loss(&case.tensor("student")?, &case.tensor("teacher")?)?)])
+                let (student, teacher) = (case.tensor("student")?, case.tensor("teacher")?.detach());
+                Ok(vec![("loss", $loss(&Samples::of(&student)?, &Samples::of(&teacher)?)?)])
             },
             sample: Some(|random| vectors(random)$(.attr($attr, $value))?),
         }
@@ -131,8 +133,8 @@ macro_rules! spec {
 }
 
 const SPECS: &[OpSpec] = &[
-    spec!("rkd_distance", distance, "normalise": "mean over i != j"),
-    spec!("rkd_angle", angle, "eps": 1e-12),
-    spec!("rkd_distance_seed", squared_distance),
-    spec!("rkd_angle_seed", cosine),
+    spec!("rkd_distance", distances, "normalise": "mean over i != j"),
+    spec!("rkd_angle", angles, "eps": 1e-12),
+    spec!("rkd_distance_seed", squared_distances),
+    spec!("rkd_angle_seed", cosines),
 ];

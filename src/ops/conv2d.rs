@@ -99,30 +99,34 @@ impl Tensor {
             let winner = winner.expect("the winners of an op that is recorded");
             let backend = dy.backend();
             let grad_input = || backend.conv2d_pooled_grad_input(&g, dy, &winner, &w);
-            gradients(needed, grad_input, || backend.conv2d_pooled_grad_weight(&g, &x, dy, &winner))
+            gradients(needed, grad_input, |_| {
+                let (dw, db) = backend.conv2d_pooled_grad_weight(&g, &x, dy, &winner)?;
+                Ok((dw, Some(db)))
+            })
         })
     }
 }
 
 fn dense_gradients(g: &Conv2dGeometry, x: &Tensor, w: &Tensor, dy: &Tensor, needed: &[bool]) -> Result<InputGradients> {
     let backend = dy.backend();
-    gradients(needed, || backend.conv2d_grad_input(g, dy, w), || backend.conv2d_grad_weight(g, x, dy))
+    gradients(needed, || backend.conv2d_grad_input(g, dy, w), |bias| backend.conv2d_grad_weight(g, x, dy, bias))
 }
 
-/// Gradients of input, weight and bias; only those that are needed are computed.
+/// Gradients of input, weight and, if there is one, bias; only those that are needed are computed. `grad_weight` is told whether that
+/// of the bias is.
 fn gradients(
     needed: &[bool],
     grad_input: impl FnOnce() -> Result<Tensor>,
-    grad_weight: impl FnOnce() -> Result<(Tensor, Tensor)>,
+    grad_weight: impl FnOnce(bool) -> Result<(Tensor, Option<Tensor>)>,
 ) -> Result<InputGradients> {
     let mut gradients = vec![None; needed.len()];
     if needed[0] {
         gradients[0] = Some(grad_input()?);
     }
     if needed[1..].contains(&true) {
-        let (dw, db) = grad_weight()?;
-        for ((gradient, value), needed) in gradients[1..].iter_mut().zip([dw, db]).zip(&needed[1..]) {
-            *gradient = needed.then_some(value);
+        let (dw, db) = grad_weight(needed.get(2) == Some(&true))?;
+        for ((gradient, value), needed) in gradients[1..].iter_mut().zip([Some(dw), db]).zip(&needed[1..]) {
+            *gradient = value.filter(|_| *needed);
         }
     }
     Ok(gradients)

@@ -27,16 +27,21 @@ impl Tensor {
         })
     }
 
-    /// This table with row `i` of `rows` in place of row `index[i]`; indices are distinct. Not differentiable.
+    /// Row `index[i]` of this table becomes row `i` of `rows`; indices are distinct. In place where nobody else holds the table's
+    /// memory. Not differentiable.
     ///
     /// # Errors
     /// `index` is not an `I32` vector, an index is not the number of a row, or `rows` has other rows than this table.
-    pub fn with_rows(&self, index: &Tensor, rows: &Tensor) -> Result<Tensor> {
-        let old = self.detach().gather_rows(index)?;
-        check::shape("with_rows", "rows", rows, old.shape())?;
-        let change = rows.detach().sub(&old)?;
-        let change = self.backend().scatter_rows(&change, &index.detach(), self.shape()[0])?;
-        self.detach().add(&change)
+    pub fn set_rows(&mut self, index: &Tensor, rows: &Tensor) -> Result<()> {
+        const OP: &str = "set_rows";
+        check::dim(OP, self, 0)?;
+        check::integer(OP, "index", index)?;
+        check::rank(OP, "index", index, 1, "[n]")?;
+        check::same_device(OP, self, index)?;
+        check::alike(OP, self, "rows", rows)?;
+        check::shape(OP, "rows", rows, &self.shape().with_extent(0, index.numel()))?;
+        check_range(OP, index, self.shape()[0])?;
+        self.backend().set_rows(self, index, rows)
     }
 
     /// These indices (`I32`, any shape) looked up in `table: [rows, width]`: `self.shape() + [width]`.

@@ -6,6 +6,7 @@ mod attention;
 mod binary;
 pub mod case;
 mod check;
+mod contrast;
 mod conv2d;
 mod distillation;
 mod dropout;
@@ -49,6 +50,7 @@ pub fn registry() -> impl Iterator<Item = &'static OpSpec> {
         dropout::SPECS,
         losses::SPECS,
         distillation::SPECS,
+        contrast::SPECS,
         relations::SPECS,
         quantize::SPECS,
     ]

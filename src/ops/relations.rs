@@ -6,7 +6,7 @@ use super::check;
 use super::losses::scaled_by;
 use crate::autograd::{record, Cost};
 use crate::error::{Error, Result};
-use crate::tensor::Tensor;
+use crate::tensor::{Shape, Tensor};
 
 impl Tensor {
     /// Squared Euclidean distances `[n, n]` between all pairs of rows of `[n, features]`. Exact 0 on the diagonal.
@@ -24,33 +24,27 @@ impl Tensor {
     }
 
     /// The mean over all triplets of the Huber loss (bound 1) between the cosines of two networks' angles,
-    /// `⟨e_ij, e_ik⟩` with `e_ij = (x_j − x_i) / ‖x_j − x_i‖` (Park et al. 2019, eqs. 7–8), of samples `[n, features]` each; 0 where two
-    /// samples coincide. The target's history is ignored.
+    /// `⟨e_ij, e_ik⟩` with `e_ij = (x_j − x_i) / ‖x_j − x_i‖` (Park et al. 2019, eqs. 7–8), from the squared distances `[n, n]` of the
+    /// samples in each network ([`Tensor::pairwise_squared_distances`]); 0 where two samples coincide. The target's history is ignored.
     ///
-    /// Cosines come from squared distances, and no triplet is stored: memory is a few `n²`. A cosine's error grows with the ratio of its
-    /// sides: about 1e-7 · ratio in `f32`.
+    /// No triplet is stored: memory is a few `n²`. A cosine's error grows with the ratio of its sides: about 1e-7 · ratio in `f32`. The
+    /// gradient is meant for distances: `[i, j]` and `[j, i]` together are what the loss changes by the distance of i and j.
     ///
     /// # Errors
-    /// Not two matrices of as many rows, or there are no rows.
+    /// Not two square matrices of one size, or there are no rows.
     pub fn angle_loss(&self, target: &Tensor) -> Result<Tensor> {
         const OP: &str = "angle_loss";
         check::alike(OP, self, "target", target)?;
-        check::rank(OP, "self", self, 2, "[n, features]")?;
-        check::rank(OP, "target", target, 2, "[n, features]")?;
+        check::rank(OP, "self", self, 2, "[n, n]")?;
         let n = self.shape()[0];
-        if n == 0 || target.shape()[0] != n {
-            return Err(check::shape_error(OP, "target", target, format!("[{}, features], n at least 1", n.max(1))));
-        }
-        let (x, backend) = (self.detach(), self.backend());
-        let distances = backend.pairwise_distances(&x)?;
-        let [losses, gradient] = backend.angle_losses(&distances, &backend.pairwise_distances(&target.detach())?)?;
+        check::shape(OP, "self", self, &Shape::from([n.max(1); 2]))?;
+        check::shape(OP, "target", target, self.shape())?;
+        let (distances, backend) = (self.detach(), self.backend());
+        let [losses, gradient] = backend.angle_losses(&distances, &target.detach())?;
         let share = 1.0 / (n as f64).powi(3);
         let loss = losses.sum_all()?.affine(share, 0.0)?;
-        let cost = Cost::new(40.0 * (n as f64).powi(3), &[&x, &distances, &losses, &gradient]);
-        record(OP, cost, loss, &[self], move |dy, _| {
-            let gradient = scaled_by(&gradient, share, dy)?;
-            Ok(vec![Some(backend.pairwise_distances_grad(&x, &gradient)?)])
-        })
+        let cost = Cost::new(40.0 * (n as f64).powi(3), &[&distances, target, &losses, &gradient]);
+        record(OP, cost, loss, &[self], move |dy, _| Ok(vec![Some(scaled_by(&gradient, share, dy)?)]))
     }
 
     /// `Σ_c |x|^power` of feature maps `[n, c, …]`, as `[n, positions]`: where a network looks (Zagoruyko & Komodakis 2017).
@@ -82,7 +76,10 @@ pub(super) const SPECS: &[OpSpec] = &[
     },
     OpSpec {
         name: "angle_loss",
-        run: |case| Ok(vec![("loss", case.tensor("x")?.angle_loss(&case.tensor("target")?.detach())?)]),
+        run: |case| {
+            let [x, target] = [case.tensor("x")?, case.tensor("target")?.detach()];
+            Ok(vec![("loss", x.pairwise_squared_distances()?.angle_loss(&target.pairwise_squared_distances()?)?)])
+        },
         sample: Some(|random| {
             let n = sample_extent(random, 1, 5);
             let mut samples = || {

@@ -28,8 +28,8 @@ const IMAGES: i64 = 2000;
 type Visit<'a> = dyn FnMut(&str, Result<(&mut Rehearsal, &mut Rehearsal)>) -> Result<()> + 'a;
 
 /// Hands `work` each method's name with steps on labels alone and steps of the method over the same batches, the teacher's answers at
-/// hand; or the reason why the method cannot use the networks, or that a recipe has no step of its own. The teacher is not trained: its
-/// answers cost the same.
+/// hand; or the reason why the method cannot use the networks, or that a recipe's training is more than one kind of step. The teacher is
+/// not trained: its answers cost the same.
 ///
 /// # Errors
 /// An unknown method or option, no data, or what `work` returns.
@@ -57,7 +57,7 @@ pub fn for_each_method(bench: &Bench, work: &mut Visit<'_>) -> Result<()> {
                     session.rehearse(&teacher, |labels, method| work(&entrant.name, Ok((labels, method))))
                 })?;
                 if timed.is_none() {
-                    let reason = "a recipe has no step of its own";
+                    let reason = "is several trainings, without one kind of step to time";
                     work(&entrant.name, Err(Error::argument(&entrant.name, reason)))?;
                 }
             }

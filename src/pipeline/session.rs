@@ -8,13 +8,13 @@ use crate::data::Dataset;
 use crate::distill::{Plan, Scheduled, TermConfig, Value};
 use crate::error::{Error, Result};
 use crate::models::Model;
-use crate::recipes::{Lab, Prospect, RecipeChoice, RecipeConfig};
+use crate::recipes::{Cohort, Lab, Prospect, RecipeChoice, RecipeConfig};
 use crate::report::{self, Summary};
 use crate::tensor::io::write_atomically;
 use crate::tensor::Device;
 use crate::train::{
-    load_model, JobResult, Lesson, Member, MetricsLog, Progress, Pupil, Rehearsal, RunDir, Setting, StepRecord,
-    TeacherCache, Update,
+    load_model, JobResult, Lesson, MetricsLog, Progress, Pupil, Rehearsal, RunDir, Setting, StepRecord, TeacherCache,
+    Update,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -159,8 +159,8 @@ impl<'a> Session<'a> {
         let mut lab = self.lab(pupils[0].clone(), Some(&teacher.model));
         let learner = pupils.iter().find(|pupil| pupil.plan.needs_teacher());
         let answers = learner.map(|pupil| lab.ask(&teacher.model, pupil)).transpose()?;
-        let members: Vec<(Pupil, Lesson)> = pupils.into_iter().map(|pupil| (pupil, Lesson::Teacher)).collect();
-        let trained = lab.train_together(&members, Update::AtOnce, answers.as_ref())?;
+        let members = pupils.into_iter().map(|pupil| (pupil, Lesson::Teacher)).collect();
+        let trained = lab.train_together(&Cohort { members, update: Update::AtOnce }, answers.as_ref())?;
         Ok(trained.into_iter().map(|(_, result)| result).collect())
     }
 
@@ -223,27 +223,32 @@ impl<'a> Session<'a> {
         self.run.result(job).is_ok_and(|result| result.is_some())
     }
 
-    /// Steps on labels alone and steps of the configured student, for timing: they leave nothing behind. `None` for a recipe, whose
-    /// training is more than one kind of step.
+    /// Steps on labels alone and steps of the configured student, for timing: they leave nothing behind. `None` for a recipe whose
+    /// training is more than the steps of one cohort.
     pub(super) fn rehearse<R>(
         &mut self,
         teacher: &Teacher,
         work: impl FnOnce(&mut Rehearsal, &mut Rehearsal) -> Result<R>,
     ) -> Result<Option<R>> {
         let plan = self.student_plan();
-        if plan.recipe.is_some() {
-            return Ok(None);
-        }
         let pupil = plan.pupil("timing", &self.config.student_model, &self.sides.student.train)?;
-        let answers = self.lab(pupil.clone(), Some(&teacher.model)).ask(&teacher.model, &pupil)?;
+        let recipe = plan.recipe.as_ref().map(|recipe| RecipeChoice::from_config(recipe)?.build()).transpose()?;
+        let mut lab = self.lab(pupil.clone(), Some(&teacher.model));
+        let (cohort, answers) = match recipe.map(|recipe| recipe.cohort(&lab)) {
+            None => (Cohort::alone(pupil.clone()), Some(lab.ask(&teacher.model, &pupil)?)),
+            Some(Some(cohort)) => (cohort, None),
+            Some(None) => return Ok(None),
+        };
         let side = &self.sides.student;
         let loader = side.regime.loader(&pupil, None, self.device)?;
-        let job = |pupil: &Pupil| side.regime.job(pupil, loader.batches_per_epoch());
-        let (labels, method) = (job(&Pupil { plan: Plan::labels(), ..pupil.clone() })?, job(&pupil)?);
+        let jobs = |cohort: &Cohort| cohort.jobs(&side.regime, loader.batches_per_epoch());
+        let labels = Cohort::alone(Pupil { plan: Plan::labels(), ..pupil });
+        let (of_labels, of_method) = (jobs(&labels)?, jobs(&cohort)?);
         let (test, run, device) = (&side.test_set, &self.run, self.device);
-        let setting = Setting { loader: &loader, test, teacher: Some(&answers), run, device };
-        let [labels, method] = [&labels, &method].map(|job| [Member { job, lesson: Lesson::Teacher }]);
-        work(&mut Rehearsal::new(&labels, setting)?, &mut Rehearsal::new(&method, setting)?).map(Some)
+        let setting = Setting { loader: &loader, test, teacher: answers.as_ref(), run, device };
+        let (alone, taught) = (labels.taught(&of_labels), cohort.taught(&of_method));
+        let mut alone = Rehearsal::new(&alone, labels.update, setting)?;
+        work(&mut alone, &mut Rehearsal::new(&taught, cohort.update, setting)?).map(Some)
     }
 
     /// The steps of a job, as the metrics log has them.

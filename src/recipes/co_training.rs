@@ -4,7 +4,7 @@
 //! There is no reference implementation. The teacher starts from fresh weights of the run's teacher's architecture, sees the student's
 //! images, and answers as it is in training, with dropout; the run's own teacher takes no part.
 
-use super::{Lab, Recipe, RecipeInfo};
+use super::{Cohort, Lab, Recipe, RecipeInfo};
 use crate::distill::{Family, Hyperparameter, Needs, Plan};
 use crate::error::Result;
 use crate::models::Model;
@@ -31,11 +31,15 @@ pub(super) static INFO: RecipeInfo = RecipeInfo {
 struct CoTraining;
 
 impl Recipe for CoTraining {
-    fn run(&self, lab: &mut Lab) -> Result<(Model, JobResult)> {
+    fn cohort(&self, lab: &Lab) -> Option<Cohort> {
         let teacher =
             Pupil { model: lab.teacher_pupil.model.clone(), plan: Plan::labels(), ..lab.student.named("teacher") };
-        let members = [(lab.student.clone(), Lesson::Members(&[1])), (teacher, Lesson::Teacher)];
-        let mut trained = lab.train_together(&members, Update::AtOnce, None)?;
+        let members = vec![(lab.student.clone(), Lesson::Members(vec![1])), (teacher, Lesson::Teacher)];
+        Some(Cohort { members, update: Update::AtOnce })
+    }
+
+    fn run(&self, lab: &mut Lab) -> Result<(Model, JobResult)> {
+        let mut trained = lab.train_together(&self.cohort(lab).expect("two networks"), None)?;
         let mut table = AccuracyTable::new(format!("{} and its teacher", lab.student.job), &["test images"]);
         table.row("student", &[trained[0].1.accuracy()]);
         table.row("teacher trained with it", &[trained[1].1.accuracy()]);

@@ -4,7 +4,7 @@
 //!
 //! The partners answer as they are in training, with dropout. In turn, a network whose turn is over answers the batch once more.
 
-use super::{Lab, Prospect, Recipe, RecipeInfo};
+use super::{Cohort, Lab, Prospect, Recipe, RecipeInfo};
 use crate::distill::{Family, Hyperparameter, Needs};
 use crate::error::Result;
 use crate::models::Model;
@@ -52,15 +52,19 @@ impl Recipe for MutualLearning {
         prospect.check_learning(&prospect.student.model, &prospect.student.model)
     }
 
-    fn run(&self, lab: &mut Lab) -> Result<(Model, JobResult)> {
-        let partners: Vec<Vec<usize>> =
-            (0..self.students).map(|i| (0..self.students).filter(|j| *j != i).collect()).collect();
-        let student = |(i, others)| match i {
-            0 => (lab.student.clone(), Lesson::Members(others)),
-            _ => (lab.student.reseeded(i).named(&format!("student{}", i + 1)), Lesson::Members(others)),
+    fn cohort(&self, lab: &Lab) -> Option<Cohort> {
+        let student = |i: usize| {
+            let partners = Lesson::Members((0..self.students).filter(|&j| j != i).collect());
+            match i {
+                0 => (lab.student.clone(), partners),
+                _ => (lab.student.reseeded(i).named(&format!("student{}", i + 1)), partners),
+            }
         };
-        let members: Vec<_> = partners.iter().map(Vec::as_slice).enumerate().map(student).collect();
-        let mut trained = lab.train_together(&members, self.update, None)?;
+        Some(Cohort { members: (0..self.students).map(student).collect(), update: self.update })
+    }
+
+    fn run(&self, lab: &mut Lab) -> Result<(Model, JobResult)> {
+        let mut trained = lab.train_together(&self.cohort(lab).expect("students"), None)?;
         let judged = trained.iter().map(|(model, _)| lab.evaluate(model)).collect::<Result<Vec<Evaluation>>>()?;
         let mut table = AccuracyTable::new(format!("{} and its partners", lab.student.job), &["test images"]);
         for (i, student) in judged.iter().enumerate() {

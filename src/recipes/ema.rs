@@ -5,7 +5,7 @@
 //! The paper compares softmax outputs by their mean squared difference on images with and without labels; here the student learns by
 //! Hinton's term, or any other, on the labelled ones. The average answers in evaluation, without dropout.
 
-use super::{Lab, Prospect, Recipe, RecipeInfo};
+use super::{Cohort, Lab, Prospect, Recipe, RecipeInfo};
 use crate::distill::{Family, Hyperparameter, Needs};
 use crate::error::Result;
 use crate::models::Model;
@@ -47,22 +47,35 @@ struct AverageTeacher {
     average: bool,
 }
 
+impl AverageTeacher {
+    /// Which member of the cohort the student is, and which the average: the first is the one that is returned.
+    fn places(&self) -> [usize; 2] {
+        match self.average {
+            true => [1, 0],
+            false => [0, 1],
+        }
+    }
+}
+
 impl Recipe for AverageTeacher {
     fn check(&self, prospect: &Prospect) -> Result<()> {
         prospect.check_learning(&prospect.student.model, &prospect.student.model)
     }
 
-    fn run(&self, lab: &mut Lab) -> Result<(Model, JobResult)> {
-        // The first is the one that is returned.
-        let (student, average) = if self.average { (1, 0) } else { (0, 1) };
-        let from_average = [average];
-        let lessons = [Lesson::Members(&from_average), Lesson::Average { of: student, momentum: self.momentum }];
-        let members = if self.average {
-            vec![(lab.student.clone(), lessons[1]), (lab.student.named("student"), lessons[0])]
-        } else {
-            vec![(lab.student.clone(), lessons[0]), (lab.student.named("average"), lessons[1])]
+    fn cohort(&self, lab: &Lab) -> Option<Cohort> {
+        let [student, average] = self.places();
+        let learns = Lesson::Members(vec![average]);
+        let follows = Lesson::Average { of: student, momentum: self.momentum };
+        let members = match self.average {
+            true => vec![(lab.student.clone(), follows), (lab.student.named("student"), learns)],
+            false => vec![(lab.student.clone(), learns), (lab.student.named("average"), follows)],
         };
-        let mut trained = lab.train_together(&members, Update::AtOnce, None)?;
+        Some(Cohort { members, update: Update::AtOnce })
+    }
+
+    fn run(&self, lab: &mut Lab) -> Result<(Model, JobResult)> {
+        let [student, average] = self.places();
+        let mut trained = lab.train_together(&self.cohort(lab).expect("two networks"), None)?;
         let mut table = AccuracyTable::new(format!("{} and its average", lab.student.job), &["test images"]);
         table.row("student", &[trained[student].1.accuracy()]);
         table.row("average of its weights", &[trained[average].1.accuracy()]);

@@ -7,8 +7,8 @@ use crate::models::{tap_shapes, Model, Task};
 use crate::report::Extras;
 use crate::tensor::{Device, Rng};
 use crate::train::{
-    evaluate, fit, fit_together, streams, Evaluation, JobResult, Lesson, Member, MetricsLog, Progress, Pupil, Regime,
-    RunDir, Setting, TeacherCache, TeacherOutputs, TestSet, Update,
+    evaluate, fit, fit_together, streams, Evaluation, Job, JobResult, Lesson, Member, MetricsLog, Progress, Pupil,
+    Regime, RunDir, Setting, TeacherCache, TeacherOutputs, TestSet, Update,
 };
 use std::sync::Arc;
 
@@ -141,24 +141,22 @@ impl Lab<'_> {
         fit(&job, setting, self.log, self.progress)
     }
 
-    /// Trains several networks in lockstep, on the images and in the order of the first.
+    /// Trains several networks in lockstep, on the images and in the order of the first, with a teacher's answers for those that learn from
+    /// it.
     ///
     /// # Errors
     /// See [`fit_together`].
     pub fn train_together(
         &mut self,
-        members: &[(Pupil, Lesson)],
-        update: Update,
+        cohort: &Cohort,
         answers: Option<&TeacherOutputs>,
     ) -> Result<Vec<(Model, JobResult)>> {
-        let first = &members.first().ok_or_else(|| Error::argument("cohort", "has no members"))?.0;
+        let first = &cohort.members.first().ok_or_else(|| Error::argument("cohort", "has no members"))?.0;
         let loader = self.regime.loader(first, answers, self.device)?;
-        let job = |(pupil, _): &(Pupil, Lesson)| self.regime.job(pupil, loader.batches_per_epoch());
-        let jobs = members.iter().map(job).collect::<Result<Vec<_>>>()?;
-        let members = jobs.iter().zip(members).map(|(job, &(_, lesson))| Member { job, lesson });
+        let jobs = cohort.jobs(self.regime, loader.batches_per_epoch())?;
         let (test, run, device) = (self.test_set, self.run, self.device);
         let setting = Setting { loader: &loader, test, teacher: answers, run, device };
-        fit_together(&members.collect::<Vec<_>>(), update, setting, self.log, self.progress)
+        fit_together(&cohort.taught(&jobs), cohort.update, setting, self.log, self.progress)
     }
 
     /// What a teacher says about a pupil's images, as far as its plan needs it: computed once if they are always the same.
@@ -187,6 +185,34 @@ impl Lab<'_> {
     /// The model cannot be computed.
     pub fn evaluate(&self, model: &Model) -> Result<Evaluation> {
         evaluate(model, self.test, self.regime.eval_batch_size, self.device)
+    }
+}
+
+/// Networks that are trained in lockstep.
+pub struct Cohort {
+    /// Who learns, and how; the first is the student that the recipe returns.
+    pub members: Vec<(Pupil, Lesson)>,
+    /// When they change.
+    pub update: Update,
+}
+
+impl Cohort {
+    /// A network and the teacher of its setting.
+    pub fn alone(pupil: Pupil) -> Cohort {
+        Cohort { members: vec![(pupil, Lesson::Teacher)], update: Update::AtOnce }
+    }
+
+    /// The members' jobs, with so many batches an epoch.
+    ///
+    /// # Errors
+    /// An unknown schedule.
+    pub fn jobs(&self, regime: &Regime, batches_per_epoch: usize) -> Result<Vec<Job>> {
+        self.members.iter().map(|(pupil, _)| regime.job(pupil, batches_per_epoch)).collect()
+    }
+
+    /// The members with their [`Cohort::jobs`].
+    pub fn taught<'a>(&self, jobs: &'a [Job]) -> Vec<Member<'a>> {
+        jobs.iter().zip(&self.members).map(|(job, (_, lesson))| Member { job, lesson: lesson.clone() }).collect()
     }
 }
 

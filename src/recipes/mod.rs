@@ -16,7 +16,7 @@ pub mod self_training;
 pub mod teacher_assistant;
 
 pub use choice::{RecipeChoice, RecipeConfig};
-pub use lab::{Lab, Prospect};
+pub use lab::{Cohort, Lab, Prospect};
 
 use crate::distill::{unknown_name, Entry, MethodInfo, Settings, METHODS};
 use crate::error::Result;
@@ -51,6 +51,11 @@ pub trait Recipe {
     /// Says what does not fit and what to do instead.
     fn check(&self, prospect: &Prospect) -> Result<()> {
         prospect.check_learning(&prospect.student.model, &prospect.teacher.model)
+    }
+
+    /// The networks that it trains in lockstep, where that is its training: what a step costs is then known.
+    fn cohort(&self, _lab: &Lab) -> Option<Cohort> {
+        None
     }
 
     /// Trains what it needs and returns the student, which is the model of the job [`Lab::student`] names. Every training is a job of

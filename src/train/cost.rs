@@ -1,7 +1,7 @@
 //! What a training step costs: its time relative to the same step on labels alone, and its memory.
 
 use super::cohort::Cohort;
-use super::fit::{fresh_model, Member, Setting, Update};
+use super::fit::{check_lessons, fresh_model, Lesson, Member, Setting, Update};
 use super::measure::quantile;
 use crate::backend;
 use crate::data::Batch;
@@ -10,15 +10,18 @@ use crate::tensor::Device;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
-/// What a step of a student costs.
+/// What a step of a student costs, or its share of a cohort's step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepCost {
     /// The median time of a step.
     pub ms: f64,
     /// The median time of the steps on labels alone that were timed in between.
     pub labels_ms: f64,
-    /// The most bytes that a step needs besides what is there before it: weights, optimiser, batch, the teacher's answers.
+    /// The most bytes that a step, of the whole cohort, needs besides what is there before it: weights, optimiser, batch, the teacher's
+    /// answers.
     pub peak_bytes: usize,
+    /// How many students share the step.
+    pub students: usize,
 }
 
 impl StepCost {
@@ -37,27 +40,31 @@ const STEPS: [usize; 2] = [9, 60];
 /// After the least number of steps, timing ends when it has taken so long.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// A job that leaves nothing behind: whole steps (forward, loss, backward, update) over a few batches that are there already.
+/// Jobs that leave nothing behind: whole steps (forward, loss, backward, update) over a few batches that are there already.
 pub struct Rehearsal<'a> {
     cohort: Cohort<'a>,
+    /// How many share the time of a step: the members that learn from others, or the only one.
+    students: usize,
     device: Device,
     batches: Vec<Batch>,
     next: usize,
 }
 
 impl<'a> Rehearsal<'a> {
-    /// Fresh weights, and the first batches of the job's first epoch.
+    /// Fresh weights, and the first batches of the jobs' first epoch.
     ///
     /// # Errors
-    /// The method cannot use the networks, or the device has not enough memory.
-    pub fn new(member: &'a [Member<'a>; 1], setting: Setting<'a>) -> Result<Rehearsal<'a>> {
-        let models = vec![fresh_model(member[0].job, setting)?];
-        let cohort = Cohort::new(member, models, Update::AtOnce, setting)?;
+    /// A lesson names a member that it cannot have, the method cannot use the networks, or the device has not enough memory.
+    pub fn new(members: &'a [Member<'a>], update: Update, setting: Setting<'a>) -> Result<Rehearsal<'a>> {
+        check_lessons(members)?;
+        let models = members.iter().map(|member| fresh_model(member.job, setting)).collect::<Result<Vec<_>>>()?;
+        let cohort = Cohort::new(members, models, update, setting)?;
+        let students = members.iter().filter(|member| matches!(member.lesson, Lesson::Members(_))).count().max(1);
         let batches = setting.loader.epoch_from(0, 0).take(BATCHES).collect::<Result<Vec<_>>>()?;
         // A last batch that is smaller than the others would be a step of another kind.
         let full = batches.first().map_or(0, |batch| batch.labels.len());
         let batches = batches.into_iter().filter(|batch| batch.labels.len() == full).collect();
-        Ok(Rehearsal { cohort, device: setting.device, batches, next: 0 })
+        Ok(Rehearsal { cohort, students, device: setting.device, batches, next: 0 })
     }
 
     /// One step.
@@ -89,5 +96,7 @@ pub fn step_cost(labels: &mut Rehearsal, method: &mut Rehearsal) -> Result<StepC
         of_labels.push(1e3 * backend.time(&mut || labels.step())?);
         of_method.push(1e3 * backend.time(&mut || method.step())?);
     }
-    Ok(StepCost { ms: quantile(&mut of_method, 50), labels_ms: quantile(&mut of_labels, 50), peak_bytes })
+    let students = method.students;
+    let ms = quantile(&mut of_method, 50) / students as f64;
+    Ok(StepCost { ms, labels_ms: quantile(&mut of_labels, 50), peak_bytes, students })
 }

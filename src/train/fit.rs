@@ -26,21 +26,21 @@ pub struct Setting<'a> {
 }
 
 /// One of several networks that are trained together.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Member<'a> {
     /// What is trained. All members have as many epochs.
     pub job: &'a Job,
     /// How.
-    pub lesson: Lesson<'a>,
+    pub lesson: Lesson,
 }
 
 /// How a member of a cohort gets its weights. Members go by their numbers, from 0.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Lesson<'a> {
+#[derive(Clone, Debug, PartialEq)]
+pub enum Lesson {
     /// It learns by its plan from the teacher of the setting.
     Teacher,
     /// It learns by its plan from other members, as they are at this batch; the loss is the mean over them. No gradient reaches them.
-    Members(&'a [usize]),
+    Members(Vec<usize>),
     /// It is the moving average of another member's weights and buffers, with this momentum and a warm-up.
     Average { of: usize, momentum: f64 },
 }
@@ -114,15 +114,15 @@ pub fn fit_together(
 }
 
 /// Members learn from others of the cohort, and averages follow one that learns.
-fn check_lessons(members: &[Member]) -> Result<()> {
+pub(super) fn check_lessons(members: &[Member]) -> Result<()> {
     for (number, member) in members.iter().enumerate() {
-        let fits = match member.lesson {
+        let fits = match &member.lesson {
             Lesson::Teacher => true,
             Lesson::Members(others) => {
                 !others.is_empty() && others.iter().all(|&other| other != number && other < members.len())
             }
             Lesson::Average { of, .. } => {
-                members.get(of).is_some_and(|leader| !matches!(leader.lesson, Lesson::Average { .. }))
+                members.get(*of).is_some_and(|leader| !matches!(leader.lesson, Lesson::Average { .. }))
             }
         };
         if !fits {

@@ -61,7 +61,7 @@ struct Learning {
 impl<'a> Trainee<'a> {
     /// Member `number` of a cohort, before its training.
     pub(super) fn new(number: usize, model: Model, members: &'a [Member], setting: Setting) -> Result<Trainee<'a>> {
-        let Member { job, lesson } = members[number];
+        let Member { job, lesson } = &members[number];
         let task = model.task();
         let own = tap_shapes(model.name(), task)?;
         let objective = |teacher: &[TapShape]| {
@@ -84,7 +84,7 @@ impl<'a> Trainee<'a> {
         let mut taps: Vec<String> =
             lessons.iter().flat_map(|(_, objective)| objective.student_taps()).map(str::to_string).collect();
         for listener in members {
-            if matches!(listener.lesson, Lesson::Members(others) if others.contains(&number)) {
+            if matches!(&listener.lesson, Lesson::Members(others) if others.contains(&number)) {
                 taps.extend(listener.job.plan.teacher_taps(&tap_shapes(&listener.job.model, task)?, &own)?);
             }
         }

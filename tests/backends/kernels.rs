@@ -112,6 +112,15 @@ pub fn layout(check: Check, shape: [usize; 4], dims: [bool; 4], seed: u64) {
         let bytes = backend.gather_rows(&t[0].to_dtype(DType::U8).unwrap(), &t[1]).unwrap();
         vec![backend.scatter_rows(&gathered, &t[1], rows).unwrap(), gathered, joined, part, bytes]
     });
+    // Distinct rows, in any order.
+    let places: Vec<i32> = Rng::new(seed, 3).sequence().permutation(rows).into_iter().map(|i| i as i32).collect();
+    let places = Tensor::from_slice(&places[..rows.div_ceil(2)], [rows.div_ceil(2)], Device::Reference).unwrap();
+    let inputs = [normal(&shape, seed), normal(&[&[rows.div_ceil(2)], &shape[1..]].concat(), seed ^ 1), places];
+    check("set_rows", &inputs, &|backend, t| {
+        let mut table = t[0].clone();
+        backend.set_rows(&mut table, &t[2], &t[1]).unwrap();
+        vec![table, t[0].clone()]
+    });
 }
 
 pub fn matmul(check: Check, [m, k, n]: [usize; 3], batch: usize, flags: [bool; 4], seed: u64) {
@@ -133,13 +142,16 @@ pub fn conv2d(check: Check, g: &Conv2dGeometry, seed: u64) {
     let bias = normal(&[c_out], seed ^ 2);
     let dy = normal(&[n, c_out, g.out_h(), g.out_w()], seed ^ 3);
     check("conv2d", &[x.clone(), weight.clone(), bias.clone(), dy], &|backend, t| {
-        let (dw, db) = backend.conv2d_grad_weight(g, &t[0], &t[3]).unwrap();
+        let (dw, db) = backend.conv2d_grad_weight(g, &t[0], &t[3], true).unwrap();
+        let (alone, none) = backend.conv2d_grad_weight(g, &t[0], &t[3], false).unwrap();
+        assert!(none.is_none());
         vec![
             backend.conv2d(g, &t[0], &t[1], None, false).unwrap(),
             backend.conv2d(g, &t[0], &t[1], Some(&t[2]), true).unwrap(),
             backend.conv2d_grad_input(g, &t[3], &t[1]).unwrap(),
             dw,
-            db,
+            db.unwrap(),
+            alone,
         ]
     });
     if g.out_h() < 2 || g.out_w() < 2 {
@@ -201,6 +213,12 @@ pub fn rows(check: Check, n: usize, width: usize, temperature: f64, seed: u64) {
             [of(Some(&t[2]), None), of(Some(&t[2]), Some(&t[3])), of(None, None)].concat()
         });
     }
+    let counts = index(n * width, 3, seed ^ 4).to_dtype(DType::F32).unwrap().reshape([n, width]).unwrap();
+    let p = NoiseContrast { tau: temperature, shift: 1.5, floor: 1.0 + 1e-3 };
+    let inputs = [normal(&[n, 5], seed ^ 5), normal(&[width, 5], seed ^ 6), index(n, width, seed ^ 7), counts];
+    check("noise_contrast", &inputs, &|backend, t| {
+        backend.noise_contrast(p, &t[0], &t[1], &t[2], &t[3]).unwrap().into()
+    });
     check("argmax", &[logits(), few_values(&[n, width], false, seed)], &|backend, t| {
         t.iter().map(|t| backend.argmax(t).unwrap()).collect()
     });

@@ -84,7 +84,7 @@ fn conv2d(g: &Conv2dGeometry, seed: u64) {
             backend.conv2d(g, &t[0], &t[1], None, false).unwrap(),
             backend.conv2d(g, &t[0], &t[1], Some(&t[2]), true).unwrap(),
             backend.conv2d_grad_input(g, &t[3], &t[1]).unwrap(),
-            backend.conv2d_grad_weight(g, &t[0], &t[3]).unwrap().0,
+            backend.conv2d_grad_weight(g, &t[0], &t[3], false).unwrap().0,
         ]
     });
     if g.out_h() < 2 || g.out_w() < 2 {
@@ -182,7 +182,7 @@ fn the_first_layer_and_depthwise_convolutions_stay_f32() {
             vec![
                 backend.conv2d(&g, &t[0], &t[1], Some(&t[2]), true).unwrap(),
                 backend.conv2d_relu_pool(&g, &t[0], &t[1], &t[2]).unwrap().0,
-                backend.conv2d_grad_weight(&g, &t[0], &t[3]).unwrap().0,
+                backend.conv2d_grad_weight(&g, &t[0], &t[3], false).unwrap().0,
             ]
         };
         let outputs = |precision| {

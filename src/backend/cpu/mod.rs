@@ -21,7 +21,7 @@ use kernels::dots;
 use kernels::gemm::{gemm, gemm_batched, Bias, Gemm};
 use kernels::weights::Weights;
 use kernels::{loss, pool, softmax};
-use shapes::{build_pair, conv, image_shape, input_shape, pool, pooled_shape, row_len, weight_and_bias};
+use shapes::{build_pair, conv, image_shape, input_shape, pool, pooled_shape, row_len, weight_and_bias, weight_shape};
 
 /// The CPU backend.
 pub struct Cpu;
@@ -120,6 +120,11 @@ impl Backend for Cpu {
         Ok(layout::scatter_rows(dy, index, rows))
     }
 
+    // As many bytes as a batch has: one thread moves them.
+    fn set_rows(&self, table: &mut Tensor, index: &Tensor, rows: &Tensor) -> Result<()> {
+        Reference.set_rows(table, index, rows)
+    }
+
     fn uniform(&self, shape: &Shape, low: f64, high: f64, dtype: DType, rng: Rng) -> Result<Tensor> {
         match dtype {
             DType::F32 => Ok(elementwise::uniform(shape, low, high, rng)),
@@ -171,9 +176,20 @@ impl Backend for Cpu {
         Ok(build(input_shape(g), |dx| conv::grad_input(&conv(g), dy.slice(), w.slice(), dx)))
     }
 
-    fn conv2d_grad_weight(&self, g: &Conv2dGeometry, x: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
-        reference_unless_f32!(x, conv2d_grad_weight(g, x, dy));
-        Ok(weight_and_bias(g, |dw, db| conv::grad_weight(&conv(g), x.slice(), dy.slice(), dw, Some(db))))
+    fn conv2d_grad_weight(
+        &self,
+        g: &Conv2dGeometry,
+        x: &Tensor,
+        dy: &Tensor,
+        bias: bool,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        reference_unless_f32!(x, conv2d_grad_weight(g, x, dy, bias));
+        let fill = |dw: &mut [f32], db: Option<&mut [f32]>| conv::grad_weight(&conv(g), x.slice(), dy.slice(), dw, db);
+        if !bias {
+            return Ok((build(weight_shape(g), |dw| fill(dw, None)), None));
+        }
+        let (dw, db) = weight_and_bias(g, |dw, db| fill(dw, Some(db)));
+        Ok((dw, Some(db)))
     }
 
     fn conv2d_relu_pool(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor)> {
@@ -313,6 +329,28 @@ impl Backend for Cpu {
         let loss::Terms { hard, soft, total } = terms.expect("the kernel has run");
         let scalar = |term: f64| Tensor::scalar(term as f32, Device::Cpu);
         Ok(DistillationOutput { total: scalar(total)?, hard: scalar(hard)?, soft: scalar(soft)?, grad })
+    }
+
+    fn noise_contrast(
+        &self,
+        p: NoiseContrast,
+        vectors: &Tensor,
+        memory: &Tensor,
+        own: &Tensor,
+        counts: &Tensor,
+    ) -> Result<[Tensor; 2]> {
+        reference_unless_f32!(vectors, noise_contrast(p, vectors, memory, own, counts));
+        let x = loss::Contrasted {
+            vectors: vectors.slice(),
+            memory: memory.slice(),
+            rows: memory.shape()[0],
+            width: row_len(vectors),
+            own: own.slice(),
+            counts: counts.slice(),
+        };
+        let mut losses = build(*own.shape(), |_| ());
+        let grad = build(*vectors.shape(), |grad| loss::NoiseContrast::new(p).run(x, written(&mut losses), grad));
+        Ok([losses, grad])
     }
 
     fn batch_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<BatchNormOutput> {

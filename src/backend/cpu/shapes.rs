@@ -18,7 +18,7 @@ pub(super) fn build_pair<T: crate::tensor::Element>(
 
 /// The gradients of a convolution's weight and bias, written together.
 pub(super) fn weight_and_bias(g: &Conv2dGeometry, fill: impl FnOnce(&mut [f32], &mut [f32])) -> (Tensor, Tensor) {
-    let mut weight = build(Shape::from([g.c_out, g.c_in / g.groups, g.kh, g.kw]), |_| ());
+    let mut weight = build(weight_shape(g), |_| ());
     let bias = build(Shape::from([g.c_out]), |db| fill(written(&mut weight), db));
     (weight, bias)
 }
@@ -26,6 +26,10 @@ pub(super) fn weight_and_bias(g: &Conv2dGeometry, fill: impl FnOnce(&mut [f32], 
 pub(super) fn conv(g: &Conv2dGeometry) -> Conv2d {
     let &Conv2dGeometry { n, c_in, h, w, c_out, kh, kw, stride, padding, dilation, groups } = g;
     Conv2d { n, c_in, h, w, c_out, kh, kw, stride, padding, dilation, groups }
+}
+
+pub(super) fn weight_shape(g: &Conv2dGeometry) -> Shape {
+    Shape::from([g.c_out, g.c_in / g.groups, g.kh, g.kw])
 }
 
 pub(super) fn input_shape(g: &Conv2dGeometry) -> Shape {

@@ -142,6 +142,11 @@ impl Backend for CudaDevice {
         layout::scatter_rows(self, dy, index, rows)
     }
 
+    fn set_rows(&self, table: &mut Tensor, index: &Tensor, rows: &Tensor) -> Result<()> {
+        f32_only("set_rows", rows)?;
+        layout::set_rows(self, table, index, rows)
+    }
+
     fn uniform(&self, shape: &Shape, low: f64, high: f64, dtype: DType, rng: Rng) -> Result<Tensor> {
         match dtype {
             DType::F32 => elementwise::random(self, "uniform", shape, [low, high], rng),
@@ -171,9 +176,17 @@ impl Backend for CudaDevice {
         conv2d::grad_input(self, g, OutputGradient { dy, winners: None }, w)
     }
 
-    fn conv2d_grad_weight(&self, g: &Conv2dGeometry, x: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
+    fn conv2d_grad_weight(
+        &self,
+        g: &Conv2dGeometry,
+        x: &Tensor,
+        dy: &Tensor,
+        bias: bool,
+    ) -> Result<(Tensor, Option<Tensor>)> {
         f32_only("conv2d", x)?;
-        conv2d::grad_weight(self, g, x, OutputGradient { dy, winners: None })
+        let gradient = OutputGradient { dy, winners: None };
+        let db = || conv2d::grad_bias(self, g, gradient);
+        Ok((conv2d::grad_weight(self, g, x, gradient)?, bias.then(db).transpose()?))
     }
 
     fn conv2d_relu_pool(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor)> {
@@ -194,7 +207,8 @@ impl Backend for CudaDevice {
         winner: &Tensor,
     ) -> Result<(Tensor, Tensor)> {
         f32_only("conv2d_relu_pool", x)?;
-        conv2d::grad_weight(self, g, x, OutputGradient { dy, winners: Some(winner) })
+        let gradient = OutputGradient { dy, winners: Some(winner) };
+        Ok((conv2d::grad_weight(self, g, x, gradient)?, conv2d::grad_bias(self, g, gradient)?))
     }
 
     fn max_pool2d(&self, p: &Pool2d, x: &Tensor) -> Result<(Tensor, Tensor)> {
@@ -247,6 +261,18 @@ impl Backend for CudaDevice {
             f32_only("distillation", inputs.student)?;
         }
         losses::distillation(self, p, inputs)
+    }
+
+    fn noise_contrast(
+        &self,
+        p: NoiseContrast,
+        vectors: &Tensor,
+        memory: &Tensor,
+        own: &Tensor,
+        counts: &Tensor,
+    ) -> Result<[Tensor; 2]> {
+        f32_only("noise_contrastive_loss", vectors)?;
+        losses::noise_contrast(self, p, vectors, memory, own, counts)
     }
 
     fn batch_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<BatchNormOutput> {

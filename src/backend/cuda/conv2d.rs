@@ -194,14 +194,14 @@ pub(super) fn grad_weight(
     g: &Conv2dGeometry,
     x: &Tensor,
     gradient: OutputGradient,
-) -> Result<(Tensor, Tensor)> {
+) -> Result<Tensor> {
     let shape = Shape::from([g.c_out, g.c_in / g.groups, g.kh, g.kw]);
     if is_depthwise(g) && gradient.winners.is_none() {
         let dw = device.floats(shape)?;
         let config = launch::block_each(g.kh * g.kw, launch::THREADS).with_y(g.c_out);
         let args = args![Conv::from(g), address(x), address(gradient.dy), address(&dw)];
         device.launch("conv2d_depthwise_grad_weight", config, args, &[x, gradient.dy])?;
-        return Ok((dw, grad_bias(device, g, gradient)?));
+        return Ok(dw);
     }
     let (channels, terms) = (g.c_out / g.groups, g.c_in / g.groups * g.kh * g.kw);
     let pixels = match gradient.winners {
@@ -225,10 +225,10 @@ pub(super) fn grad_weight(
         1 => sums,
         _ => sum_middle(device, &sums, [1, splits, g.c_out * terms])?,
     };
-    Ok((dw.with_shape(shape), grad_bias(device, g, gradient)?))
+    Ok(dw.with_shape(shape))
 }
 
-fn grad_bias(device: &CudaDevice, g: &Conv2dGeometry, gradient: OutputGradient) -> Result<Tensor> {
+pub(super) fn grad_bias(device: &CudaDevice, g: &Conv2dGeometry, gradient: OutputGradient) -> Result<Tensor> {
     let shape = Shape::from([g.c_out]);
     let Some(winners) = gradient.winners else {
         return Ok(sum(device, gradient.dy, &[0, 2, 3])?.with_shape(shape));

@@ -3,7 +3,7 @@
 use super::device::{args, CudaDevice};
 use super::driver::DevicePtr;
 use super::launch::{self, Config};
-use super::memory::address;
+use super::memory::{address, unique_address};
 use crate::backend::walk::Walk;
 use crate::error::Result;
 use crate::tensor::{DType, Shape, Tensor, MAX_RANK};
@@ -187,6 +187,12 @@ pub(super) fn scatter_rows(device: &CudaDevice, dy: &Tensor, index: &Tensor, row
     let args = args![address(dy), address(index), address(&table), index.numel() as u32, rows as u32, width];
     device.launch("scatter_rows", launch::elements(n), args, &[dy, index])?;
     Ok(table)
+}
+
+pub(super) fn set_rows(device: &CudaDevice, table: &mut Tensor, index: &Tensor, rows: &Tensor) -> Result<()> {
+    let (n, width) = (rows.numel(), inner(rows.shape(), 0));
+    let args = args![address(rows), address(index), unique_address(table)?, n as u32, width as u32];
+    device.launch("set_rows", launch::elements(n), args, &[rows, index])
 }
 
 /// The sum over `dims`, which stay as extents of 1: neighbouring dimensions at once, the last ones first.

@@ -3,9 +3,12 @@
 use super::device::{args, CudaDevice};
 use super::driver::DevicePtr;
 use super::launch;
+use super::matmul::matmul;
 use super::memory::{address, Buffer};
 use super::softmax::{launch_for_rows, rows_and_columns};
-use crate::backend::params::{CrossEntropy, Distillation, DistillationInputs, DistillationOutput, Divergence};
+use crate::backend::params::{
+    CrossEntropy, Distillation, DistillationInputs, DistillationOutput, Divergence, Matmul, NoiseContrast,
+};
 use crate::error::Result;
 use crate::tensor::{DType, Shape, Tensor};
 
@@ -75,4 +78,21 @@ pub(super) fn distillation(
     args.extend(args![address(&total), address(&hard), address(&soft), rows as u32]);
     device.launch("mean_distillation_losses", launch::one_block(launch::THREADS), args, &[&hard_losses])?;
     Ok(DistillationOutput { total, hard, soft, grad })
+}
+
+pub(super) fn noise_contrast(
+    device: &CudaDevice,
+    p: NoiseContrast,
+    vectors: &Tensor,
+    memory: &Tensor,
+    own: &Tensor,
+    counts: &Tensor,
+) -> Result<[Tensor; 2]> {
+    let scores = matmul(device, Matmul { transpose_b: true, ..Matmul::default() }, vectors, memory, None)?;
+    let (rows, columns) = rows_and_columns(&scores);
+    let (losses, slopes) = (device.floats([rows])?, device.floats(*scores.shape())?);
+    let mut args = args![address(&scores), address(own), address(counts), (1.0 / p.tau) as f32, p.shift as f32];
+    args.extend(args![p.floor as f32, address(&losses), address(&slopes), rows as u32, columns as u32]);
+    launch_for_rows(device, ["noise_contrast_warp", "noise_contrast_block"], rows, columns, args, &[&scores, counts])?;
+    Ok([losses, matmul(device, Matmul::default(), &slopes, memory, None)?])
 }

@@ -95,3 +95,11 @@ pub(super) fn scatter_rows<T: Real>(dy: &Tensor, index: &Tensor, rows: usize) ->
     }
     from_wide::<T>(&sums, shape, dy.device())
 }
+
+pub(super) fn set_rows<T: Element>(table: &mut Tensor, index: &Tensor, rows: &Tensor) {
+    let (row, _) = stretch(rows.shape(), 0);
+    let table = table.storage_mut().as_mut_slice::<T>();
+    for (new, &i) in rows.slice::<T>().chunks_exact(row.max(1)).zip(index.slice::<i32>()) {
+        table[i as usize * row..][..row].copy_from_slice(new);
+    }
+}

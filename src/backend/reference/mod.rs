@@ -1,6 +1,7 @@
 //! The plainest possible kernels, generic over `f32` and `f64`. They define what every op means and are never optimised; every
 //! other backend is compared with them.
 
+mod contrast;
 mod conv2d;
 mod distillation;
 mod elementwise;
@@ -139,6 +140,11 @@ impl Backend for Reference {
         Ok(with_real!(dy, T => layout::scatter_rows::<T>(dy, index, rows)))
     }
 
+    fn set_rows(&self, table: &mut Tensor, index: &Tensor, rows: &Tensor) -> Result<()> {
+        with_element!(rows.dtype(), T => layout::set_rows::<T>(table, index, rows));
+        Ok(())
+    }
+
     fn uniform(&self, shape: &Shape, low: f64, high: f64, dtype: DType, rng: Rng) -> Result<Tensor> {
         Ok(with_element!(dtype, T => random::uniform::<T>(shape, low, high, rng)))
     }
@@ -159,8 +165,15 @@ impl Backend for Reference {
         Ok(with_real!(dy, T => conv2d::grad_input::<T>(g, dy, w)))
     }
 
-    fn conv2d_grad_weight(&self, g: &Conv2dGeometry, x: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
-        Ok(with_real!(x, T => conv2d::grad_weight::<T>(g, x, dy)))
+    fn conv2d_grad_weight(
+        &self,
+        g: &Conv2dGeometry,
+        x: &Tensor,
+        dy: &Tensor,
+        bias: bool,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let (dw, db) = with_real!(x, T => conv2d::grad_weight::<T>(g, x, dy));
+        Ok((dw, bias.then_some(db)))
     }
 
     fn conv2d_relu_pool(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor)> {
@@ -222,6 +235,17 @@ impl Backend for Reference {
             return in_f32(self, p, inputs);
         }
         Ok(with_real!(inputs.student, T => distillation::distillation::<T>(p, inputs)))
+    }
+
+    fn noise_contrast(
+        &self,
+        p: NoiseContrast,
+        vectors: &Tensor,
+        memory: &Tensor,
+        own: &Tensor,
+        counts: &Tensor,
+    ) -> Result<[Tensor; 2]> {
+        Ok(with_real!(vectors, T => contrast::noise_contrast::<T>(p, vectors, memory, own, counts)))
     }
 
     fn batch_norm(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<BatchNormOutput> {

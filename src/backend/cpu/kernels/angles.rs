@@ -48,11 +48,15 @@ pub fn angle_losses(student: Triangles, teacher: Triangles, losses: &mut [f32], 
     for_each(n.div_ceil(COLUMNS) * bands, elements_ns(4 * n * n * n), |task| {
         let (panel, band) = (task / bands, task % bands);
         let columns = panel * COLUMNS..n.min((panel + 1) * COLUMNS);
-        // What every row reads again, without the gaps of whole rows between; zeros beyond the last column count as no direction.
+        // What every row reads again, without the gaps of whole rows between; zeros beyond the last column count as no direction. The
+        // halves of the cosines are taken of the inverse lengths here, which is exact.
         let mut packed = zeroed(n * all.len() * COLUMNS);
         for (m, block) in packed.chunks_exact_mut(all.len() * COLUMNS).enumerate() {
             for (to, x) in block.chunks_exact_mut(COLUMNS).zip(all) {
                 to[..columns.len()].copy_from_slice(&x[m * n + columns.start..m * n + columns.end]);
+            }
+            for inverse in block.chunks_exact_mut(COLUMNS).skip(1).step_by(2) {
+                inverse.iter_mut().for_each(|inverse| *inverse *= 0.5);
             }
         }
         for j in band * BAND..n.min((band + 1) * BAND) {
@@ -74,7 +78,7 @@ struct Pairs<'a> {
     j: usize,
     /// Row j of the student's squares and inverse lengths, and of the teacher's.
     rows: [&'a [f32]; 4],
-    /// The panel's columns of the same four, `[n][4][COLUMNS]`.
+    /// The panel's columns of the same four, `[n][4][COLUMNS]`, of the inverse lengths the halves.
     packed: &'a [f32],
     losses: &'a mut [f32],
     gradients: &'a mut [f32],
@@ -87,14 +91,14 @@ impl Kernel for Pairs<'_> {
     unsafe fn run<S: Simd>(self) {
         let Pairs { j, rows: [squares_s, inverse_s, squares_t, inverse_t], packed, losses, gradients } = self;
         let n = squares_s.len();
-        let half = S::splat(0.5);
+        let minus_half = S::splat(-0.5);
         for_each_vector!(S, losses.len(), |t, lanes| {
             let panel = packed.as_ptr().add(t);
             let own = panel.add(j * 4 * COLUMNS);
-            let (d_s, r_s) = (S::load(own), S::load(own.add(COLUMNS)));
-            let (d_t, r_t) = (S::load(own.add(2 * COLUMNS)), S::load(own.add(3 * COLUMNS)));
-            let r_s_squared = S::mul(r_s, r_s);
-            let (mut loss, mut gradient) = (S::zero(), S::zero());
+            let (d_s, r_s) = (S::load(own), S::mul(S::splat(2.0), S::load(own.add(COLUMNS))));
+            let (d_t, r_t) = (S::load(own.add(2 * COLUMNS)), S::mul(S::splat(2.0), S::load(own.add(3 * COLUMNS))));
+            let shrink = S::mul(minus_half, S::mul(r_s, r_s));
+            let (mut loss, mut across, mut along) = (S::zero(), S::zero(), S::zero());
             for m in 0..n {
                 let from = panel.add(m * 4 * COLUMNS);
                 let (b_s, rb_s) = (S::load(from), S::load(from.add(COLUMNS)));
@@ -103,21 +107,21 @@ impl Kernel for Pairs<'_> {
                 let (a_t, ra_t) = (S::splat(*squares_t.as_ptr().add(m)), S::splat(*inverse_t.as_ptr().add(m)));
                 // The angle at m: only its opposite side is (j, t).
                 let w = S::mul(ra_s, rb_s);
-                let cos_s = S::mul(S::mul(half, S::sub(S::add(a_s, b_s), d_s)), w);
-                let cos_t = S::mul(S::mul(half, S::sub(S::add(a_t, b_t), d_t)), S::mul(ra_t, rb_t));
+                let cos_s = S::mul(S::sub(S::add(a_s, b_s), d_s), w);
+                let cos_t = S::mul(S::sub(S::add(a_t, b_t), d_t), S::mul(ra_t, rb_t));
                 let difference = S::sub(cos_s, cos_t);
                 let slope = clamp::<S>(difference);
-                loss = S::fma(slope, S::sub(difference, S::mul(half, slope)), loss);
-                gradient = S::sub(gradient, S::mul(half, S::mul(slope, w)));
+                loss = S::fma(slope, S::fma(minus_half, slope, difference), loss);
+                across = S::fma(slope, w, across);
                 // The angle at t: (j, t) is one of its sides, and counts for both orders of the two sides.
                 let w = S::mul(r_s, rb_s);
-                let cos_s = S::mul(S::mul(half, S::sub(S::add(d_s, b_s), a_s)), w);
-                let cos_t = S::mul(S::mul(half, S::sub(S::add(d_t, b_t), a_t)), S::mul(r_t, rb_t));
+                let cos_s = S::mul(S::sub(S::add(d_s, b_s), a_s), w);
+                let cos_t = S::mul(S::sub(S::add(d_t, b_t), a_t), S::mul(r_t, rb_t));
                 let slope = clamp::<S>(S::sub(cos_s, cos_t));
-                gradient = S::fma(slope, S::sub(w, S::mul(cos_s, r_s_squared)), gradient);
+                along = S::fma(slope, S::fma(cos_s, shrink, w), along);
             }
             S::store_first(losses.as_mut_ptr().add(t), loss, lanes);
-            S::store_first(gradients.as_mut_ptr().add(t), gradient, lanes);
+            S::store_first(gradients.as_mut_ptr().add(t), S::sub(S::add(along, along), across), lanes);
         });
     }
 }

@@ -18,7 +18,7 @@ pub mod loss;
 pub mod optim;
 pub(super) mod parallel;
 pub mod peak;
-pub(super) mod philox;
+pub(crate) mod philox;
 pub mod pool;
 pub mod relations;
 mod scratch;

@@ -1,5 +1,6 @@
-//! Cross-entropy and the distillation loss with its relatives, value and gradient together, row by row while the row is in cache.
+//! Cross-entropy, the distillation loss with its relatives and noise-contrastive estimation, value and gradient together, row by row while the row is in cache.
 
+mod contrast;
 mod cross_entropy;
 mod distillation;
 mod divergence;
@@ -9,6 +10,7 @@ use super::parallel::{elements_ns, for_each, Disjoint};
 use super::scratch::take;
 use super::softmax::rows_per_task;
 pub use crate::backend::params::IGNORE_INDEX;
+pub use contrast::{Contrasted, NoiseContrast};
 pub use cross_entropy::CrossEntropy;
 pub use distillation::{Distillation, Inputs, Terms};
 
