@@ -32,7 +32,7 @@ fn options_out_of_range_are_usage_errors() {
         (vec!["--schedule", "cosin"], "did you mean `cosine`?"),
         (vec!["--device", "gpu"], "unknown device `gpu`"),
         (vec!["--precision", "fp16"], "unknown precision `fp16`; did you mean `bf16`?"),
-        (vec!["--precision", "tf32"], "tf32 is for tensor cores, cpu computes in f32; choose --device cuda:0"),
+        (vec!["--precision", "tf32", "--device", "reference"], "tf32 is for tensor cores; reference does not round"),
         (vec!["--data", "mnits"], "did you mean `mnist`?"),
     ];
     for (flags, expected) in cases {
@@ -45,8 +45,9 @@ fn options_out_of_range_are_usage_errors() {
 #[test]
 fn a_precision_that_the_device_does_not_have_is_refused_by_whatever_computes() {
     for command in ["eval model.safetensors", "predict model.safetensors", "bench methods", "bench step"] {
-        let error = error_of(kdengine().args(command.split(' ')).args(["--precision", "tf32"]), 2);
-        assert!(error.contains("tf32 is for tensor cores, cpu computes in f32"), "{command}: {error}");
+        let reference = ["--precision", "tf32", "--device", "reference"];
+        let error = error_of(kdengine().args(command.split(' ')).args(reference), 2);
+        assert!(error.contains("tf32 is for tensor cores; reference does not round"), "{command}: {error}");
     }
 }
 

@@ -58,6 +58,8 @@ fn training_on_tensor_cores_stays_close_to_training_in_f32() {
         assert_eq!(found.len(), 3 + 3, "teacher and student for one epoch each");
         assert_close(&found, &cpu, share);
         assert!(found != cpu, "{precision} rounds");
+        let rounding = losses(&data, &folder.path().join(format!("cpu-{precision}")), "cpu", precision, "1");
+        assert_close(&found, &rounding, share / 5.0);
         let config = fs::read_to_string(out.join("config.toml")).unwrap();
         assert!(config.contains(&format!("precision = \"{precision}\"")), "{config}");
     }

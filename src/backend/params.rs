@@ -125,6 +125,16 @@ impl Conv2dGeometry {
         window_count(self.w, self.kw, self.stride[1], self.padding[1], self.dilation[1])
     }
 
+    /// Whether it is of so few input channels and taps that it has kernels of its own: images come in like this.
+    pub fn is_first_layer(&self) -> bool {
+        self.c_in <= 4 && self.groups == 1 && self.kh * self.kw <= 49
+    }
+
+    /// Whether every group has one input channel.
+    pub fn is_depthwise(&self) -> bool {
+        self.groups > 1 && self.groups == self.c_in
+    }
+
     /// Multiplications and additions of the forward pass.
     pub fn flops(&self) -> f64 {
         let per_output = 2.0 * (self.c_in / self.groups * self.kh * self.kw) as f64;

@@ -9,6 +9,7 @@ mod layout;
 mod norm;
 mod optim;
 mod relations;
+mod rounding;
 mod shapes;
 
 use super::params::*;
@@ -141,6 +142,7 @@ impl Backend for Cpu {
 
     fn matmul(&self, p: Matmul, a: &Tensor, b: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         reference_unless_f32!(a, matmul(p, a, b, bias));
+        let (a, b) = (&rounding::operand(a), &rounding::operand(b));
         let sizes = MatmulSizes::new(p, a.shape(), b.shape());
         let &MatmulSizes { batch, m, k, n, b_is_shared, shape } = &sizes;
         let bias = bias.map_or(Bias::None, |bias| Bias::PerColumn(bias.slice()));
@@ -161,18 +163,21 @@ impl Backend for Cpu {
 
     fn gram(&self, x: &Tensor) -> Result<Tensor> {
         reference_unless_f32!(x, gram(x));
+        let x = &rounding::operand(x);
         let [n, features] = [x.shape()[0], x.shape()[1]];
         Ok(build(Shape::from([n, n]), |y| dots::gram(x.slice(), features, y)))
     }
 
     fn conv2d(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, relu: bool) -> Result<Tensor> {
         reference_unless_f32!(x, conv2d(g, x, w, bias, relu));
+        let (x, w) = (&rounding::of_convolution(g, x), &rounding::of_convolution(g, w));
         let shape = Shape::from([g.n, g.c_out, g.out_h(), g.out_w()]);
         Ok(build(shape, |y| conv::forward(&conv(g), x.slice(), Weights::of(w), bias.map(Tensor::slice), relu, y)))
     }
 
     fn conv2d_grad_input(&self, g: &Conv2dGeometry, dy: &Tensor, w: &Tensor) -> Result<Tensor> {
         reference_unless_f32!(dy, conv2d_grad_input(g, dy, w));
+        let (dy, w) = (&rounding::of_convolution(g, dy), &rounding::of_convolution(g, w));
         Ok(build(input_shape(g), |dx| conv::grad_input(&conv(g), dy.slice(), w.slice(), dx)))
     }
 
@@ -184,6 +189,9 @@ impl Backend for Cpu {
         bias: bool,
     ) -> Result<(Tensor, Option<Tensor>)> {
         reference_unless_f32!(x, conv2d_grad_weight(g, x, dy, bias));
+        if rounding::rounds(g) {
+            return rounding::weight_of_rounded(x, dy, |x, dy| self.conv2d_grad_weight(g, x, dy, bias));
+        }
         let fill = |dw: &mut [f32], db: Option<&mut [f32]>| conv::grad_weight(&conv(g), x.slice(), dy.slice(), dw, db);
         if !bias {
             return Ok((build(weight_shape(g), |dw| fill(dw, None)), None));
@@ -194,6 +202,7 @@ impl Backend for Cpu {
 
     fn conv2d_relu_pool(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor)> {
         reference_unless_f32!(x, conv2d_relu_pool(g, x, w, bias));
+        let (x, w) = (&rounding::of_convolution(g, x), &rounding::of_convolution(g, w));
         let shape = Shape::from([g.n, g.c_out, g.out_h() / 2, g.out_w() / 2]);
         Ok(build_pair(shape, |y, winner: &mut [u8]| {
             conv::forward_relu_pool(&conv(g), x.slice(), Weights::of(w), Some(bias.slice()), y, Some(winner));
@@ -202,6 +211,7 @@ impl Backend for Cpu {
 
     fn conv2d_relu_pool_only(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
         reference_unless_f32!(x, conv2d_relu_pool_only(g, x, w, bias));
+        let (x, w) = (&rounding::of_convolution(g, x), &rounding::of_convolution(g, w));
         let shape = Shape::from([g.n, g.c_out, g.out_h() / 2, g.out_w() / 2]);
         Ok(build(shape, |y| {
             conv::forward_relu_pool(&conv(g), x.slice(), Weights::of(w), Some(bias.slice()), y, None);
@@ -210,6 +220,7 @@ impl Backend for Cpu {
 
     fn conv2d_pooled_grad_input(&self, g: &Conv2dGeometry, dy: &Tensor, winner: &Tensor, w: &Tensor) -> Result<Tensor> {
         reference_unless_f32!(dy, conv2d_pooled_grad_input(g, dy, winner, w));
+        let (dy, w) = (&rounding::of_convolution(g, dy), &rounding::of_convolution(g, w));
         Ok(build(input_shape(g), |dx| {
             conv::pooled_grad_input(&conv(g), dy.slice(), winner.slice(), w.slice(), dx);
         }))
@@ -223,6 +234,9 @@ impl Backend for Cpu {
         winner: &Tensor,
     ) -> Result<(Tensor, Tensor)> {
         reference_unless_f32!(x, conv2d_pooled_grad_weight(g, x, dy, winner));
+        if rounding::rounds(g) {
+            return rounding::weight_of_rounded(x, dy, |x, dy| self.conv2d_pooled_grad_weight(g, x, dy, winner));
+        }
         Ok(weight_and_bias(g, |dw, db| {
             conv::pooled_grad_weight(&conv(g), x.slice(), dy.slice(), winner.slice(), dw, Some(db));
         }))

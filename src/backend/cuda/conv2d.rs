@@ -62,26 +62,19 @@ impl From<&Conv2dGeometry> for Conv {
     }
 }
 
-/// Images with so few channels, and kernels with so few taps, have a kernel of their own.
-const FIRST_CHANNELS: usize = 4;
-const FIRST_TAPS: usize = 49;
-/// Output channels that a thread of that kernel computes, alone and with pooling.
+/// Output channels that a thread of a first layer's kernel computes, alone and with pooling.
 const FIRST_OUTPUTS: usize = 16;
 const FIRST_POOLED_OUTPUTS: usize = 8;
 
-fn is_first_layer(g: &Conv2dGeometry) -> bool {
-    g.c_in <= FIRST_CHANNELS && g.groups == 1 && g.kh * g.kw <= FIRST_TAPS
-}
-
-/// Whether every group has one input channel. Pooled convolutions go the general way.
+/// Whether the kernels for one input channel a group take it. Pooled convolutions go the general way.
 fn is_depthwise(g: &Conv2dGeometry) -> bool {
-    g.groups > 1 && g.groups == g.c_in && g.c_out <= launch::MAX_GRID_YZ
+    g.is_depthwise() && g.c_out <= launch::MAX_GRID_YZ
 }
 
 /// The tile for a convolution's product of m × n results. Where a group has little to add up, products stay in `f32`: there is nothing to
 /// gain, and the first layer sees what the image holds.
 fn tile(g: &Conv2dGeometry, m: usize, n: usize) -> Tile {
-    match is_first_layer(g) || is_depthwise(g) {
+    match g.is_first_layer() || g.is_depthwise() {
         true => Tile::in_f32(m, n),
         false => Tile::for_product(m, n),
     }
@@ -105,7 +98,7 @@ pub(super) fn conv2d(
     if is_depthwise(g) {
         args.extend(args![y.numel() as u32]);
         device.launch("conv2d_depthwise", launch::elements(y.numel()), args, &[x, w])?;
-    } else if is_first_layer(g) {
+    } else if g.is_first_layer() {
         let config = launch::exactly(pixels, g.c_out.div_ceil(FIRST_OUTPUTS));
         device.launch("conv2d_first", config, args, &[x, w])?;
     } else {
@@ -130,7 +123,7 @@ pub(super) fn relu_pool(
     }
     let windows = y.numel() / g.c_out;
     let args = args![Conv::from(g), address(x), address(w), address(bias), address(&y), address(&winners)];
-    if is_first_layer(g) {
+    if g.is_first_layer() {
         let config = launch::exactly(windows, g.c_out.div_ceil(FIRST_POOLED_OUTPUTS));
         device.launch("conv2d_first_relu_pool", config, args, &[x, w])?;
     } else {
