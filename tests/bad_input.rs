@@ -33,6 +33,9 @@ fn options_out_of_range_are_usage_errors() {
         (vec!["--device", "gpu"], "unknown device `gpu`"),
         (vec!["--precision", "fp16"], "unknown precision `fp16`; did you mean `bf16`?"),
         (vec!["--precision", "tf32", "--device", "reference"], "tf32 is for tensor cores; reference does not round"),
+        (vec!["--threads", "100000"], "threads: must be at most 1024, found 100000"),
+        (vec!["--method", "crd", "--set", "width=1000000000"], "crd: width: must be a whole number, 1 to 4096"),
+        (vec!["--method", "dml", "--set", "students=1000000"], "dml: students: must be a whole number, 2 to 64"),
         (vec!["--data", "mnits"], "did you mean `mnist`?"),
     ];
     for (flags, expected) in cases {
@@ -173,6 +176,8 @@ fn a_run_is_never_overwritten_or_resumed_with_other_settings() {
     assert!(error.contains("lr"), "{error}");
     let error = error_of(train(&data, &folder.path().join("absent")).arg("--resume"), 2);
     assert!(error.contains("no run to resume"), "{error}");
+    let error = error_of(kdengine().args(["compare", "--resume"]).arg(&out), 2);
+    assert!(error.contains("is a run of `train`: go on with kdengine train --resume"), "{error}");
 }
 
 #[test]

@@ -75,10 +75,19 @@ pub fn on_interrupt(says: &'static str) {
     }
 }
 
+/// More threads than any machine has; so many would not even start.
+const MOST_THREADS: usize = 1024;
+
 /// Limits the threads that kernels use; 0 means all.
 pub fn set_threads(threads: usize) -> Result<()> {
     if threads == 0 {
         return Ok(());
+    }
+    if threads > MOST_THREADS {
+        return Err(Error::argument(
+            "threads",
+            format!("must be at most {MOST_THREADS}, found {threads}; 0 takes all"),
+        ));
     }
     let built = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     built.map_err(|e| Error::argument("threads", format!("cannot start {threads} threads: {e}")))

@@ -21,7 +21,8 @@ const ALPHA: Hyperparameter = Hyperparameter::between("alpha", NON_NEGATIVE, 1.0
 const BETA: Hyperparameter =
     Hyperparameter::between("beta", NON_NEGATIVE, 0.1, "β, weight of fooling the discriminator");
 const TEMPERATURE: Hyperparameter = Hyperparameter::temperature(3.0, "T of T² · KL");
-const HIDDEN: Hyperparameter = Hyperparameter::count("hidden", 1, 64, "width of the discriminator's middle layer");
+const HIDDEN: Hyperparameter =
+    Hyperparameter::count("hidden", [1, 8192], 64, "width of the discriminator's middle layer");
 const RATE: Hyperparameter = Hyperparameter::above("discriminator-lr", 0.0, 1e-3, "the discriminator's learning rate");
 const HYPERPARAMETERS: &[Hyperparameter] = &[ALPHA, BETA, TEMPERATURE, HIDDEN, RATE];
 const TRAPS: &[&str] = &[

@@ -27,7 +27,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     cost: 1.4,
     when: "When the distilled attention is to be looked at: class maps can be shown.",
     traps: &["The maps come from classifiers beside the networks' own, which have to learn first."],
-    hyperparameters: &[Hyperparameter::count("bins", 1, 2, "bins in each direction that maps are averaged over")],
+    hyperparameters: &[Hyperparameter::count("bins", [1, 64], 2, "bins in each direction that maps are averaged over")],
     build: |setup| {
         let pair = setup.pairs.remove(0);
         pair.require_maps(INFO.name)?;

@@ -27,7 +27,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     ],
     hyperparameters: &[
         Hyperparameter::above("gamma", 0.0, 0.4, "γ of the kernel"),
-        Hyperparameter::count("order", 1, 2, "P, how far the exponential is expanded"),
+        Hyperparameter::count("order", [1, 16], 2, "P, how far the exponential is expanded"),
     ],
     build: |setup| {
         let (gamma, order) = (setup.settings.number("gamma"), setup.settings.count("order"));

@@ -41,8 +41,13 @@ pub(super) static INFO: MethodInfo = MethodInfo {
         "Not under mixup, where a batch's images are no training samples any more; use crd-infonce there.",
     ],
     hyperparameters: &[
-        Hyperparameter::count("width", 1, 128, "numbers in a vector"),
-        Hyperparameter::count("negatives", 1, 16384, "K, wrong pairs a sample; at most as many as there are samples"),
+        Hyperparameter::count("width", [1, 4096], 128, "numbers in a vector"),
+        Hyperparameter::count(
+            "negatives",
+            [1, 1000000],
+            16384,
+            "K, wrong pairs a sample; at most as many as there are samples",
+        ),
         Hyperparameter::above("tau", 0.0, 0.07, "τ of the scores"),
         Hyperparameter::between("momentum", [0.0, 1.0], 0.5, "how much of its old vector the memory keeps"),
         Hyperparameter::choice("from", &["other-classes", "all"], "which samples are wrong partners"),

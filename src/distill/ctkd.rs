@@ -31,7 +31,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
         Hyperparameter::above("least", 0.0, 1.0, "T₀, which T cannot go below"),
         Hyperparameter::above("range", 0.0, 20.0, "how far above T₀ it can go"),
         Hyperparameter::between("lambda", NON_NEGATIVE, 1.0, "λ_max of the reversal"),
-        Hyperparameter::count("curriculum-epochs", 1, 10, "E, epochs over which λ grows from 0"),
+        Hyperparameter::count("curriculum-epochs", [1, 100000], 10, "E, epochs over which λ grows from 0"),
     ],
     build: |setup| {
         let number = |name| setup.settings.number(name);

@@ -31,7 +31,12 @@ pub(super) static INFO: MethodInfo = MethodInfo {
         Hyperparameter::between("alpha", NON_NEGATIVE, 1.0, "weight of the target part (TCKD)"),
         Hyperparameter::between("beta", NON_NEGATIVE, 8.0, "weight of the non-target part (NCKD)"),
         Hyperparameter::temperature(4.0, "T of all distributions"),
-        Hyperparameter::count("warm-up-epochs", 0, 20, "epochs over which the term grows from 0 to its full weight"),
+        Hyperparameter::count(
+            "warm-up-epochs",
+            [0, 100000],
+            20,
+            "epochs over which the term grows from 0 to its full weight",
+        ),
     ],
     build: |setup| {
         Ok(Box::new(Dkd {

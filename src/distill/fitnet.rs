@@ -37,7 +37,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
             &["joint", "two"],
             "hint beside the rest of the loss, or hint first and alone",
         ),
-        Hyperparameter::count("hint-epochs", 1, 5, "epochs of the first of two stages; at most half of all"),
+        Hyperparameter::count("hint-epochs", [1, 100000], 5, "epochs of the first of two stages; at most half of all"),
     ],
     build: |setup| {
         let two = setup.settings.is("stages", "two");

@@ -130,8 +130,8 @@ pub enum Domain {
     Scheduled { low: f64, high: f64, default: f64 },
     /// A number between bounds, both included.
     Between { low: f64, high: f64, default: f64 },
-    /// A whole number, at least a bound.
-    Count { least: usize, default: usize },
+    /// A whole number between bounds, both included.
+    Count { least: usize, most: usize, default: usize },
     /// One of several words, the first by default.
     Choice(&'static [&'static str]),
     /// Names joined by `+`, or the word that stands for none given.
@@ -176,9 +176,14 @@ impl Hyperparameter {
         Hyperparameter { name, domain: Domain::Between { low, high, default }, about }
     }
 
-    /// A whole number of at least `least`.
-    pub const fn count(name: &'static str, least: usize, default: usize, about: &'static str) -> Hyperparameter {
-        Hyperparameter { name, domain: Domain::Count { least, default }, about }
+    /// A whole number in `[least, most]`.
+    pub const fn count(
+        name: &'static str,
+        [least, most]: [usize; 2],
+        default: usize,
+        about: &'static str,
+    ) -> Hyperparameter {
+        Hyperparameter { name, domain: Domain::Count { least, most, default }, about }
     }
 
     /// One of `words`; the first is the default.
@@ -210,7 +215,7 @@ impl Hyperparameter {
             Domain::Scheduled { low, high, .. } => format!("{low} to {high}, or FROM..TO"),
             Domain::Between { low, high, .. } if high == f64::INFINITY => format!("{low} or more"),
             Domain::Between { low, high, .. } => format!("{low} to {high}"),
-            Domain::Count { least, .. } => format!("a whole number, {least} or more"),
+            Domain::Count { least, most, .. } => format!("a whole number, {least} to {most}"),
             Domain::Choice(words) => words.join(" or "),
             Domain::Names { default } => format!("{default}, or names joined by +"),
         }
@@ -244,7 +249,8 @@ pub struct Entry<Build> {
     pub weight: f64,
     /// What the cross-entropy with the labels is multiplied by beside it.
     pub hard_weight: f64,
-    /// Time of a step relative to training on labels, as the literature gives it or by count of operations: a hint.
+    /// Time of a step relative to training on labels: as the literature gives it, by count of operations, or, where that is far off for a
+    /// small student, as measured. A hint.
     pub cost: f64,
     /// When to use it.
     pub when: &'static str,

@@ -24,7 +24,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     when: "In place of crd where its memory is too large, or the images are augmented or mixed.",
     traps: &["There are only as many negatives as the batch has other samples: use large batches."],
     hyperparameters: &[
-        Hyperparameter::count("width", 1, 128, "numbers in a vector"),
+        Hyperparameter::count("width", [1, 4096], 128, "numbers in a vector"),
         Hyperparameter::above("tau", 0.0, 0.1, "τ of the scores"),
     ],
     build: |setup| {

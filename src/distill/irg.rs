@@ -25,7 +25,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     needs: Needs { taps: Taps::StagesAndPenultimate, ..Needs::LOGITS },
     weight: 1.0,
     hard_weight: 1.0,
-    cost: 1.4,
+    cost: 3.0,
     when: "When relations alone (rkd, sp) are too little and exact features (fitnet) too much.",
     traps: &["Short texts keep only the edges; all three terms belong to it."],
     hyperparameters: &[

@@ -32,7 +32,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
         "w(t) rises over the first part of the training, as in the authors' code; ramp-up=0 is the paper's formula.",
     ],
     hyperparameters: &[
-        Hyperparameter::count("branches", 1, 2, "auxiliary branches beside the student"),
+        Hyperparameter::count("branches", [1, 16], 2, "auxiliary branches beside the student"),
         Hyperparameter::temperature(3.0, "T of both distributions"),
         Hyperparameter::between(
             "ramp-up",

@@ -22,7 +22,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     needs: Needs::features(Taps::LastStage),
     weight: 50.0,
     hard_weight: 1.0,
-    cost: 1.6,
+    cost: 2.9,
     when: "When channels of both networks see the same positions, however many channels there are.",
     traps: &["Work grows with the square of the channels: keep to late stages."],
     hyperparameters: &[],

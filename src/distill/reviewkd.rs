@@ -23,15 +23,20 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     needs: Needs::features(Taps::Stages),
     weight: 5.0,
     hard_weight: 1.0,
-    cost: 2.0,
+    cost: 20.0,
     when: "For the best result that a feature loss gives, when training time matters less.",
     traps: &[
         "It trains the most parameters of its own of all feature losses.",
         "Without the warm-up the early steps diverge.",
     ],
     hyperparameters: &[
-        Hyperparameter::count("mid-channels", 1, 64, "channels within the fusion; the paper uses 64 to 512"),
-        Hyperparameter::count("warm-up-epochs", 0, 20, "epochs over which the term grows from 0 to its full weight"),
+        Hyperparameter::count("mid-channels", [1, 4096], 64, "channels within the fusion; the paper uses 64 to 512"),
+        Hyperparameter::count(
+            "warm-up-epochs",
+            [0, 100000],
+            20,
+            "epochs over which the term grows from 0 to its full weight",
+        ),
     ],
     build: |setup| {
         setup.pairs.iter().try_for_each(|pair| pair.require_maps(INFO.name))?;

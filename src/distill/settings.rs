@@ -129,7 +129,9 @@ impl Domain {
             (Domain::Scheduled { low, high, .. }, value) => Scheduled::try_from(value.clone())
                 .is_ok_and(|scheduled| scheduled.ends().iter().all(|x| (low..=high).contains(x))),
             (Domain::Between { low, high, .. }, Value::Number(x)) => (low..=high).contains(x) && x.is_finite(),
-            (Domain::Count { least, .. }, Value::Number(x)) => *x >= least as f64 && x.fract() == 0.0 && x.is_finite(),
+            (Domain::Count { least, most, .. }, Value::Number(x)) => {
+                (least as f64..=most as f64).contains(x) && x.fract() == 0.0
+            }
             (Domain::Choice(words), Value::Text(word)) => words.contains(&word.as_str()),
             (Domain::Names { .. }, Value::Text(names)) => names.split('+').all(|name| !name.trim().is_empty()),
             _ => false,

@@ -23,14 +23,15 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     needs: Needs::features(Taps::Stages),
     weight: 1.0,
     hard_weight: 1.0,
-    cost: 1.6,
+    cost: 9.0,
     when: "In place of fitnet: channels that cannot be predicted stop disturbing.",
     traps: &["The loss may be negative: it is a log-likelihood."],
     hyperparameters: &[Hyperparameter::above("initial-variance", 0.0, 5.0, "σ² at the start")],
     build: |setup| {
         let variance = setup.settings.number("initial-variance");
-        // softplus(α) = σ² − ε  ⇒  α = log(e^(σ² − ε) − 1).
-        let log_scale = ((variance - EPS).max(EPS).exp_m1()).ln();
+        // softplus(α) = σ² − ε  ⇒  α = log(e^(σ² − ε) − 1), written so that no exponential is too large.
+        let softplus = (variance - EPS).max(EPS);
+        let log_scale = softplus + (-(-softplus).exp()).ln_1p();
         let mut layers = Vec::new();
         for pair in setup.pairs.clone() {
             pair.require_maps(INFO.name)?;

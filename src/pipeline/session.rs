@@ -75,6 +75,7 @@ impl<'a> Session<'a> {
         }
         let run = RunDir::open(out, resume)?;
         if resume {
+            check_command(command, &run)?;
             check_unchanged(&config, &run.config_path())?;
         }
         write_atomically(&run.config_path(), config.to_toml().as_bytes())?;
@@ -397,6 +398,20 @@ fn check_images(config: &RunConfig, sides: &Sides) -> Result<()> {
 /// What may change when a run is continued: the number of threads, on which nothing depends, and which students there are, since a
 /// student's name decides what it learns from.
 const MAY_CHANGE: [&str; 6] = ["threads", "methods", "seeds", "grid", "trials", "studies"];
+
+/// A run that was finished by one command is no run of another: its report would be lost.
+fn check_command(command: &str, run: &RunDir) -> Result<()> {
+    match report::command_of(run.path()).filter(|before| before != command) {
+        None => Ok(()),
+        Some(before) => {
+            let path = run.path().display();
+            let reason = format!(
+                "{path} is a run of `{before}`: go on with kdengine {before} --resume {path}, or choose another --out"
+            );
+            Err(Error::argument("resume", reason))
+        }
+    }
+}
 
 /// A run is continued with the settings that it was started with.
 fn check_unchanged(config: &RunConfig, saved: &Path) -> Result<()> {

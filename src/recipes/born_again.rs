@@ -29,7 +29,7 @@ pub(super) static INFO: RecipeInfo = RecipeInfo {
         "Compared with a baseline of one training it has had several times the computation.",
     ],
     hyperparameters: &[
-        Hyperparameter::count("generations", 1, 3, "students trained one after another; the last is returned"),
+        Hyperparameter::count("generations", [1, 100], 3, "students trained one after another; the last is returned"),
         Hyperparameter::temperature(1.0, "T of Hinton's term"),
     ],
     build: |settings| Ok(Box::new(BornAgain { generations: settings.count("generations") })),

@@ -27,7 +27,7 @@ pub(super) static INFO: RecipeInfo = RecipeInfo {
         "One student has no partner: there must be two or more.",
     ],
     hyperparameters: &[
-        Hyperparameter::count("students", 2, 2, "networks that learn from one another; the first is returned"),
+        Hyperparameter::count("students", [2, 64], 2, "networks that learn from one another; the first is returned"),
         Hyperparameter::choice(
             "update",
             &["sequential", "simultaneous"],

@@ -41,7 +41,7 @@ pub(super) static INFO: RecipeInfo = RecipeInfo {
         "The baseline and the teacher of the run learn from all classes at once: they are the upper bound, not the comparison.",
     ],
     hyperparameters: &[
-        Hyperparameter::count("old-classes", 1, 5, "how many of the classes, from the first, are known before"),
+        Hyperparameter::count("old-classes", [1, 100000], 5, "how many of the classes, from the first, are known before"),
         Hyperparameter::constant_temperature(2.0, "T of the old answers"),
     ],
     build: |settings| Ok(Box::new(WithoutForgetting { old: settings.count("old-classes") })),
@@ -65,8 +65,8 @@ static TASK: MethodInfo = MethodInfo {
     family: Family::Baseline,
     needs: Needs { labels: true, ..Needs::NOTHING },
     hyperparameters: &[
-        Hyperparameter::count(FIRST, 0, 0, "the task's first class"),
-        Hyperparameter::count(CLASSES, 1, 1, "how many there are"),
+        Hyperparameter::count(FIRST, [0, 100000], 0, "the task's first class"),
+        Hyperparameter::count(CLASSES, [1, 100000], 1, "how many there are"),
     ],
     build: |setup| Ok(Box::new(TaskLabels { classes: class_range(setup.settings) })),
     ..OLD
@@ -88,8 +88,8 @@ const OLD: MethodInfo = MethodInfo {
     when: "Within the recipe lwf.",
     traps: &[],
     hyperparameters: &[
-        Hyperparameter::count(FIRST, 0, 0, "the first old class"),
-        Hyperparameter::count(CLASSES, 1, 1, "how many there are"),
+        Hyperparameter::count(FIRST, [0, 100000], 0, "the first old class"),
+        Hyperparameter::count(CLASSES, [1, 100000], 1, "how many there are"),
         Hyperparameter::temperature(2.0, "T"),
     ],
     build: |setup| {

@@ -31,7 +31,7 @@ pub(super) static INFO: RecipeInfo = RecipeInfo {
         "Only logits are combined: methods that compare feature maps need one teacher.",
     ],
     hyperparameters: &[
-        Hyperparameter::count("teachers", 2, 3, "the run's own, and others trained alike from other seeds; without files"),
+        Hyperparameter::count("teachers", [2, 64], 3, "the run's own, and others trained alike from other seeds; without files"),
         Hyperparameter::names("files", NO_FILES, "further teachers from files (.safetensors) instead of training them"),
         Hyperparameter::choice("combine", &["mean", "weighted", "confidence"], "how logits are combined"),
         Hyperparameter::names("weights", EQUAL, "with combine=weighted: a number for each teacher, the run's own first"),

@@ -37,7 +37,7 @@ pub(super) static INFO: RecipeInfo = RecipeInfo {
         "Each student sees more images an epoch than the baseline: compare at equal steps, too.",
     ],
     hyperparameters: &[
-        Hyperparameter::count("rounds", 1, 2, "how often the images are labelled anew and a fresh student is trained"),
+        Hyperparameter::count("rounds", [1, 100], 2, "how often the images are labelled anew and a fresh student is trained"),
         Hyperparameter::between("confidence", [0.0, 1.0], 0.9, "the labeller's largest probability, at least"),
         Hyperparameter::choice("labels", &["soft", "hard"], "probabilities, or the first choice alone"),
         Hyperparameter::choice("labeller", &["student", "teacher"], "who labels first: the student, trained on labels, or the run's teacher"),

@@ -50,5 +50,11 @@ pub fn write(folder: &Path, summary: &Summary) -> Result<PathBuf> {
     Ok(page)
 }
 
+/// The command that wrote the report in a run's folder, if there is a readable one.
+pub fn command_of(folder: &Path) -> Option<String> {
+    let summary: serde_json::Value = serde_json::from_slice(&fs::read(folder.join("summary.json")).ok()?).ok()?;
+    Some(summary.get("command")?.as_str()?.to_string())
+}
+
 #[cfg(test)]
 mod tests;

@@ -32,9 +32,13 @@ pub(super) struct Generating {
 }
 
 pub(super) const LATENT: Hyperparameter =
-    Hyperparameter::count("latent", 1, 100, "random numbers that an image is made from");
-pub(super) const WIDTH: Hyperparameter =
-    Hyperparameter::count("width", 1, 32, "channels of the generator's last hidden layer; 64 in the authors' code");
+    Hyperparameter::count("latent", [1, 4096], 100, "random numbers that an image is made from");
+pub(super) const WIDTH: Hyperparameter = Hyperparameter::count(
+    "width",
+    [1, 1024],
+    32,
+    "channels of the generator's last hidden layer; 64 in the authors' code",
+);
 
 impl Generating {
     pub(super) fn from_settings(settings: &Settings) -> Generating {

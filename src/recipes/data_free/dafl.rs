@@ -29,7 +29,7 @@ pub static INFO: RecipeInfo = RecipeInfo {
         "--epochs counts epochs of `iterations` batches, since there is no data set to pass over.",
     ],
     hyperparameters: &[
-        Hyperparameter::count("iterations", 1, 120, "batches an epoch"),
+        Hyperparameter::count("iterations", [1, 1000000], 120, "batches an epoch"),
         LATENT,
         WIDTH,
         Hyperparameter::above("generator-lr", 0.0, 0.01, "Adam's learning rate for the generator; 0.2 in the authors' code"),

@@ -39,7 +39,7 @@ pub static INFO: RecipeInfo = RecipeInfo {
     hyperparameters: &[
         IMAGES,
         BATCH,
-        Hyperparameter::count("rounds", 1, 2, "students trained one after another, each on all images so far"),
+        Hyperparameter::count("rounds", [1, 100], 2, "students trained one after another, each on all images so far"),
         ITERATIONS,
         IMAGES_LR,
         JITTER,

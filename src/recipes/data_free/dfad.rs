@@ -30,8 +30,8 @@ pub static INFO: RecipeInfo = RecipeInfo {
         "--epochs counts epochs of `iterations` rounds, since there is no data set to pass over.",
     ],
     hyperparameters: &[
-        Hyperparameter::count("iterations", 1, 50, "rounds an epoch"),
-        Hyperparameter::count("student-steps", 1, 5, "steps of the student in a round"),
+        Hyperparameter::count("iterations", [1, 1000000], 50, "rounds an epoch"),
+        Hyperparameter::count("student-steps", [1, 1000], 5, "steps of the student in a round"),
         LATENT,
         WIDTH,
         Hyperparameter::above("generator-lr", 0.0, 1e-3, "Adam's learning rate for the generator"),

@@ -32,13 +32,15 @@ pub(super) struct Search {
     pub jitter: usize,
 }
 
-pub(super) const IMAGES: Hyperparameter = Hyperparameter::count("images", 1, 2000, "images that are made");
-pub(super) const BATCH: Hyperparameter = Hyperparameter::count("images-batch", 1, 200, "images made at a time");
-pub(super) const ITERATIONS: Hyperparameter = Hyperparameter::count("iterations", 1, 300, "steps for each image");
+pub(super) const IMAGES: Hyperparameter = Hyperparameter::count("images", [1, 1000000], 2000, "images that are made");
+pub(super) const BATCH: Hyperparameter =
+    Hyperparameter::count("images-batch", [1, 10000], 200, "images made at a time");
+pub(super) const ITERATIONS: Hyperparameter =
+    Hyperparameter::count("iterations", [1, 1000000], 300, "steps for each image");
 pub(super) const IMAGES_LR: Hyperparameter =
     Hyperparameter::above("images-lr", 0.0, 0.1, "Adam's learning rate for the pixels, which are in [0, 1]");
 pub(super) const JITTER: Hyperparameter =
-    Hyperparameter::count("jitter", 0, 2, "random shift of the images before each step, in pixels");
+    Hyperparameter::count("jitter", [0, 32], 2, "random shift of the images before each step, in pixels");
 
 impl Search {
     pub(super) fn from_settings(settings: &Settings) -> Search {
