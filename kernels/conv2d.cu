@@ -11,20 +11,41 @@
 // the maximum and its winner are taken in registers and the convolution's output never reaches memory.
 #include "conv2d.cuh"
 
-template <class Tile, class Patches, class Store>
+// Patches of the input as the tile wants them: on tensor cores sums run over taps first.
+template <class Tile, bool WINDOWS>
+__device__ __forceinline__ auto input_patches(const Conv& g, const float* x, int group) {
+    if constexpr (Tile::TENSOR_CORES) {
+        TapPatches<InputAtTaps<WINDOWS>> patches;
+        patches.source.g = g, patches.source.x = x, patches.source.group = group;
+        return patches;
+    } else {
+        Patches<WINDOWS> patches;
+        patches.g = g, patches.x = x, patches.group = group;
+        return patches;
+    }
+}
+
+// A matrix of weights, [rows, k], as the tile wants it: on tensor cores packed by conv2d_weights.
+template <class Tile>
+__device__ __forceinline__ auto weight_rows(const float* weight, int rows, int k) {
+    if constexpr (Tile::TENSOR_CORES)
+        return PackedWeights(weight, rows, k);
+    else
+        return Matrix<true>{weight, rows, k, 0};
+}
+
+template <class Tile, bool WINDOWS, class Store>
 __device__ __forceinline__ void forward(const Conv& g, const float* x, const float* weight, Store store) {
     const int group = blockIdx.z, k = g.in_per_group() * g.taps();
-    const Matrix<true> rows = {weight + u32(group * g.out_per_group()) * u32(k), g.out_per_group(), k, 0};
-    Patches patches;
-    patches.g = g, patches.x = x, patches.group = group;
-    block_product<Tile>(blockIdx.y * Tile::M, blockIdx.x * Tile::N, 0, k, rows, patches,
+    const auto rows = weight_rows<Tile>(weight + u32(group * g.out_per_group()) * u32(k), g.out_per_group(), k);
+    block_product<Tile>(blockIdx.y * Tile::M, blockIdx.x * Tile::N, 0, k, rows, input_patches<Tile, WINDOWS>(g, x, group),
                         [&](int row, int q, float4 v) { store(group * g.out_per_group() + row, row, q, v); });
 }
 
 template <class Tile>
 __device__ __forceinline__ void conv2d(const Conv& g, const float* x, const float* weight, const float* bias, int clip, float* y) {
     const int area = g.out_h * g.out_w, count = g.n * area;
-    forward<Tile, Patches<false>>(g, x, weight, [&](int channel, int row, int q, float4 v) {
+    forward<Tile, false>(g, x, weight, [&](int channel, int row, int q, float4 v) {
         if (row >= g.out_per_group()) return;
         const float shift = bias ? bias[channel] : 0.0f;
         v = {v.x + shift, v.y + shift, v.z + shift, v.w + shift};
@@ -46,7 +67,7 @@ template <class Tile>
 __device__ __forceinline__ void conv2d_relu_pool(const Conv& g, const float* x, const float* weight, const float* bias, float* y,
                                                  u8* winners) {
     const int area = g.pooled_h() * g.pooled_w(), windows = g.n * area;
-    forward<Tile, Patches<true>>(g, x, weight, [&](int channel, int row, int q, float4 v) {
+    forward<Tile, true>(g, x, weight, [&](int channel, int row, int q, float4 v) {
         const int window = q / 4;
         if (row >= g.out_per_group() || window >= windows) return;
         const float shift = bias[channel];
@@ -57,15 +78,33 @@ __device__ __forceinline__ void conv2d_relu_pool(const Conv& g, const float* x, 
     });
 }
 
+// The weights' columns as the tile wants them: on tensor cores they are rows, packed by conv2d_weights.
+template <class Tile>
+__device__ __forceinline__ auto weight_columns(const Conv& g, const float* weight, int group, int k) {
+    if constexpr (Tile::TENSOR_CORES) {
+        return weight_rows<Tile>(weight + u32(group * g.in_per_group()) * u32(k), g.in_per_group(), k);
+    } else {
+        WeightColumns columns;
+        columns.g = g, columns.weight = weight, columns.group = group;
+        return columns;
+    }
+}
+
+template <class Tile, class Gradient>
+__device__ __forceinline__ auto gradient_patches(const Conv& g, Gradient gradient, int group) {
+    GradientAtTaps<Gradient> source;
+    source.g = g, source.gradient = gradient, source.group = group;
+    if constexpr (Tile::TENSOR_CORES)
+        return TapPatches<GradientAtTaps<Gradient>>{source, -1};
+    else
+        return GradientPatches<Gradient>{source};
+}
+
 template <class Tile, class Gradient>
 __device__ __forceinline__ void grad_input(const Conv& g, Gradient gradient, const float* weight, float* dx) {
-    const int group = blockIdx.z, area = g.h * g.w, count = g.n * area;
-    WeightColumns rows;
-    rows.g = g, rows.weight = weight, rows.group = group;
-    GradientPatches<Gradient> patches;
-    patches.g = g, patches.gradient = gradient, patches.group = group;
-    block_product<Tile>(blockIdx.y * Tile::M, blockIdx.x * Tile::N, 0, g.out_per_group() * g.taps(), rows, patches,
-                        [&](int row, int q, float4 v) {
+    const int group = blockIdx.z, area = g.h * g.w, count = g.n * area, k = g.out_per_group() * g.taps();
+    block_product<Tile>(blockIdx.y * Tile::M, blockIdx.x * Tile::N, 0, k, weight_columns<Tile>(g, weight, group, k),
+                        gradient_patches<Tile>(g, gradient, group), [&](int row, int q, float4 v) {
                             if (row >= g.in_per_group()) return;
                             const float values[4] = {v.x, v.y, v.z, v.w};
                             for (int i = 0; i < 4 && q + i < count; ++i) {
@@ -123,6 +162,19 @@ FOR_TILE(large, LargeTile)
 FOR_TILE(small, SmallTile)
 FOR_TILE(tf32, TensorTile<Tf32>)
 FOR_TILE(bf16, TensorTile<Bf16>)
+
+// The weights for products on tensor cores, `n` of them: for the forward pass as [c_out, taps, c_in / groups], for the input gradient as
+// [groups, c_in / groups, taps, c_out / groups]; rounded to TF32 if asked for, once instead of at each use.
+extern "C" __global__ void __launch_bounds__(256)
+    conv2d_weights(Conv g, const float* weight, int backward, int to_tf32, float* packed, u32 n) {
+    const u32 taps = g.taps(), in = g.in_per_group(), out = g.out_per_group();
+    for (u32 i = grid_thread(); i < n; i += grid_threads()) {
+        const u32 inner = backward ? out : in, row = i / (inner * taps), tap = i / inner % taps, column = i % inner;
+        const u32 from_out = backward ? row / in * out + column : row, from_in = backward ? row % in : column;
+        const float value = weight[(from_out * in + from_in) * taps + tap];
+        packed[i] = to_tf32 ? float_of_bits(float_to_tf32(value)) : value;
+    }
+}
 
 // The bias gradient behind pooling: a block sums one channel's gradients where ReLU let the window through.
 extern "C" __global__ void __launch_bounds__(256)

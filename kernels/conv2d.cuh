@@ -15,7 +15,7 @@ struct Conv {
     int n, c_in, h, w, c_out, kh, kw;
     int stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
     int groups, out_h, out_w;
-    Divisor by_taps, by_kw, by_stride_h, by_stride_w, by_out_h, by_out_w, by_pooled_h, by_pooled_w;
+    Divisor by_taps, by_kw, by_in_channels, by_out_channels, by_stride_h, by_stride_w, by_out_h, by_out_w, by_pooled_h, by_pooled_w;
 
     __device__ __forceinline__ int in_per_group() const { return c_in / groups; }
     __device__ __forceinline__ int out_per_group() const { return c_out / groups; }
@@ -141,7 +141,98 @@ struct PatchColumns {
         return patch_element(g, image, channel, p.y * g.stride_h + down, p.x * g.stride_w + right);
     }
 
-    __device__ __forceinline__ float4 load(int q) const { return four_pixels<WINDOWS>(g, q, *this); }
+    __device__ __forceinline__ float4 load(int q) const {
+        if constexpr (WINDOWS) return window(q);
+        return four_pixels<WINDOWS>(g, q, *this);
+    }
+
+    // The four pixels of a window have two rows and two columns.
+    __device__ __forceinline__ float4 window(int q) const {
+        if (!exists || q >= output_pixels<true>(g)) return {0.0f, 0.0f, 0.0f, 0.0f};
+        const Pixel p = output_pixel<true>(g, q);
+        const int y = p.y * g.stride_h + down, x_ = p.x * g.stride_w + right;
+        const bool top = u32(y) < u32(g.h), bottom = u32(y + g.stride_h) < u32(g.h);
+        const bool near = u32(x_) < u32(g.w), far = u32(x_ + g.stride_w) < u32(g.w);
+        const float* at = x + int((u32(p.image) * u32(g.c_in) + u32(channel)) * u32(g.h) * u32(g.w)) + y * g.w + x_;
+        const float* below = at + g.stride_h * g.w;
+        return {top && near ? at[0] : 0.0f, top && far ? at[g.stride_w] : 0.0f, bottom && near ? below[0] : 0.0f,
+                bottom && far ? below[g.stride_w] : 0.0f};
+    }
+};
+
+// Weights in the order and precision in which products on tensor cores read them.
+struct PackedWeights : Matrix<true> {
+    static constexpr bool rounded = true;
+
+    __device__ __forceinline__ PackedWeights(const float* from, int rows, int k) : Matrix<true>{from, rows, k, 0} {}
+};
+
+// Patches whose sums run over the taps first and over the channels within each: element (k, q) is that of tap k / channels and channel
+// k % channels. A thread finds out where its four pixels lie once for each tap, and adds a multiple of a channel's size for each element.
+// A source says what is read:
+//   prepare(q):        this thread's four pixels;
+//   move(tap, i):      where pixel i lies at this tap, in the group's first channel;
+//   at(i, offset):     what lies there, `offset` numbers later.
+template <class Source>
+struct TapPatches {
+    static constexpr bool along_k = false, in_memory = false;
+    Source source;
+    int tap;
+
+    __device__ __forceinline__ void prepare(int q) {
+        source.prepare(q);
+        tap = -1;
+    }
+
+    __device__ __forceinline__ float4 load(int k) {
+        const int now = source.by_channels().quotient(k);
+        if (now >= source.g.taps()) return {0.0f, 0.0f, 0.0f, 0.0f};
+        if (now != tap) {
+            tap = now;
+#pragma unroll
+            for (int i = 0; i < 4; ++i) source.move(tap, i);
+        }
+        const u32 offset = u32(k - now * source.channels()) * u32(source.plane());
+        return {source.at(0, offset), source.at(1, offset), source.at(2, offset), source.at(3, offset)};
+    }
+};
+
+// The input of the forward pass.
+template <bool WINDOWS>
+struct InputAtTaps {
+    Conv g;
+    const float* x;
+    int group;
+    u32 image[4];
+    int y[4], left[4];
+    u32 place[4];
+    bool inside[4];
+
+    __device__ __forceinline__ Divisor by_channels() const { return g.by_in_channels; }
+    __device__ __forceinline__ int channels() const { return g.in_per_group(); }
+    __device__ __forceinline__ int plane() const { return g.h * g.w; }
+
+    __device__ __forceinline__ void prepare(int q) {
+        const int count = output_pixels<WINDOWS>(g);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            const bool exists = q + i < count;
+            const Pixel p = output_pixel<WINDOWS>(g, exists ? q + i : 0);
+            image[i] = (u32(p.image) * u32(g.c_in) + u32(group * g.in_per_group())) * u32(plane());
+            // A pixel that does not exist sees only padding.
+            y[i] = exists ? p.y * g.stride_h - g.pad_h : -(1 << 30);
+            left[i] = p.x * g.stride_w - g.pad_w;
+        }
+    }
+
+    __device__ __forceinline__ void move(int tap, int i) {
+        const int ky = g.by_kw.quotient(tap), kx = tap - ky * g.kw;
+        const int down = y[i] + ky * g.dilation_h, right = left[i] + kx * g.dilation_w;
+        inside[i] = u32(down) < u32(g.h) && u32(right) < u32(g.w);
+        place[i] = inside[i] ? image[i] + u32(down * g.w + right) : 0;
+    }
+
+    __device__ __forceinline__ float at(int i, u32 offset) const { return inside[i] ? x[place[i] + offset] : 0.0f; }
 };
 
 // The gradient of a convolution's output, as it is.
@@ -149,9 +240,14 @@ struct DenseGradient {
     static constexpr bool windows = false;
     const float* dy;
 
-    __device__ __forceinline__ float at(const Conv& g, int image, int channel, int y, int x) const {
-        return dy[((u32(image) * u32(g.c_out) + u32(channel)) * u32(g.out_h) + u32(y)) * u32(g.out_w) + u32(x)];
+    __device__ __forceinline__ static int plane(const Conv& g) { return g.out_h * g.out_w; }
+
+    // Where the gradient of an output lies, and what has to be true of it there; −1: it has none.
+    __device__ __forceinline__ int locate(const Conv& g, int image, int channel, int y, int x, u32& place) const {
+        place = ((u32(image) * u32(g.c_out) + u32(channel)) * u32(g.out_h) + u32(y)) * u32(g.out_w) + u32(x);
+        return 0;
     }
+    __device__ __forceinline__ float value(u32 place, int what) const { return what < 0 ? 0.0f : dy[place]; }
 };
 
 // The same behind ReLU and 2×2 max-pooling: only each window's winner (0 to 3 in row-major order; 4: ReLU clipped all) has one.
@@ -160,13 +256,34 @@ struct PooledGradient {
     const float* dy;
     const u8* winner;
 
-    __device__ __forceinline__ float at(const Conv& g, int image, int channel, int y, int x) const {
-        if (y / 2 >= g.pooled_h() || x / 2 >= g.pooled_w()) return 0.0f;
+    __device__ __forceinline__ static int plane(const Conv& g) { return g.pooled_h() * g.pooled_w(); }
+
+    __device__ __forceinline__ int locate(const Conv& g, int image, int channel, int y, int x, u32& place) const {
+        place = 0;
+        if (y / 2 >= g.pooled_h() || x / 2 >= g.pooled_w()) return -1;
         const u32 row = (u32(image) * u32(g.c_out) + u32(channel)) * u32(g.pooled_h()) + u32(y / 2);
-        const u32 at = row * u32(g.pooled_w()) + u32(x / 2);
-        return winner[at] == y % 2 * 2 + x % 2 ? dy[at] : 0.0f;
+        place = row * u32(g.pooled_w()) + u32(x / 2);
+        return y % 2 * 2 + x % 2;
+    }
+    __device__ __forceinline__ float value(u32 place, int what) const { return what >= 0 && winner[place] == what ? dy[place] : 0.0f; }
+
+    // The gradients of a window's four outputs.
+    __device__ __forceinline__ float4 window(const Conv& g, int channel, int number) const {
+        const int row = g.by_pooled_w.quotient(number), image = g.by_pooled_h.quotient(row);
+        const u32 first = (u32(image) * u32(g.c_out) + u32(channel)) * u32(plane(g));
+        const u32 place = first + u32(number - image * plane(g));
+        const float value = dy[place];
+        const u8 won = winner[place];
+        return {won == 0 ? value : 0.0f, won == 1 ? value : 0.0f, won == 2 ? value : 0.0f, won == 3 ? value : 0.0f};
     }
 };
+
+template <class Gradient>
+__device__ __forceinline__ float gradient_at(const Conv& g, const Gradient& gradient, int image, int channel, int y, int x) {
+    u32 place;
+    const int what = gradient.locate(g, image, channel, y, x, place);
+    return gradient.value(place, what);
+}
 
 // a of the weight gradient: element (channel, q) is the gradient of output pixel q.
 template <class Gradient>
@@ -181,20 +298,41 @@ struct GradientRows {
 
     __device__ __forceinline__ float at(int q, Pixel p) const {
         if (channel >= g.out_per_group() || q >= output_pixels<Gradient::windows>(g)) return 0.0f;
-        return gradient.at(g, p.image, group * g.out_per_group() + channel, p.y, p.x);
+        return gradient_at(g, gradient, p.image, group * g.out_per_group() + channel, p.y, p.x);
     }
 
-    __device__ __forceinline__ float4 load(int q) const { return four_pixels<Gradient::windows>(g, q, *this); }
+    __device__ __forceinline__ float4 load(int q) const {
+        if constexpr (Gradient::windows) {
+            if (channel >= g.out_per_group() || q >= output_pixels<true>(g)) return {0.0f, 0.0f, 0.0f, 0.0f};
+            return gradient.window(g, group * g.out_per_group() + channel, q / 4);
+        } else {
+            return four_pixels<false>(g, q, *this);
+        }
+    }
 };
 
-// b of the input gradient: element (k, q) is the gradient of the output that tap k = (output channel, ky, kx) brings to input pixel q.
+// The output that brings a gradient to an input pixel at a tap, (y, x) of the input plus padding, `down` and `right` of the tap: whether
+// there is one.
+__device__ __forceinline__ bool output_at(const Conv& g, int y, int x, int down, int right, int& out_y, int& out_x) {
+    const int from_y = y - down, from_x = x - right;
+    if (from_y < 0 || from_x < 0) return false;
+    out_y = g.by_stride_h.quotient(from_y), out_x = g.by_stride_w.quotient(from_x);
+    return out_y * g.stride_h == from_y && out_x * g.stride_w == from_x && out_y < g.out_h && out_x < g.out_w;
+}
+
+// The output's gradient as input pixels see it.
 template <class Gradient>
-struct GradientPatches {
-    static constexpr bool along_k = false, in_memory = false;
+struct GradientAtTaps {
     Conv g;
     Gradient gradient;
     int group;
     int image[4], y[4], x[4];
+    u32 place[4];
+    int what[4];
+
+    __device__ __forceinline__ Divisor by_channels() const { return g.by_out_channels; }
+    __device__ __forceinline__ int channels() const { return g.out_per_group(); }
+    __device__ __forceinline__ int plane() const { return Gradient::plane(g); }
 
     __device__ __forceinline__ void prepare(int q) {
         const int area = g.h * g.w, count = g.n * area;
@@ -209,15 +347,34 @@ struct GradientPatches {
         }
     }
 
+    __device__ __forceinline__ void move(int tap, int i) {
+        const int ky = g.by_kw.quotient(tap), kx = tap - ky * g.kw;
+        int out_y, out_x;
+        what[i] = -1, place[i] = 0;
+        if (output_at(g, y[i], x[i], ky * g.dilation_h, kx * g.dilation_w, out_y, out_x))
+            what[i] = gradient.locate(g, image[i], group * g.out_per_group(), out_y, out_x, place[i]);
+    }
+
+    __device__ __forceinline__ float at(int i, u32 offset) const { return gradient.value(place[i] + offset, what[i]); }
+};
+
+// b of the input gradient: element (k, q) is the gradient of the output that tap k = (output channel, ky, kx) brings to input pixel q.
+template <class Gradient>
+struct GradientPatches {
+    static constexpr bool along_k = false, in_memory = false;
+    GradientAtTaps<Gradient> source;
+
+    __device__ __forceinline__ void prepare(int q) { source.prepare(q); }
+
     __device__ __forceinline__ float at(int i, int channel, int down, int right) const {
-        const int from_y = y[i] - down, from_x = x[i] - right;
-        if (from_y < 0 || from_x < 0) return 0.0f;
-        const int out_y = g.by_stride_h.quotient(from_y), out_x = g.by_stride_w.quotient(from_x);
-        if (out_y * g.stride_h != from_y || out_x * g.stride_w != from_x || out_y >= g.out_h || out_x >= g.out_w) return 0.0f;
-        return gradient.at(g, image[i], group * g.out_per_group() + channel, out_y, out_x);
+        const Conv& g = source.g;
+        int out_y, out_x;
+        if (!output_at(g, source.y[i], source.x[i], down, right, out_y, out_x)) return 0.0f;
+        return gradient_at(g, source.gradient, source.image[i], source.group * g.out_per_group() + channel, out_y, out_x);
     }
 
     __device__ __forceinline__ float4 load(int k) const {
+        const Conv& g = source.g;
         if (k >= g.out_per_group() * g.taps()) return {0.0f, 0.0f, 0.0f, 0.0f};
         const int channel = g.by_taps.quotient(k), tap = k - channel * g.taps();
         const int ky = g.by_kw.quotient(tap);

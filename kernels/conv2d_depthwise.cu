@@ -39,7 +39,7 @@ extern "C" __global__ void __launch_bounds__(256)
                     if (from_y < 0 || from_x < 0 || from_y % g.stride_h != 0 || from_x % g.stride_w != 0) continue;
                     const int out_y = from_y / g.stride_h, out_x = from_x / g.stride_w;
                     if (out_y < g.out_h && out_x < g.out_w)
-                        sum += DenseGradient{dy}.at(g, int(image), out, out_y, out_x) * weight[(out * g.kh + ky) * g.kw + kx];
+                        sum += gradient_at(g, DenseGradient{dy}, int(image), out, out_y, out_x) * weight[(out * g.kh + ky) * g.kw + kx];
                 }
         dx[i] = sum;
     }
@@ -54,7 +54,7 @@ extern "C" __global__ void __launch_bounds__(256) conv2d_depthwise_grad_weight(C
     for (int i = threadIdx.x; i < count; i += blockDim.x) {
         const int image = i / area, out_y = i % area / g.out_w, out_x = i % g.out_w;
         const float* from = x + u32(image) * u32(g.c_in) * u32(g.h) * u32(g.w);
-        sum += DenseGradient{dy}.at(g, image, out, out_y, out_x) *
+        sum += gradient_at(g, DenseGradient{dy}, image, out, out_y, out_x) *
                patch_element(g, from, channel, out_y * g.stride_h + down, out_x * g.stride_w + right);
     }
     sum = block_reduce(sum, Add());

@@ -6,10 +6,11 @@
 // fetched; one barrier a slice is enough. The order of additions is that of k, whatever the grid.
 //
 // How a slice gets into shared memory. TF32 from a matrix in memory: by cp.async, 16 bytes where rows are aligned and 4 elsewhere, two
-// slices ahead; it is rounded after it was read from shared memory, because a copy cannot round and mma would cut off. All else goes
-// through registers and is rounded on the way, once: bfloat16 halves in width, a gradient behind pooling is compared with its winner,
-// and of a patch each element has an address and a border of its own, so that cp.async would need four instructions where one store of
-// 16 bytes does. Tensors stay f32 in memory: bfloat16 reads twice the bytes that a copy in bfloat16 would have, mostly from cache.
+// slices ahead; it is rounded after it was read from shared memory, because a copy cannot round and mma would cut off, unless it lies
+// rounded in memory, as a convolution's weights do. All else goes through registers and is rounded on the way, once: bfloat16 halves in
+// width, a gradient behind pooling is compared with its winner, and of a patch each element has an address and a border of its own, so
+// that cp.async would need four instructions where one store of 16 bytes does. Tensors stay f32 in memory: bfloat16 reads twice the
+// bytes that a copy in bfloat16 would have, mostly from cache.
 //
 // Shared memory has no bank conflicts. Operands that run along k lie as [i][64 bytes], others as [k][i]; pieces of 16 bytes change places
 // within a row so that the 8 rows of an ldmatrix, and what neighbouring threads store in one go, cover the 32 banks exactly once. TF32
@@ -17,10 +18,11 @@
 //
 // Cost of a step: 16 KiB read from shared memory and 6 KiB written, 176 cycles at 128 bytes a cycle. The arithmetic takes an A100 128
 // cycles (512 TF32 or 1,024 bfloat16 multiply-adds a cycle and multiprocessor) and an H100 64, so that shared memory limits matrices to
-// 73 % and 36 % of the peak (114 and 228 TFLOPS of an A100, 180 and 360 of an H100). Patches are limited by their addresses: a warp
-// issues some 400 instructions for the 16 mma of a slice in TF32 and 500 in bfloat16, hence 800 and 1,000 cycles for two warps a
-// scheduler, against 128 of an H100's arithmetic: 16 % and 13 % of its peak (79 and 127 TFLOPS); gradients about half of that.
-// Predicted from the machine code, not measured.
+// 73 % and 36 % of the peak (114 and 228 TFLOPS of an A100, 180 and 360 of an H100). Patches are limited by their addresses. A warp
+// issues for the 16 mma of a slice, not counting what happens once for a tap, some 320 instructions in the forward pass in TF32, 400 for
+// the input gradient and 290 for the weight gradient behind pooling, in bfloat16 350, 610 and 530: with two warps a scheduler 640, 800
+// and 580 cycles, and 700, 1,220 and 1,060, against 128 of an H100's arithmetic, which makes 20, 16 and 22 % of its peak, and 18, 10
+// and 12 %. Predicted from the machine code, not measured.
 #pragma once
 #include "tile_product.cuh"
 
@@ -143,7 +145,8 @@ struct TensorSliceLoader {
     template <bool OF_A>
     __device__ __forceinline__ static void load(Slice& slice, int first, int step, u32 (&block)[4]) {
         slice.template load<OF_A>(first, step, block);
-        if (ASYNC) {
+        if constexpr (ASYNC) {
+            if (Operand::rounded) return;
 #pragma unroll
             for (int r = 0; r < 4; ++r) block[r] = float_to_tf32(float_of_bits(block[r]));
         }

@@ -31,7 +31,8 @@ struct Slices {
 
 // Brings an operand's slices into shared memory. An operand has
 //   along_k:       whether its four neighbours lie along k (else along the rows of a, the columns of b);
-//   in_memory:     whether it is a matrix in memory, of which tensor_product.cuh can copy;
+//   in_memory:     whether it is a matrix in memory, of which tensor_product.cuh can copy, and then
+//   rounded:       whether its elements are TF32 numbers already;
 //   prepare(i):    i is this thread's row or column (the first of four, if not along_k), for the whole product;
 //   load(k):       four elements from k on, zero outside.
 template <class Operand, int EXTENT, int K>
@@ -129,7 +130,7 @@ __device__ __forceinline__ void tile_product(int m0, int n0, int k_begin, int k_
 // A matrix in memory as an operand: element (i, k) at from[i · k_extent + k] if its rows run along k, else at from[k · i_extent + i].
 template <bool ALONG_K>
 struct Matrix {
-    static constexpr bool along_k = ALONG_K, in_memory = true;
+    static constexpr bool along_k = ALONG_K, in_memory = true, rounded = false;
     const float* from;
     int i_extent, k_extent;
     int i;

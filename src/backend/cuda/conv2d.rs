@@ -21,6 +21,8 @@ struct Conv {
     out: [i32; 2],
     by_taps: Divisor,
     by_kw: Divisor,
+    by_in_channels: Divisor,
+    by_out_channels: Divisor,
     by_stride: [Divisor; 2],
     by_out: [Divisor; 2],
     by_pooled: [Divisor; 2],
@@ -55,6 +57,8 @@ impl From<&Conv2dGeometry> for Conv {
             out: pair([g.out_h(), g.out_w()]),
             by_taps: Divisor::new(g.kh * g.kw),
             by_kw: Divisor::new(g.kw),
+            by_in_channels: Divisor::new(g.c_in / g.groups),
+            by_out_channels: Divisor::new(g.c_out / g.groups),
             by_stride: g.stride.map(Divisor::new),
             by_out: [g.out_h(), g.out_w()].map(Divisor::new),
             by_pooled: [g.out_h() / 2, g.out_w() / 2].map(Divisor::new),
@@ -94,17 +98,19 @@ pub(super) fn conv2d(
     }
     let pixels = g.n * g.out_h() * g.out_w();
     let bias = bias.map_or(DevicePtr::NULL, address);
-    let mut args = args![Conv::from(g), address(x), address(w), bias, i32::from(relu), address(&y)];
+    let args = |w: &Tensor| args![Conv::from(g), address(x), address(w), bias, i32::from(relu), address(&y)];
     if is_depthwise(g) {
+        let mut args = args(w);
         args.extend(args![y.numel() as u32]);
         device.launch("conv2d_depthwise", launch::elements(y.numel()), args, &[x, w])?;
     } else if g.is_first_layer() {
         let config = launch::exactly(pixels, g.c_out.div_ceil(FIRST_OUTPUTS));
-        device.launch("conv2d_first", config, args, &[x, w])?;
+        device.launch("conv2d_first", config, args(w), &[x, w])?;
     } else {
         let channels = g.c_out / g.groups;
         let tile = tile(g, channels, pixels);
-        device.launch(for_tile!(tile, "conv2d"), tile.grid(channels, pixels, g.groups), args, &[x, w])?;
+        let w = &weights_for(device, g, tile, Pass::Forward, w)?;
+        device.launch(for_tile!(tile, "conv2d"), tile.grid(channels, pixels, g.groups), args(w), &[x, w])?;
     }
     Ok(y)
 }
@@ -122,17 +128,38 @@ pub(super) fn relu_pool(
         return Ok((y, winners));
     }
     let windows = y.numel() / g.c_out;
-    let args = args![Conv::from(g), address(x), address(w), address(bias), address(&y), address(&winners)];
+    let args = |w: &Tensor| args![Conv::from(g), address(x), address(w), address(bias), address(&y), address(&winners)];
     if g.is_first_layer() {
         let config = launch::exactly(windows, g.c_out.div_ceil(FIRST_POOLED_OUTPUTS));
-        device.launch("conv2d_first_relu_pool", config, args, &[x, w])?;
+        device.launch("conv2d_first_relu_pool", config, args(w), &[x, w])?;
     } else {
         let channels = g.c_out / g.groups;
         let tile = tile(g, channels, 4 * windows);
         let config = tile.grid(channels, 4 * windows, g.groups);
-        device.launch(for_tile!(tile, "conv2d_relu_pool"), config, args, &[x, w])?;
+        let w = &weights_for(device, g, tile, Pass::Forward, w)?;
+        device.launch(for_tile!(tile, "conv2d_relu_pool"), config, args(w), &[x, w])?;
     }
     Ok((y, winners))
+}
+
+/// What a convolution's weights are read for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    Forward,
+    InputGradient,
+}
+
+/// The weights as the tile's kernels want them: packed for tensor cores.
+fn weights_for(device: &CudaDevice, g: &Conv2dGeometry, tile: Tile, pass: Pass, w: &Tensor) -> Result<Tensor> {
+    if !tile.has_tensor_cores() {
+        return Ok(w.detach());
+    }
+    let packed = device.floats(*w.shape())?;
+    let (backward, to_tf32) = (i32::from(pass == Pass::InputGradient), i32::from(tile == Tile::Tf32));
+    let n = w.numel();
+    let args = args![Conv::from(g), address(w), backward, to_tf32, address(&packed), n as u32];
+    device.launch("conv2d_weights", launch::elements(n), args, &[w])?;
+    Ok(packed)
 }
 
 fn pooled_shape(g: &Conv2dGeometry) -> Shape {
@@ -177,6 +204,7 @@ pub(super) fn grad_input(
     };
     let mut args = args![Conv::from(g)];
     args.extend(gradient.args());
+    let w = &weights_for(device, g, tile, Pass::InputGradient, w)?;
     args.extend(args![address(w), address(&dx)]);
     device.launch(kernel, tile.grid(channels, pixels, g.groups), args, &[gradient.dy, w])?;
     Ok(dx)

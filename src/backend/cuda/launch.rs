@@ -132,6 +132,11 @@ impl Tile {
         }
     }
 
+    /// Whether products are made on tensor cores.
+    pub fn has_tensor_cores(self) -> bool {
+        matches!(self, Tile::Tf32 | Tile::Bf16)
+    }
+
     /// Rows and columns of results.
     pub fn extents(self) -> [usize; 2] {
         match self {
