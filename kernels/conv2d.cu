@@ -132,36 +132,37 @@ __device__ __forceinline__ void grad_weight(const Conv& g, const float* x, Gradi
                         });
 }
 
-#define FOR_TILE(SUFFIX, TILE)                                                                                                \
-    extern "C" __global__ void __launch_bounds__(256, 1)                                                                      \
+// BLOCKS on a multiprocessor at once: two hide each other's waits; the large tile in f32 needs too many registers for that.
+#define FOR_TILE(SUFFIX, TILE, BLOCKS)                                                                                        \
+    extern "C" __global__ void __launch_bounds__(256, BLOCKS)                                                                 \
         conv2d_##SUFFIX(Conv g, const float* x, const float* weight, const float* bias, int clip, float* y) {                 \
         conv2d<TILE>(g, x, weight, bias, clip, y);                                                                            \
     }                                                                                                                         \
-    extern "C" __global__ void __launch_bounds__(256, 1)                                                                      \
+    extern "C" __global__ void __launch_bounds__(256, BLOCKS)                                                                 \
         conv2d_relu_pool_##SUFFIX(Conv g, const float* x, const float* weight, const float* bias, float* y, u8* winners) {    \
         conv2d_relu_pool<TILE>(g, x, weight, bias, y, winners);                                                               \
     }                                                                                                                         \
-    extern "C" __global__ void __launch_bounds__(256, 1)                                                                      \
+    extern "C" __global__ void __launch_bounds__(256, BLOCKS)                                                                 \
         conv2d_grad_input_##SUFFIX(Conv g, const float* dy, const float* weight, float* dx) {                                 \
         grad_input<TILE>(g, DenseGradient{dy}, weight, dx);                                                                   \
     }                                                                                                                         \
-    extern "C" __global__ void __launch_bounds__(256, 1)                                                                      \
+    extern "C" __global__ void __launch_bounds__(256, BLOCKS)                                                                 \
         conv2d_pooled_grad_input_##SUFFIX(Conv g, const float* dy, const u8* winners, const float* weight, float* dx) {       \
         grad_input<TILE>(g, PooledGradient{dy, winners}, weight, dx);                                                         \
     }                                                                                                                         \
-    extern "C" __global__ void __launch_bounds__(256, 1)                                                                      \
+    extern "C" __global__ void __launch_bounds__(256, BLOCKS)                                                                 \
         conv2d_grad_weight_##SUFFIX(Conv g, const float* x, const float* dy, int splits, int stretch, float* sums) {          \
         grad_weight<TILE>(g, x, DenseGradient{dy}, splits, stretch, sums);                                                    \
     }                                                                                                                         \
-    extern "C" __global__ void __launch_bounds__(256, 1) conv2d_pooled_grad_weight_##SUFFIX(                                  \
+    extern "C" __global__ void __launch_bounds__(256, BLOCKS) conv2d_pooled_grad_weight_##SUFFIX(                             \
         Conv g, const float* x, const float* dy, const u8* winners, int splits, int stretch, float* sums) {                   \
         grad_weight<TILE>(g, x, PooledGradient{dy, winners}, splits, stretch, sums);                                          \
     }
 
-FOR_TILE(large, LargeTile)
-FOR_TILE(small, SmallTile)
-FOR_TILE(tf32, TensorTile<Tf32>)
-FOR_TILE(bf16, TensorTile<Bf16>)
+FOR_TILE(large, LargeTile, 1)
+FOR_TILE(small, SmallTile, 2)
+FOR_TILE(tf32, TensorTile<Tf32>, 2)
+FOR_TILE(bf16, TensorTile<Bf16>, 2)
 
 // The weights for products on tensor cores, `n` of them: for the forward pass as [c_out, taps, c_in / groups], for the input gradient as
 // [groups, c_in / groups, taps, c_out / groups]; rounded to TF32 if asked for, once instead of at each use.
