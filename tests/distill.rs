@@ -138,6 +138,27 @@ fn a_training_leaves_every_bit_of_the_teacher_as_it_was() {
 }
 
 #[test]
+fn a_temperature_that_no_part_of_the_loss_has_is_mentioned() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = small_digits(&folder.path().join("data"), 32, 10);
+    for (number, (flags, unheard)) in [
+        (&["--method", "at"][..], true),
+        (&["--method", "at", "--soft-weight", "0.5"][..], false),
+        (&["--method", "dkd"][..], false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut command = kdengine();
+        command.args(["distill", "--epochs", "1", "--teacher-epochs", "1", "--teacher-model", "student_net"]);
+        command.args(["--temperature", "5", "--data"]).arg(&data).args(flags);
+        let output = expect(command.arg("--out").arg(folder.path().join(number.to_string())), 0);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(text.contains("temperature 5 changes nothing"), unheard, "{flags:?}: {text}");
+    }
+}
+
+#[test]
 fn what_cannot_be_used_is_one_line_with_a_next_step() {
     let folder = tempfile::tempdir().unwrap();
     let cases: [(&[&str], &str); 12] = [

@@ -176,6 +176,18 @@ impl RunConfig {
         }
     }
 
+    /// What to tell a user whose temperature nothing of the student has.
+    pub(super) fn unheard_temperature(&self) -> Option<String> {
+        let of_terms = self.term.iter().map(|term| &term.values).chain(self.recipe.iter().map(|recipe| &recipe.values));
+        let heard =
+            !self.soft_weight.is_zero() || of_terms.into_iter().any(|values| values.contains_key("temperature"));
+        let usual = self.temperature == RunConfig::defaults(&self.data).temperature;
+        (!heard && !usual && !self.is_leaderboard()).then(|| {
+            let t = self.temperature;
+            format!("temperature {t} changes nothing: no part of the student's loss has one; --soft-weight adds Hinton's term")
+        })
+    }
+
     /// Defaults, then the configuration file, then the command line: the last one that names a value wins.
     ///
     /// # Errors

@@ -64,6 +64,9 @@ impl<'a> Session<'a> {
         let device = config.device()?;
         precision::choose(config.precision()?, device)?;
         progress.stage(&format!("loading {}", config.data));
+        if let Some(text) = config.unheard_temperature() {
+            progress.note(&text);
+        }
         let sides = Sides::load(&config, device)?;
         // The methods of a leaderboard are checked one by one: one that cannot be used is listed, and the others go on.
         match config.is_leaderboard() && config.methods.is_some() {

@@ -194,7 +194,7 @@ fn what_a_recipe_cannot_do_is_refused_with_a_next_step() {
     let cases: &[(&[&str], &str)] = &[
         (&["--method", "born-agian"], "did you mean `born-again`?"),
         (&["--method", "born-again,born-again"], "a student has one at most"),
-        (&["--method", "born-again", "--set", "generations=0"], "a whole number, 1 or more"),
+        (&["--method", "born-again", "--set", "generations=0"], "a whole number, 1 to 100"),
         (&["--method", "born-again", "--set", "generation=2"], "did you mean `generations`?"),
         (&["--method", "born-again,at,vid", "--set", "weight=2"], "which method's `weight` is meant?"),
         (&["--method", "self-training", "--train-limit", "32", "--mixup", "0.2"], "leave --mixup out"),
