@@ -136,6 +136,7 @@ struct Sequence {
 }
 
 /// The bundle of a thread.
+#[derive(Default)]
 struct Open {
     /// Whose: its address.
     of: usize,
@@ -193,16 +194,7 @@ impl Bundler {
                 self.0.close();
             }
         }
-        let open = Open {
-            of: self.address(),
-            nodes: Vec::new(),
-            lane: 0,
-            memory: BTreeMap::new(),
-            homes: HashMap::new(),
-            uploads: Vec::new(),
-            room: None,
-        };
-        OPEN.set(Some(open));
+        OPEN.set(Some(Open { of: self.address(), ..Open::default() }));
         self.shared().open += 1;
         let _close = Close(self);
         // What was launched before an error is started as if there were no bundle.
@@ -269,8 +261,7 @@ impl Bundler {
         let started = self.run(nodes);
         let mut shared = self.shared();
         if shared.open == 1 {
-            let given_back = std::mem::take(&mut shared.given_back);
-            given_back.into_iter().for_each(|(block, bytes)| self.put_back(&mut shared, block, bytes));
+            self.put_all_back(&mut shared);
         }
         started
     }
@@ -288,7 +279,7 @@ impl Bundler {
         let mut counts = LaunchCounts { steps: nodes.len() as u64, ..LaunchCounts::default() };
         if nodes.len() < LEAST {
             self.shared().counts.add(counts);
-            return nodes.iter().try_for_each(|node| self.carry_out(&node.step));
+            return nodes.iter().try_for_each(|node| self.driver.carry_out(&node.step));
         }
         // Nothing is locked while the device is called: the emulator computes there.
         let known = {
@@ -298,7 +289,7 @@ impl Bundler {
         };
         let graph = match known {
             None => {
-                nodes.iter().try_for_each(|node| self.carry_out(&node.step))?;
+                nodes.iter().try_for_each(|node| self.driver.carry_out(&node.step))?;
                 None
             }
             Some(Sequence { graph, nodes: last }) => {
@@ -327,13 +318,6 @@ impl Bundler {
         Ok(())
     }
 
-    fn carry_out(&self, step: &Step) -> Result<()> {
-        match step {
-            Step::Launch(launch) => self.driver.launch(launch),
-            Step::Copy { from, to, bytes } => self.driver.copy(*from, *to, *bytes),
-        }
-    }
-
     /// Ends this thread's bundle, of which nothing is held back any more, or nothing that still matters.
     fn close(&self) {
         let Some(mut open) = OPEN.take() else { return };
@@ -346,8 +330,14 @@ impl Bundler {
             shared.memory.put(room, UPLOADS);
         }
         if shared.open == 0 {
-            let given_back = std::mem::take(&mut shared.given_back);
-            given_back.into_iter().for_each(|(block, bytes)| self.put_back(&mut shared, block, bytes));
+            self.put_all_back(&mut shared);
+        }
+    }
+
+    /// What was given back while bundles were open, once nothing that is held back can use it.
+    fn put_all_back(&self, shared: &mut Shared) {
+        for (block, bytes) in std::mem::take(&mut shared.given_back) {
+            self.put_back(shared, block, bytes);
         }
     }
 

@@ -159,6 +159,14 @@ pub trait Driver: Send + Sync {
     /// Launches a kernel.
     fn launch(&self, launch: &Launch) -> Result<()>;
 
+    /// Launches or copies, as the step says.
+    fn carry_out(&self, step: &Step) -> Result<()> {
+        match step {
+            Step::Launch(launch) => self.launch(launch),
+            Step::Copy { from, to, bytes } => self.copy(*from, *to, *bytes),
+        }
+    }
+
     /// Waits for everything launched so far.
     fn synchronize(&self) -> Result<()>;
 

@@ -76,13 +76,6 @@ impl Emulator {
     pub fn new() -> Emulator {
         Emulator::default()
     }
-
-    fn carry_out(&self, step: &Step) -> Result<()> {
-        match step {
-            Step::Launch(launch) => self.launch(launch),
-            Step::Copy { from, to, bytes } => self.copy(*from, *to, *bytes),
-        }
-    }
 }
 
 impl Driver for Emulator {

@@ -393,10 +393,7 @@ impl Driver for Gpu {
         self.launch(&Launch { kernel: "multiply_adds", grid, block: 256, args, shapes: Vec::new() })?;
         let mut marks = vec![self.0.mark()?];
         for step in steps {
-            match step {
-                Step::Launch(launch) => self.launch(launch)?,
-                Step::Copy { from, to, bytes } => self.copy(*from, *to, *bytes)?,
-            }
+            self.carry_out(step)?;
             marks.push(self.0.mark()?);
         }
         self.free(busy, BUSY_THREADS * size_of::<f32>());
