@@ -34,48 +34,14 @@ __device__ __forceinline__ auto weight_rows(const float* weight, int rows, int k
         return Matrix<true>{weight, rows, k, 0};
 }
 
-template <class Tile, bool WINDOWS, class Store>
-__device__ __forceinline__ void forward(const Conv& g, const float* x, const float* weight, Store store) {
+template <class Tile, bool WINDOWS, class Output>
+__device__ __forceinline__ void forward(const Conv& g, const float* x, const float* weight, const Output& output) {
     const int group = blockIdx.z, k = g.in_per_group() * g.taps();
     const auto rows = weight_rows<Tile>(weight + u32(group * g.out_per_group()) * u32(k), g.out_per_group(), k);
     block_product<Tile>(blockIdx.y * Tile::M, blockIdx.x * Tile::N, 0, k, rows, input_patches<Tile, WINDOWS>(g, x, group),
-                        [&](int row, int q, float4 v) { store(group * g.out_per_group() + row, row, q, v); });
-}
-
-template <class Tile>
-__device__ __forceinline__ void conv2d(const Conv& g, const float* x, const float* weight, const float* bias, int clip, float* y) {
-    const int area = g.out_h * g.out_w, count = g.n * area;
-    forward<Tile, false>(g, x, weight, [&](int channel, int row, int q, float4 v) {
-        if (row >= g.out_per_group()) return;
-        const float shift = bias ? bias[channel] : 0.0f;
-        v = {v.x + shift, v.y + shift, v.z + shift, v.w + shift};
-        if (clip) v = {relu(v.x), relu(v.y), relu(v.z), relu(v.w)};
-        if (area % 4 == 0 && q < count) {  // Then the four pixels are neighbours in one image.
-            const u32 plane = u32(q / area) * u32(g.c_out) + u32(channel);
-            store4(y + plane * u32(area) + u32(q % area), v);
-            return;
-        }
-        const float values[4] = {v.x, v.y, v.z, v.w};
-        for (int i = 0; i < 4 && q + i < count; ++i) {
-            const u32 plane = u32((q + i) / area) * u32(g.c_out) + u32(channel);
-            y[plane * u32(area) + u32((q + i) % area)] = values[i];
-        }
-    });
-}
-
-template <class Tile>
-__device__ __forceinline__ void conv2d_relu_pool(const Conv& g, const float* x, const float* weight, const float* bias, float* y,
-                                                 u8* winners) {
-    const int area = g.pooled_h() * g.pooled_w(), windows = g.n * area;
-    forward<Tile, true>(g, x, weight, [&](int channel, int row, int q, float4 v) {
-        const int window = q / 4;
-        if (row >= g.out_per_group() || window >= windows) return;
-        const float shift = bias[channel];
-        const float values[4] = {v.x + shift, v.y + shift, v.z + shift, v.w + shift};
-        const u32 plane = u32(window / area) * u32(g.c_out) + u32(channel);
-        const u32 at = plane * u32(area) + u32(window % area);
-        pool_window(values, y[at], winners[at]);
-    });
+                        [&](int row, int q, float4 v) {
+                            if (row < g.out_per_group()) output.store(g, group * g.out_per_group() + row, q, v);
+                        });
 }
 
 // The weights' columns as the tile wants them: on tensor cores they are rows, packed by conv2d_weights.
@@ -102,16 +68,11 @@ __device__ __forceinline__ auto gradient_patches(const Conv& g, Gradient gradien
 
 template <class Tile, class Gradient>
 __device__ __forceinline__ void grad_input(const Conv& g, Gradient gradient, const float* weight, float* dx) {
-    const int group = blockIdx.z, area = g.h * g.w, count = g.n * area, k = g.out_per_group() * g.taps();
+    const int group = blockIdx.z, area = g.h * g.w, k = g.out_per_group() * g.taps();
     block_product<Tile>(blockIdx.y * Tile::M, blockIdx.x * Tile::N, 0, k, weight_columns<Tile>(g, weight, group, k),
                         gradient_patches<Tile>(g, gradient, group), [&](int row, int q, float4 v) {
-                            if (row >= g.in_per_group()) return;
-                            const float values[4] = {v.x, v.y, v.z, v.w};
-                            for (int i = 0; i < 4 && q + i < count; ++i) {
-                                const u32 channel = u32(group * g.in_per_group() + row);
-                                const u32 plane = u32((q + i) / area) * u32(g.c_in) + channel;
-                                dx[plane * u32(area) + u32((q + i) % area)] = values[i];
-                            }
+                            const int channel = group * g.in_per_group() + row;
+                            if (row < g.in_per_group()) store_pixels(dx, g.c_in, area, g.n * area, channel, q, v);
                         });
 }
 
@@ -136,11 +97,11 @@ __device__ __forceinline__ void grad_weight(const Conv& g, const float* x, Gradi
 #define FOR_TILE(SUFFIX, TILE, BLOCKS)                                                                                        \
     extern "C" __global__ void __launch_bounds__(256, BLOCKS)                                                                 \
         conv2d_##SUFFIX(Conv g, const float* x, const float* weight, const float* bias, int clip, float* y) {                 \
-        conv2d<TILE>(g, x, weight, bias, clip, y);                                                                            \
+        forward<TILE, false>(g, x, weight, Outputs{bias, clip, y});                                                                          \
     }                                                                                                                         \
     extern "C" __global__ void __launch_bounds__(256, BLOCKS)                                                                 \
         conv2d_relu_pool_##SUFFIX(Conv g, const float* x, const float* weight, const float* bias, float* y, u8* winners) {    \
-        conv2d_relu_pool<TILE>(g, x, weight, bias, y, winners);                                                               \
+        forward<TILE, true>(g, x, weight, PooledOutputs{bias, y, winners});                                                             \
     }                                                                                                                         \
     extern "C" __global__ void __launch_bounds__(256, BLOCKS)                                                                 \
         conv2d_grad_input_##SUFFIX(Conv g, const float* dy, const float* weight, float* dx) {                                 \

@@ -66,6 +66,54 @@ __device__ __forceinline__ void pool_window(const float (&v)[4], float& result, 
     winner = place;
 }
 
+// Writes four results of a channel, of pixels q to q + 3 of all images, as far as they exist.
+__device__ __forceinline__ void store_pixels(float* y, int channels, int area, int count, int channel, int q, float4 v) {
+    if (area % 4 == 0 && q < count) {  // Then the four pixels are neighbours in one image.
+        const u32 plane = u32(q / area) * u32(channels) + u32(channel);
+        store4(y + plane * u32(area) + u32(q % area), v);
+        return;
+    }
+    const float values[4] = {v.x, v.y, v.z, v.w};
+    for (int i = 0; i < 4 && q + i < count; ++i) {
+        const u32 plane = u32((q + i) / area) * u32(channels) + u32(channel);
+        y[plane * u32(area) + u32((q + i) % area)] = values[i];
+    }
+}
+
+// The results of a convolution: with a bias, clipped by ReLU, if asked for.
+struct Outputs {
+    const float* bias;
+    int clip;
+    float* y;
+
+    // `v`: channel's results for pixels q to q + 3.
+    __device__ __forceinline__ void store(const Conv& g, int channel, int q, float4 v) const {
+        const float shift = bias ? bias[channel] : 0.0f;
+        v = {v.x + shift, v.y + shift, v.z + shift, v.w + shift};
+        if (clip) v = {relu(v.x), relu(v.y), relu(v.z), relu(v.w)};
+        const int area = g.out_h * g.out_w;
+        store_pixels(y, g.c_out, area, g.n * area, channel, q, v);
+    }
+};
+
+// The same behind ReLU and 2×2 max-pooling.
+struct PooledOutputs {
+    const float* bias;
+    float* y;
+    u8* winners;
+
+    // `v`: channel's results for the four pixels of window q / 4.
+    __device__ __forceinline__ void store(const Conv& g, int channel, int q, float4 v) const {
+        const int area = g.pooled_h() * g.pooled_w(), window = q / 4;
+        if (window >= g.n * area) return;
+        const float shift = bias[channel];
+        const float values[4] = {v.x + shift, v.y + shift, v.z + shift, v.w + shift};
+        const u32 plane = u32(window / area) * u32(g.c_out) + u32(channel);
+        const u32 at = plane * u32(area) + u32(window % area);
+        pool_window(values, y[at], winners[at]);
+    }
+};
+
 // Element (channel, ky, kx) of the patch of an output pixel, zero in the padding. `image` starts at the group's first channel.
 __device__ __forceinline__ float patch_element(const Conv& g, const float* image, int channel, int y, int x) {
     if (u32(y) >= u32(g.h) || u32(x) >= u32(g.w)) return 0.0f;
@@ -242,12 +290,16 @@ struct DenseGradient {
 
     __device__ __forceinline__ static int plane(const Conv& g) { return g.out_h * g.out_w; }
 
-    // Where the gradient of an output lies, and what has to be true of it there; −1: it has none.
-    __device__ __forceinline__ int locate(const Conv& g, int image, int channel, int y, int x, u32& place) const {
-        place = ((u32(image) * u32(g.c_out) + u32(channel)) * u32(g.out_h) + u32(y)) * u32(g.out_w) + u32(x);
+    // Where the gradient of an output in plane `number` (image and channel) lies, and what has to be true of it there; −1: it has none.
+    __device__ __forceinline__ int locate(const Conv& g, u32 number, int y, int x, u32& place) const {
+        place = (number * u32(g.out_h) + u32(y)) * u32(g.out_w) + u32(x);
         return 0;
     }
-    __device__ __forceinline__ float value(u32 place, int what) const { return what < 0 ? 0.0f : dy[place]; }
+    // What is at a place that was located, or at place 0 plus the same channel's offset if there is none: no load waits for a branch.
+    __device__ __forceinline__ float value(u32 place, int what) const {
+        const float value = dy[place];
+        return what < 0 ? 0.0f : value;
+    }
 };
 
 // The same behind ReLU and 2×2 max-pooling: only each window's winner (0 to 3 in row-major order; 4: ReLU clipped all) has one.
@@ -258,14 +310,17 @@ struct PooledGradient {
 
     __device__ __forceinline__ static int plane(const Conv& g) { return g.pooled_h() * g.pooled_w(); }
 
-    __device__ __forceinline__ int locate(const Conv& g, int image, int channel, int y, int x, u32& place) const {
+    __device__ __forceinline__ int locate(const Conv& g, u32 number, int y, int x, u32& place) const {
         place = 0;
         if (y / 2 >= g.pooled_h() || x / 2 >= g.pooled_w()) return -1;
-        const u32 row = (u32(image) * u32(g.c_out) + u32(channel)) * u32(g.pooled_h()) + u32(y / 2);
+        const u32 row = number * u32(g.pooled_h()) + u32(y / 2);
         place = row * u32(g.pooled_w()) + u32(x / 2);
         return y % 2 * 2 + x % 2;
     }
-    __device__ __forceinline__ float value(u32 place, int what) const { return what >= 0 && winner[place] == what ? dy[place] : 0.0f; }
+    __device__ __forceinline__ float value(u32 place, int what) const {
+        const float value = dy[place];
+        return winner[place] == what ? value : 0.0f;
+    }
 
     // The gradients of a window's four outputs.
     __device__ __forceinline__ float4 window(const Conv& g, int channel, int number) const {
@@ -281,7 +336,7 @@ struct PooledGradient {
 template <class Gradient>
 __device__ __forceinline__ float gradient_at(const Conv& g, const Gradient& gradient, int image, int channel, int y, int x) {
     u32 place;
-    const int what = gradient.locate(g, image, channel, y, x, place);
+    const int what = gradient.locate(g, u32(image) * u32(g.c_out) + u32(channel), y, x, place);
     return gradient.value(place, what);
 }
 
@@ -352,7 +407,7 @@ struct GradientAtTaps {
         int out_y, out_x;
         what[i] = -1, place[i] = 0;
         if (output_at(g, y[i], x[i], ky * g.dilation_h, kx * g.dilation_w, out_y, out_x))
-            what[i] = gradient.locate(g, image[i], group * g.out_per_group(), out_y, out_x, place[i]);
+            what[i] = gradient.locate(g, u32(image[i]) * u32(g.c_out) + u32(group * g.out_per_group()), out_y, out_x, place[i]);
     }
 
     __device__ __forceinline__ float at(int i, u32 offset) const { return gradient.value(place[i] + offset, what[i]); }

@@ -24,6 +24,12 @@ __device__ __forceinline__ void store4(float* to, float4 value) { *reinterpret_c
 __device__ __forceinline__ void store_words(u32* to, u32 a, u32 b) { *reinterpret_cast<uint2*>(to) = {a, b}; }
 __device__ __forceinline__ void store_words(u32* to, u32 a, u32 b, u32 c, u32 d) { *reinterpret_cast<uint4*>(to) = {a, b, c, d}; }
 
+// Four words in one access; the address must be a multiple of 16.
+__device__ __forceinline__ void load_words(const u32* from, u32 (&to)[4]) {
+    const uint4 words = *reinterpret_cast<const uint4*>(from);
+    to[0] = words.x, to[1] = words.y, to[2] = words.z, to[3] = words.w;
+}
+
 // The float with these bits.
 __device__ __forceinline__ float float_of_bits(u32 bits) { return __uint_as_float(bits); }
 

@@ -18,11 +18,7 @@
 //
 // Cost of a step: 16 KiB read from shared memory and 6 KiB written, 176 cycles at 128 bytes a cycle. The arithmetic takes an A100 128
 // cycles (512 TF32 or 1,024 bfloat16 multiply-adds a cycle and multiprocessor) and an H100 64, so that shared memory limits matrices to
-// 73 % and 36 % of the peak (114 and 228 TFLOPS of an A100, 180 and 360 of an H100). Patches are limited by their addresses. A warp
-// issues for the 16 mma of a slice, not counting what happens once for a tap, some 320 instructions in the forward pass in TF32, 400 for
-// the input gradient and 290 for the weight gradient behind pooling, in bfloat16 350, 610 and 530: with two warps a scheduler 640, 800
-// and 580 cycles, and 700, 1,220 and 1,060, against 128 of an H100's arithmetic, which makes 20, 16 and 22 % of its peak, and 18, 10
-// and 12 %. Predicted from the machine code, not measured.
+// 73 % and 36 % of the peak (114 and 228 TFLOPS of an A100, 180 and 360 of an H100). Patches are limited by their addresses (docs/kernels.md).
 #pragma once
 #include "tile_product.cuh"
 
@@ -164,6 +160,23 @@ struct Pipeline {
     Stage stages[STAGES];
 };
 
+// Hands a warp's sums to `store`, whose first one lies at (row, column).
+template <int MS, int NS, class Store>
+__device__ __forceinline__ void store_sums(const float (&sum)[MS][NS][4], int row, int column, Store store) {
+    // A lane holds two neighbours in each of two rows; it gives one pair to the lane beside it and has four in one row.
+    const bool odd = lane() % 2;
+    row += lane() / 4 + (odd ? 8 : 0), column += lane() % 4 / 2 * 4;
+#pragma unroll
+    for (int i = 0; i < MS; ++i)
+#pragma unroll
+        for (int j = 0; j < NS; ++j) {
+            const float (&own)[4] = sum[i][j];
+            const float x = __shfl_xor_sync(FULL_WARP, odd ? own[0] : own[2], 1);
+            const float y = __shfl_xor_sync(FULL_WARP, odd ? own[1] : own[3], 1);
+            store(row + 16 * i, column + 8 * j, odd ? float4{x, y, own[2], own[3]} : float4{own[0], own[1], x, y});
+        }
+}
+
 // As tile_product.
 template <class Tile, class A, class B, class Store>
 __device__ __forceinline__ void tensor_product(int m0, int n0, int k_begin, int k_end, A a, B b, Store store) {
@@ -215,18 +228,7 @@ __device__ __forceinline__ void tensor_product(int m0, int n0, int k_begin, int 
         into = into + 1 == STAGES ? 0 : into + 1;
     }
 
-    // A lane holds two neighbours in each of two rows; it gives one pair to the lane beside it and has four in one row.
-    const bool odd = lane() % 2;
-    const int row = m0 + warp_row + lane() / 4 + (odd ? 8 : 0), column = n0 + warp_column + lane() % 4 / 2 * 4;
-#pragma unroll
-    for (int i = 0; i < WARP_M / 16; ++i)
-#pragma unroll
-        for (int j = 0; j < WARP_N / 8; ++j) {
-            const float (&own)[4] = sum[i][j];
-            const float x = __shfl_xor_sync(FULL_WARP, odd ? own[0] : own[2], 1);
-            const float y = __shfl_xor_sync(FULL_WARP, odd ? own[1] : own[3], 1);
-            store(row + 16 * i, column + 8 * j, odd ? float4{x, y, own[2], own[3]} : float4{own[0], own[1], x, y});
-        }
+    store_sums(sum, m0 + warp_row, n0 + warp_column, store);
 }
 
 // The product that the tile asks for.

@@ -45,19 +45,20 @@ fn resources(log: &str) -> BTreeMap<String, Resources> {
     kernels
 }
 
-/// Instructions that a kernel has, each once wherever it stands.
+/// Code that a kernel has, each once wherever it stands.
 #[derive(Clone, Copy, Debug, Default)]
-struct Instructions {
+struct Code {
+    threads: u32,
     all: u32,
     products: u32,
     matrix_loads: u32,
     copies: u32,
 }
 
-impl Instructions {
+impl Code {
     /// Counts them in machine code. An instruction has 16 bytes from sm_70 on, the lowest 12 bits say which one it is.
-    fn count(code: &[u8]) -> Instructions {
-        let mut counts = Instructions::default();
+    fn count(code: &[u8]) -> Code {
+        let mut counts = Code::default();
         for instruction in code.chunks_exact(16) {
             counts.all += 1;
             match u16::from_le_bytes([instruction[0], instruction[1]]) & 0xfff {
@@ -70,8 +71,8 @@ impl Instructions {
         counts
     }
 
-    /// The instructions of every kernel in an ELF file: the sections `.text.<kernel>`.
-    fn of_kernels(elf: &[u8]) -> BTreeMap<String, Instructions> {
+    /// The code of every kernel in an ELF file: the sections `.text.<kernel>` and `.nv.info.<kernel>`.
+    fn of_kernels(elf: &[u8]) -> BTreeMap<String, Code> {
         let number = |at: usize, bytes: usize| (0..bytes).rev().fold(0, |n, i| n << 8 | usize::from(elf[at + i]));
         let (sections, size, count, names) = (number(0x28, 8), number(0x3a, 2), number(0x3c, 2), number(0x3e, 2));
         // Where a section's header, its contents and its name lie.
@@ -81,18 +82,39 @@ impl Instructions {
             let name = &contents(names)[number(header(i), 4)..];
             String::from_utf8_lossy(name.split(|&byte| byte == 0).next().unwrap()).into_owned()
         };
-        let kernel = |i| Some((name(i).strip_prefix(".text.")?.to_string(), Instructions::count(contents(i))));
-        (0..count).filter_map(kernel).collect()
+        let named =
+            |prefix| (0..count).filter_map(move |i| Some((name(i).strip_prefix(prefix)?.to_string(), contents(i))));
+        let mut kernels: BTreeMap<String, Code> =
+            named(".text.").map(|(kernel, code)| (kernel, Code::count(code))).collect();
+        for (kernel, info) in named(".nv.info.") {
+            kernels.entry(kernel).or_default().threads = Code::launch_bound(info);
+        }
+        kernels
+    }
+
+    /// The launch bound among a kernel's attributes: a format, a name, and a value of 2 bytes or, in format 4, of so many.
+    fn launch_bound(info: &[u8]) -> u32 {
+        const SIZED: u8 = 4;
+        const MAX_THREADS: u8 = 5;
+        let mut rest = info;
+        while let [format, name, low, high, after @ ..] = rest {
+            let size = if *format == SIZED { usize::from(u16::from_le_bytes([*low, *high])) } else { 0 };
+            if *name == MAX_THREADS {
+                return u32::from_le_bytes(after[..4].try_into().unwrap());
+            }
+            rest = &after[size..];
+        }
+        panic!("every kernel has a launch bound")
     }
 }
 
-type Table = BTreeMap<(String, String), [(Resources, Instructions); TARGETS.len()]>;
+type Table = BTreeMap<(String, String), [(Resources, Code); TARGETS.len()]>;
 
 fn compile_all(nvrtc: &Nvrtc) -> Table {
     let compile = |source: &Source, target: Target| {
         let compiled = nvrtc.compile(*source, headers(), target, &[REPORT_RESOURCES]);
         let compiled = compiled.unwrap_or_else(|log| panic!("{} for {target}: {log}", source.name));
-        let mut instructions = Instructions::of_kernels(&compiled.image);
+        let mut instructions = Code::of_kernels(&compiled.image);
         let with_instructions = |(kernel, used)| {
             let counts = instructions.remove(&kernel).expect("every kernel has code");
             (kernel, (used, counts))
@@ -119,7 +141,7 @@ const END: &str = "<!-- resources: end -->";
 /// What every kernel uses.
 fn resources_table(table: &Table) -> String {
     let head = "| file | kernel | registers (sm_80, sm_90a, sm_120) | shared memory, bytes | spills |\n| --- | --- | --- | --- | --- |\n";
-    let row = |((file, kernel), used): (&(String, String), &[(Resources, Instructions); TARGETS.len()])| {
+    let row = |((file, kernel), used): (&(String, String), &[(Resources, Code); TARGETS.len()])| {
         let registers = used.map(|(used, _)| used.registers.to_string()).join(", ");
         let shared = used.iter().map(|(used, _)| used.shared).max().unwrap();
         format!("| {file} | `{kernel}` | {registers} | {shared} | 0 |\n")
@@ -131,21 +153,23 @@ fn resources_table(table: &Table) -> String {
 fn tensor_core_table(table: &Table) -> String {
     let head = "| kernel | mma | ldmatrix | cp.async | all instructions | blocks (sm_80, sm_90a) | warps, of 64 |\n\
                 | --- | --- | --- | --- | --- | --- | --- |\n";
-    let row = |((_, kernel), used): (&(String, String), &[(Resources, Instructions); TARGETS.len()])| {
-        let Instructions { all, products, matrix_loads, copies } = used[1].1;
-        let blocks = [(used[0].0, 164), (used[1].0, 228)].map(|(used, kib)| blocks_at_once(used, kib << 10));
-        let (both, warps) = (blocks.map(|n| n.to_string()).join(", "), blocks.map(|n| (8 * n).to_string()).join(", "));
+    let row = |((_, kernel), used): (&(String, String), &[(Resources, Code); TARGETS.len()])| {
+        let Code { threads, all, products, matrix_loads, copies } = used[1].1;
+        let blocks =
+            [(used[0].0, 164), (used[1].0, 228)].map(|(used, kib)| blocks_at_once(used, threads / 32, kib << 10));
+        let (both, warps) =
+            (blocks.map(|n| n.to_string()).join(", "), blocks.map(|n| (threads / 32 * n).to_string()).join(", "));
         format!("| `{kernel}` | {products} | {matrix_loads} | {copies} | {all} | {both} | {warps} |\n")
     };
     let on_tensor_cores = table.iter().filter(|(_, used)| used[1].1.products > 0);
     on_tensor_cores.map(row).fold(head.to_string(), |text, row| text + &row)
 }
 
-/// How many blocks of 256 threads fit a multiprocessor with 65,536 registers and so much shared memory, of which each block takes 1 KiB
-/// more than it asks for. A warp gets registers in units of 256.
-fn blocks_at_once(used: Resources, shared: u32) -> u32 {
-    let registers = 8 * (32 * used.registers).next_multiple_of(256);
-    (65_536 / registers).min(shared / (used.shared + 1024)).min(8)
+/// How many blocks of so many warps fit a multiprocessor with 65,536 registers, 64 warps and so much shared memory, of which each block takes
+/// 1 KiB more than it asks for. A warp gets registers in units of 256.
+fn blocks_at_once(used: Resources, warps: u32, shared: u32) -> u32 {
+    let registers = warps * (32 * used.registers).next_multiple_of(256);
+    (65_536 / registers).min(shared / (used.shared + 1024)).min(64 / warps)
 }
 
 #[test]

@@ -129,6 +129,7 @@ mod cuda {
         }
         kernels::matmul(check, [100, 37, 131], 1, [false; 4], 2);
         kernels::matmul(check, [130, 20, 97], 2, [true, true, false, false], 3);
+        kernels::matmul(check, [9, 1100, 70], 2, [false, true, true, false], 4);
         for channels in [[3, 70], [20, 130]] {
             let [c_in, c_out] = channels;
             let g = Conv2dGeometry {

@@ -172,6 +172,32 @@ proptest! {
         prop_assume!(g.out_h() > 0 && g.out_w() > 0);
         conv2d(&g, seed);
     }
+
+    #[test]
+    fn convolutions_of_3_by_3(
+        n in 1usize..5,
+        channels in [5usize..40, 2usize..40],
+        sides in prop_oneof![[1usize..12, 1usize..12], [1usize..4, 20usize..70]],
+        seed: u64,
+    ) {
+        conv2d(&geometry(n, channels, sides), seed);
+    }
+}
+
+#[test]
+fn what_pooling_left_nothing_of_has_no_gradient() {
+    let g = geometry(2, [8, 9], [1, 5]);
+    let [x, weight, bias] = operands(&g, 1);
+    let kernel: Kernel = &|backend, t| {
+        let (y, winner) = backend.conv2d_relu_pool(&g, &t[0], &t[1], &t[2]).unwrap();
+        let dx = backend.conv2d_pooled_grad_input(&g, &y, &winner, &t[1]).unwrap();
+        vec![dx, backend.conv2d_pooled_grad_weight(&g, &t[0], &y, &winner).unwrap().0]
+    };
+    for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
+        for gradient in emulated(precision, 0, &[x.clone(), weight.clone(), bias.clone()], kernel) {
+            assert!(gradient.to_f64_vec().unwrap().iter().all(|&d| d == 0.0), "{precision}");
+        }
+    }
 }
 
 #[test]
@@ -179,6 +205,7 @@ fn several_tiles_several_slices_and_split_sums() {
     for (i, transposed) in [[false, false], [false, true], [true, false], [true, true]].into_iter().enumerate() {
         matmul([70, 100, 132], 1, [transposed[0], transposed[1], false, false], i as u64);
         matmul([67, 131, 129], 1, [transposed[0], transposed[1], true, false], i as u64);
+        matmul([5, 1100 + i, 20], 1 + i % 2, [transposed[0], transposed[1], true, i > 1], i as u64);
     }
     conv2d(&geometry(3, [20, 70], [14, 13]), 5);
     conv2d(&geometry(5, [8, 16], [12, 12]), 6);

@@ -59,7 +59,7 @@ pub fn headers() -> &'static [Source<'static>] {
 /// The file that defines a kernel.
 pub fn file_of(kernel: &str) -> Option<&'static str> {
     let file = |completed: bool| {
-        let defines = |name: Name| matches!(name, Name::Prefix(_)) == completed && name.matches(kernel);
+        let defines = |name: Name| matches!(name, Name::Prefix(..)) == completed && name.matches(kernel);
         SOURCES.iter().find(|source| definitions(source.text).any(defines)).map(|source| source.name)
     };
     file(false).or_else(|| file(true))
@@ -69,8 +69,8 @@ pub fn file_of(kernel: &str) -> Option<&'static str> {
 enum Name<'a> {
     /// The name itself.
     Whole(&'a str),
-    /// A name that a macro completes: its beginning.
-    Prefix(&'a str),
+    /// A name that a macro completes: its beginning, and how many underscores follow.
+    Prefix(&'a str, usize),
     /// A name that is given to a macro: the text, whose lines give it.
     Given(&'a str),
 }
@@ -79,7 +79,9 @@ impl Name<'_> {
     fn matches(&self, kernel: &str) -> bool {
         match self {
             Name::Whole(name) => *name == kernel,
-            Name::Prefix(prefix) => kernel.strip_prefix(prefix).is_some_and(|rest| !rest.contains('_')),
+            Name::Prefix(prefix, underscores) => {
+                kernel.strip_prefix(prefix).is_some_and(|rest| rest.matches('_').count() == *underscores)
+            }
             Name::Given(text) => text.lines().any(|line| {
                 let given = line.split_once('(').and_then(|(_, rest)| rest.split_once(','));
                 !line.starts_with(' ') && given.is_some_and(|(first, _)| first == kernel)
@@ -95,7 +97,7 @@ fn definitions(text: &str) -> impl Iterator<Item = Name<'_>> {
         let (name, _) = rest.split_once('(')?;
         let name = name.trim_matches(|c: char| c.is_whitespace() || c == '\\');
         Some(match name.split_once("##") {
-            Some((prefix, _)) => Name::Prefix(prefix),
+            Some((prefix, rest)) => Name::Prefix(prefix, rest.matches('_').count()),
             None if name == "NAME" => Name::Given(text),
             None => Name::Whole(name),
         })
@@ -191,6 +193,8 @@ mod tests {
             ("matmul_tn_small", "matmul.cu"),
             ("gather_rows_64", "layout.cu"),
             ("jensen_shannon_bf16_block", "losses.cu"),
+            ("conv2d_3x3_wide_tf32", "conv2d_3x3.cu"),
+            ("conv2d_3x3_pooled_grad_weight_narrow_bf16", "conv2d_3x3_weight.cu"),
             ("adam", "optim.cu"),
         ] {
             assert_eq!(file_of(kernel), Some(file), "{kernel}");

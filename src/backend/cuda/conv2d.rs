@@ -1,7 +1,9 @@
 //! Convolutions and their gradients (`kernels/conv2d.cu`, `kernels/conv2d_first.cu`, `kernels/conv2d_depthwise.cu`).
 
+use super::conv2d_3x3;
 use super::device::{args, CudaDevice};
 use super::driver::{Arg, DevicePtr};
+use super::elementwise::fill;
 use super::launch::{self, for_tile, Tile};
 use super::layout::{sum, sum_middle};
 use super::memory::address;
@@ -12,7 +14,7 @@ use crate::tensor::{DType, Shape, Tensor};
 /// `Conv` in `kernels/conv2d.cuh`.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
-struct Conv {
+pub(super) struct Conv {
     sizes: [i32; 7],
     stride: [i32; 2],
     padding: [i32; 2],
@@ -31,14 +33,14 @@ struct Conv {
 /// `Divisor` there: n / d is n · factor >> shift, for 0 ≤ n < 2³¹.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
-struct Divisor {
+pub(super) struct Divisor {
     factor: u32,
     shift: u32,
 }
 
 impl Divisor {
     /// Of an empty extent nobody asks; any divisor will do there.
-    fn new(d: usize) -> Divisor {
+    pub(super) fn new(d: usize) -> Divisor {
         let d = d.max(1) as u64;
         let shift = 31 + d.next_power_of_two().trailing_zeros();
         Divisor { factor: (1u64 << shift).div_ceil(d) as u32, shift }
@@ -106,6 +108,8 @@ pub(super) fn conv2d(
     } else if g.is_first_layer() {
         let config = launch::exactly(pixels, g.c_out.div_ceil(FIRST_OUTPUTS));
         device.launch("conv2d_first", config, args(w), &[x, w])?;
+    } else if let Some(plan) = conv2d_3x3::plan(g, false) {
+        plan.conv2d(device, g, [x, w, &y], bias, relu)?;
     } else {
         let channels = g.c_out / g.groups;
         let tile = tile(g, channels, pixels);
@@ -132,6 +136,8 @@ pub(super) fn relu_pool(
     if g.is_first_layer() {
         let config = launch::exactly(windows, g.c_out.div_ceil(FIRST_POOLED_OUTPUTS));
         device.launch("conv2d_first_relu_pool", config, args(w), &[x, w])?;
+    } else if let Some(plan) = conv2d_3x3::plan(g, true) {
+        plan.relu_pool(device, g, [x, w, bias], [&y, &winners])?;
     } else {
         let channels = g.c_out / g.groups;
         let tile = tile(g, channels, 4 * windows);
@@ -174,7 +180,7 @@ pub(super) struct OutputGradient<'a> {
 }
 
 impl OutputGradient<'_> {
-    fn args(&self) -> Vec<Arg> {
+    pub(super) fn args(&self) -> Vec<Arg> {
         let winners = self.winners.map(|winners| Arg::from(address(winners)));
         [Arg::from(address(self.dy))].into_iter().chain(winners).collect()
     }
@@ -190,10 +196,17 @@ pub(super) fn grad_input(
     if dx.numel() == 0 {
         return Ok(dx);
     }
+    if gradient.dy.numel() == 0 {
+        return fill(device, dx.shape(), 0.0);
+    }
     if is_depthwise(g) && gradient.winners.is_none() {
         let n = dx.numel();
         let args = args![Conv::from(g), address(gradient.dy), address(w), address(&dx), n as u32];
         device.launch("conv2d_depthwise_grad_input", launch::elements(n), args, &[gradient.dy, w])?;
+        return Ok(dx);
+    }
+    if let Some(plan) = conv2d_3x3::plan_grad_input(g) {
+        plan.grad_input(device, g, gradient, w, &dx)?;
         return Ok(dx);
     }
     let (channels, pixels) = (g.c_in / g.groups, g.n * g.h * g.w);
@@ -217,11 +230,17 @@ pub(super) fn grad_weight(
     gradient: OutputGradient,
 ) -> Result<Tensor> {
     let shape = Shape::from([g.c_out, g.c_in / g.groups, g.kh, g.kw]);
+    if gradient.dy.numel() == 0 {
+        return fill(device, &shape, 0.0);
+    }
     if is_depthwise(g) && gradient.winners.is_none() {
         let dw = device.floats(shape)?;
         let config = launch::block_each(g.kh * g.kw, launch::THREADS).with_y(g.c_out);
         let args = args![Conv::from(g), address(x), address(gradient.dy), address(&dw)];
         device.launch("conv2d_depthwise_grad_weight", config, args, &[x, gradient.dy])?;
+        return Ok(dw);
+    }
+    if let Some(dw) = conv2d_3x3::grad_weight(device, g, x, gradient)? {
         return Ok(dw);
     }
     let (channels, terms) = (g.c_out / g.groups, g.c_in / g.groups * g.kh * g.kw);

@@ -107,7 +107,7 @@ fn compile(nvrtc: &Nvrtc, source: &File, headers: &[Source], target: Target, cac
         match nvrtc.compile(source.source(), headers, target, &[]) {
             Ok(compiled) => {
                 // Renamed when whole: a build that is stopped leaves no half of an image behind.
-                let partial = path.with_extension("partial");
+                let partial = cache.join(format!("{}-{target}.partial", source.name));
                 fs::write(&partial, compiled.image).expect("the build folder is writable");
                 fs::rename(&partial, &path).expect("the build folder is writable");
             }

@@ -183,16 +183,33 @@ pub(super) use for_tile;
 /// How a sum over `k` is split so that m × n tiles alone do not leave the device idle: the number of splits and the length of each,
 /// a multiple of what kernels read at a time.
 pub fn split_k(tile: Tile, m: usize, n: usize, k: usize, groups: usize) -> (usize, usize) {
+    let tiles = tile.count(m, n).into_iter().product::<usize>() * groups;
+    split_for(tiles, k, tile.slice(), (MAX_GRID_YZ / groups.max(1)).max(1))
+}
+
+/// The same for `batch` products of matrices. A block alone walks over a thousand numbers in some 10 µs, five times what the second pass
+/// costs; shorter sums are left whole.
+pub fn split_product(tile: Tile, m: usize, n: usize, k: usize, batch: usize) -> (usize, usize) {
+    const WORTH_IT: usize = 1024;
+    match k < WORTH_IT {
+        true => (1, k),
+        false => split_k(tile, m, n, k, batch),
+    }
+}
+
+/// The same for so many tiles of any kernel that adds up `slice` products at a time and can do with `most` splits.
+pub fn split_for(tiles: usize, k: usize, slice: usize, most: usize) -> (usize, usize) {
     /// Enough blocks for every multiprocessor of the largest GPUs.
     const WANTED: usize = 256;
     /// Shorter sums are not worth a second pass.
-    const SHORTEST: usize = 512;
-    let tiles = tile.count(m, n).into_iter().product::<usize>() * groups;
-    let most = (MAX_GRID_YZ / groups.max(1)).max(1);
+    const SHORTEST: usize = 256;
     let splits = (WANTED / tiles.max(1)).clamp(1, k.div_ceil(SHORTEST).clamp(1, most));
-    let stretch = k.div_ceil(splits).next_multiple_of(tile.slice()).max(tile.slice());
+    let stretch = k.div_ceil(splits).next_multiple_of(slice).max(slice);
     (k.div_ceil(stretch).max(1), stretch)
 }
+
+/// Enough blocks that the largest GPUs have one for every multiprocessor.
+pub const ENOUGH_BLOCKS: usize = 132;
 
 /// How a sum of `reduced` numbers for each of `results` is split among blocks: the number of splits and the length of each.
 pub fn split_sum(results: usize, reduced: usize) -> (usize, usize) {

@@ -2,7 +2,7 @@
 
 use super::device::{args, CudaDevice};
 use super::driver::DevicePtr;
-use super::launch::{for_tile, Tile, MAX_GRID_YZ};
+use super::launch::{self, for_tile, Tile, MAX_GRID_YZ};
 use super::memory::address;
 use crate::backend::params::{Matmul, MatmulSizes};
 use crate::error::Result;
@@ -17,6 +17,8 @@ struct Sizes {
     k: i32,
     b_is_shared: i32,
     relu: i32,
+    splits: i32,
+    stretch: i32,
 }
 
 pub(super) fn matmul(device: &CudaDevice, p: Matmul, a: &Tensor, b: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
@@ -31,8 +33,19 @@ pub(super) fn matmul(device: &CudaDevice, p: Matmul, a: &Tensor, b: &Tensor, bia
     }
     let tile = Tile::for_product(m, n);
     let kernel = kernel(tile, p.transpose_a, p.transpose_b);
-    let sizes = Sizes { m: m as i32, n: n as i32, k: k as i32, b_is_shared: b_is_shared.into(), relu: p.relu.into() };
     let bias = bias.map_or(DevicePtr::NULL, address);
+    let (splits, stretch) = launch::split_product(tile, m, n, k, batch);
+    let [m_, n_, k_, splits_, stretch_] = [m, n, k, splits, stretch].map(|size| size as i32);
+    let (b_is_shared_, relu) = (i32::from(b_is_shared), i32::from(p.relu));
+    let sizes = Sizes { m: m_, n: n_, k: k_, b_is_shared: b_is_shared_, relu, splits: splits_, stretch: stretch_ };
+    if splits > 1 {
+        let sums = device.floats([splits, c.numel()])?;
+        let args = args![sizes, address(a), address(b), DevicePtr::NULL, address(&sums)];
+        device.launch(kernel, tile.grid(m, n, batch * splits), args, &[a, b])?;
+        let args = args![sizes, address(&sums), bias, address(&c), c.numel() as u32];
+        device.launch("matmul_sum", launch::elements(c.numel()), args, &[a, b])?;
+        return Ok(c);
+    }
     let at = |x: &Tensor, matrix: usize, len: usize| DevicePtr(address(x).0 + (4 * matrix * len) as u64);
     // A grid has at most so many layers.
     for first in (0..batch).step_by(MAX_GRID_YZ) {

@@ -8,6 +8,7 @@ mod backend;
 pub mod binaries;
 pub mod bundle;
 mod conv2d;
+mod conv2d_3x3;
 mod device;
 pub mod driver;
 mod elementwise;

@@ -104,6 +104,11 @@ inline void store_words(u32* to, u32 a, u32 b, u32 c, u32 d) {
     *reinterpret_cast<Words*>(to) = Words{a, b, c, d};
 }
 
+inline void load_words(const u32* from, u32 (&to)[4]) {
+    const float4 words = load4(reinterpret_cast<const float*>(from));
+    std::memcpy(to, &words, sizeof words);
+}
+
 inline float float_of_bits(u32 bits) {
     float value;
     std::memcpy(&value, &bits, sizeof value);

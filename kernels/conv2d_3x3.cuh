@@ -1,0 +1,41 @@
+// 3 × 3 convolutions with stride 1 and padding 1 on tensor cores.
+//
+// Idea: where an implicit matrix product fetches each pixel nine times, once for each tap, here a block brings the stretch of pixels that
+// its results need into shared memory once for each slice of channels, rounded, and all nine taps read it there. The stretch holds the
+// rows of the images one after another with one column of zeros behind each row and one row of zeros between images: so the border of
+// a row is the end of the row before, a tap is the same shift for every pixel, and no reader asks where an image ends. A word holds what
+// a lane needs at once: one channel in TF32, two neighbours in bfloat16, eight words of each pixel a slice.
+#pragma once
+#include "conv2d.cuh"
+
+constexpr int TAPS = 9;
+// Words of one pixel in a slice: what one mma adds up.
+constexpr int DEEP = 8;
+
+// Numbers as words: of TF32 one, of bfloat16 two.
+template <class Format, class Value>
+__device__ __forceinline__ u32 word_of(int number, Value value) {
+    if constexpr (Format::IN_A_WORD == 1)
+        return float_to_tf32(value(number));
+    else
+        return floats_to_bf16(value(2 * number), value(2 * number + 1));
+}
+
+// Where pixels lie in the stretch that goes through all images; `PaddedRows` in src/backend/cuda/conv2d_3x3.rs.
+struct PaddedRows {
+    int pitch, height;  // A row and the zeros behind it; the rows of an image and the zeros above it.
+    Divisor by_pitch, by_height;
+
+    __device__ __forceinline__ int at(Pixel p) const { return (p.image * height + p.y + 1) * pitch + p.x; }
+
+    // Where `source`, of so many channels, holds in its first channel what belongs at `at`, and what has to be true of it there; −1: zero.
+    template <class Source>
+    __device__ __forceinline__ int locate(const Conv& g, const Source& source, int channels, int at, u32& place) const {
+        place = 0;
+        if (at < pitch) return -1;
+        const int row = by_pitch.quotient(at) - 1, x = at - (row + 1) * pitch;
+        const int image = by_height.quotient(row), y = row - image * height;
+        if (image >= g.n || y >= g.h || x >= g.w) return -1;
+        return source.locate(g, u32(image) * u32(channels), y, x, place);
+    }
+};

@@ -1,0 +1,351 @@
+//! 3 × 3 convolutions with stride 1 and padding 1 on tensor cores (`kernels/conv2d_3x3.cu`, `kernels/conv2d_3x3_weight.cu`).
+
+use super::conv2d::{Conv, Divisor, OutputGradient};
+use super::device::{args, CudaDevice};
+use super::driver::{Arg, DevicePtr};
+use super::launch::{self, Config, ENOUGH_BLOCKS, MAX_GRID_YZ};
+use super::memory::address;
+use crate::backend::params::Conv2dGeometry;
+use crate::backend::precision::{self, Precision};
+use crate::error::Result;
+use crate::tensor::{Shape, Tensor};
+
+const TAPS: usize = 9;
+/// Rows of weights that are packed together.
+const PACKED_ROWS: usize = 64;
+
+/// `PaddedRows` in `kernels/conv2d_3x3.cuh`.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct PaddedRows {
+    pitch: i32,
+    height: i32,
+    by_pitch: Divisor,
+    by_height: Divisor,
+}
+
+impl PaddedRows {
+    fn new(g: &Conv2dGeometry, pitch: usize) -> PaddedRows {
+        let height = g.h + 1;
+        let (by_pitch, by_height) = (Divisor::new(pitch), Divisor::new(height));
+        PaddedRows { pitch: pitch as i32, height: height as i32, by_pitch, by_height }
+    }
+}
+
+/// What the operands are rounded to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Tf32,
+    Bf16,
+}
+
+impl Format {
+    /// That of the precision which was asked for; `f32` has none.
+    fn active() -> Option<Format> {
+        match precision::active() {
+            Precision::F32 => None,
+            Precision::Tf32 => Some(Format::Tf32),
+            Precision::Bf16 => Some(Format::Bf16),
+        }
+    }
+
+    /// Numbers in a word.
+    fn in_a_word(self) -> usize {
+        match self {
+            Format::Tf32 => 1,
+            Format::Bf16 => 2,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Width {
+    Wide,
+    Narrow,
+}
+
+/// The kernel of a family for a format and a width.
+macro_rules! kernel {
+    ($format:expr, $width:expr, $name:literal) => {
+        match ($format, $width) {
+            (Format::Tf32, Width::Wide) => concat!($name, "_wide_tf32"),
+            (Format::Tf32, Width::Narrow) => concat!($name, "_narrow_tf32"),
+            (Format::Bf16, Width::Wide) => concat!($name, "_wide_bf16"),
+            (Format::Bf16, Width::Narrow) => concat!($name, "_narrow_bf16"),
+        }
+    };
+}
+
+/// Whether these kernels can serve the geometry at all. First layers stay in `f32`.
+fn suits(g: &Conv2dGeometry) -> bool {
+    let places = (g.n * (g.h + 1) + 1).checked_mul(g.w + 2);
+    [g.kh, g.kw] == [3, 3]
+        && [g.stride, g.padding, g.dilation] == [[1, 1]; 3]
+        && g.groups == 1
+        && !g.is_first_layer()
+        && places.is_some_and(|places| places + g.w < i32::MAX as usize)
+}
+
+/// How a product is made of tiles.
+pub(super) struct Plan {
+    format: Format,
+    width: Width,
+    config: Config,
+}
+
+/// `Tile3x3` there: output channels of a wide and of a narrow tile, pixels and threads of both, and the longest stretch that they can hold.
+const WIDE: usize = 64;
+const NARROW: usize = 32;
+const PIXELS: usize = 128;
+const SPAN: usize = 328;
+
+/// The plan for a forward pass, with its results in pooling windows or not, if these kernels take it. It depends on sizes alone, and the
+/// results do not depend on it.
+pub(super) fn plan(g: &Conv2dGeometry, windows: bool) -> Option<Plan> {
+    let format = Format::active().filter(|_| suits(g) && longest_stretch(g, windows, PIXELS) <= SPAN)?;
+    let pixels = if windows { g.n * (g.h / 2) * (g.w / 2) * 4 } else { g.n * g.h * g.w };
+    let columns = pixels.div_ceil(PIXELS);
+    let fills = g.c_out > NARROW && columns * g.c_out.div_ceil(WIDE) >= ENOUGH_BLOCKS;
+    let (width, channels) = if fills { (Width::Wide, WIDE) } else { (Width::Narrow, NARROW) };
+    let rows = g.c_out.div_ceil(channels);
+    let config = Config { grid: [columns as u32, rows as u32, 1], block: PIXELS as u32 };
+    (rows <= MAX_GRID_YZ).then_some(Plan { format, width, config })
+}
+
+/// The plan for an input gradient.
+pub(super) fn plan_grad_input(g: &Conv2dGeometry) -> Option<Plan> {
+    plan(&mirrored(g), false).filter(|_| suits(g))
+}
+
+/// The most places of the stretch of padded rows that `pixels` neighbouring results and the pixels around them lie in.
+fn longest_stretch(g: &Conv2dGeometry, windows: bool, pixels: usize) -> usize {
+    let side = if windows { 2 } else { 1 };
+    let [h, w, tile] = [g.h / side, g.w / side, pixels / (side * side)];
+    // A tile begins at a multiple of its size: as far behind a row's or an image's beginning as that allows.
+    let latest = |period: usize| period - gcd(tile, period);
+    let rows = (latest(w) + tile).div_ceil(w).min(g.n * h);
+    let ends = ((latest(w * h) + tile - 1) / (w * h)).min(g.n - 1);
+    let between = g.h - side * h + 1;
+    (rows * side + ends * between + 2) * (g.w + 1) + 1
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    match b {
+        0 => a,
+        _ => gcd(b, a % b),
+    }
+}
+
+/// The convolution of the output's gradient that is the input's gradient.
+fn mirrored(g: &Conv2dGeometry) -> Conv2dGeometry {
+    Conv2dGeometry { c_in: g.c_out, c_out: g.c_in, ..*g }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    Forward,
+    InputGradient,
+}
+
+/// The weights of a convolution `g` in the kernels' order; for the input gradient `g` is the mirrored one.
+fn packed(device: &CudaDevice, g: &Conv2dGeometry, format: Format, pass: Pass, w: &Tensor) -> Result<Tensor> {
+    const DEEP: usize = 8;
+    let slices = g.c_in.div_ceil(DEEP * format.in_a_word());
+    let words = g.c_out.next_multiple_of(PACKED_ROWS) * slices * TAPS * DEEP;
+    let packed = device.floats([words])?;
+    let [rows, channels] = [g.c_out, g.c_in].map(|size| size as i32);
+    let (backward, to_tf32) = (i32::from(pass == Pass::InputGradient), i32::from(format == Format::Tf32));
+    let args = args![address(w), rows, channels, backward, to_tf32, address(&packed), words as u32];
+    device.launch("conv2d_3x3_weights", launch::elements(words), args, &[w])?;
+    Ok(packed)
+}
+
+fn rows(g: &Conv2dGeometry) -> PaddedRows {
+    PaddedRows::new(g, g.w + 1)
+}
+
+impl Plan {
+    pub(super) fn conv2d(
+        &self,
+        device: &CudaDevice,
+        g: &Conv2dGeometry,
+        [x, w, y]: [&Tensor; 3],
+        bias: DevicePtr,
+        relu: bool,
+    ) -> Result<()> {
+        let packed = packed(device, g, self.format, Pass::Forward, w)?;
+        self.dense(device, g, x, &packed, bias, relu, y)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn dense(
+        &self,
+        device: &CudaDevice,
+        g: &Conv2dGeometry,
+        x: &Tensor,
+        packed: &Tensor,
+        bias: DevicePtr,
+        relu: bool,
+        y: &Tensor,
+    ) -> Result<()> {
+        let relu = i32::from(relu);
+        let args = args![Conv::from(g), rows(g), address(x), address(packed), bias, relu, address(y)];
+        device.launch(kernel!(self.format, self.width, "conv2d_3x3"), self.config, args, &[x])
+    }
+
+    pub(super) fn relu_pool(
+        &self,
+        device: &CudaDevice,
+        g: &Conv2dGeometry,
+        [x, w, bias]: [&Tensor; 3],
+        [y, winners]: [&Tensor; 2],
+    ) -> Result<()> {
+        let packed = packed(device, g, self.format, Pass::Forward, w)?;
+        let [x_at, packed, bias, y, winners] = [x, &packed, bias, y, winners].map(address);
+        let args = args![Conv::from(g), rows(g), x_at, packed, bias, y, winners];
+        device.launch(kernel!(self.format, self.width, "conv2d_3x3_relu_pool"), self.config, args, &[x, w])
+    }
+
+    pub(super) fn grad_input(
+        &self,
+        device: &CudaDevice,
+        g: &Conv2dGeometry,
+        gradient: OutputGradient,
+        w: &Tensor,
+        dx: &Tensor,
+    ) -> Result<()> {
+        let g = &mirrored(g);
+        let packed = packed(device, g, self.format, Pass::InputGradient, w)?;
+        let Some(winners) = gradient.winners else {
+            return self.dense(device, g, gradient.dy, &packed, DevicePtr::NULL, false, dx);
+        };
+        let [dy, winners, packed, dx] = [gradient.dy, winners, &packed, dx].map(address);
+        let args = args![Conv::from(g), rows(g), dy, winners, packed, dx];
+        let kernel = kernel!(self.format, self.width, "conv2d_3x3_pooled_grad_input");
+        device.launch(kernel, self.config, args, &[gradient.dy, w])
+    }
+}
+
+/// The weight gradient, if these kernels take it.
+pub(super) fn grad_weight(
+    device: &CudaDevice,
+    g: &Conv2dGeometry,
+    x: &Tensor,
+    gradient: OutputGradient,
+) -> Result<Option<Tensor>> {
+    /// Places that a block brings into shared memory at a time, and the widest images for which those around them have room there.
+    const PLACES: usize = 64;
+    const WIDEST: usize = 64;
+    /// Input channels of a block, and output channels of a narrow one.
+    const IN: usize = 32;
+    const OUT: usize = 32;
+    let Some(format) = Format::active().filter(|_| suits(g) && g.w <= WIDEST && g.c_in.div_ceil(IN) <= MAX_GRID_YZ)
+    else {
+        return Ok(None);
+    };
+    let (width, out, block) = if g.c_out > OUT { (Width::Wide, 2 * OUT, 256) } else { (Width::Narrow, OUT, 128) };
+    let blocks = [g.c_in.div_ceil(IN), g.c_out.div_ceil(out)];
+    let rows = PaddedRows::new(g, (g.w + 1).next_multiple_of(format.in_a_word()));
+    let places = g.n * (rows.height * rows.pitch) as usize;
+    let (splits, stretch) = launch::split_for(blocks[0] * blocks[1], places, PLACES, MAX_GRID_YZ);
+    let n = g.c_out * g.c_in * TAPS;
+    let sums = device.floats([splits, n])?;
+    let kernel = match gradient.winners {
+        None => kernel!(format, width, "conv2d_3x3_grad_weight"),
+        Some(_) => kernel!(format, width, "conv2d_3x3_pooled_grad_weight"),
+    };
+    let mut args: Vec<Arg> = args![Conv::from(g), rows, address(x)];
+    args.extend(gradient.args());
+    args.extend(args![stretch as i32, address(&sums)]);
+    let config = Config { grid: [blocks[0] as u32, blocks[1] as u32, splits as u32], block };
+    device.launch(kernel, config, args, &[x, gradient.dy])?;
+    let dw = device.floats(Shape::from([g.c_out, g.c_in, 3, 3]))?;
+    let args = args![address(&sums), address(&dw), splits as i32, (g.c_out * g.c_in) as u32, n as u32];
+    device.launch("conv2d_3x3_grad_weight_sum", launch::elements(n), args, &[x, gradient.dy])?;
+    Ok(Some(dw))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[cfg(feature = "emulator")]
+    #[test]
+    fn wide_and_narrow_tiles_give_the_same_bits() {
+        use crate::tensor::{DType, Device};
+        let device = super::super::cuda(Device::Emulator);
+        let (stride, padding, dilation) = ([1, 1], [1, 1], [1, 1]);
+        let g = Conv2dGeometry {
+            n: 2,
+            c_in: 19,
+            h: 12,
+            w: 11,
+            c_out: 70,
+            kh: 3,
+            kw: 3,
+            stride,
+            padding,
+            dilation,
+            groups: 1,
+        };
+        let some = |shape: Shape, seed: usize| {
+            let values: Vec<f32> = (0..shape.numel()).map(|i| ((i * 37 + seed) % 101) as f32 / 50.0 - 1.0).collect();
+            Tensor::from_slice(&values, shape, Device::Emulator).unwrap()
+        };
+        let (x, w, bias) = (some([2, 19, 12, 11].into(), 1), some([70, 19, 3, 3].into(), 2), some([70].into(), 3));
+        let (dy, pooled_dy) = (some([2, 70, 12, 11].into(), 4), some([2, 70, 6, 5].into(), 5));
+        let plan = |g: &Conv2dGeometry, windows: bool, width: Width| {
+            let pixels: usize = if windows { 2 * 6 * 5 * 4 } else { 2 * 12 * 11 };
+            let channels = if width == Width::Wide { WIDE } else { NARROW };
+            let grid = [pixels.div_ceil(PIXELS), g.c_out.div_ceil(channels), 1].map(|blocks| blocks as u32);
+            move |format| Plan { format, width, config: Config { grid, block: PIXELS as u32 } }
+        };
+        for format in [Format::Tf32, Format::Bf16] {
+            let outputs = [Width::Wide, Width::Narrow].map(|width| {
+                let floats = |shape: [usize; 4]| device.floats(shape).unwrap();
+                let (y, pooled, dx, pooled_dx) =
+                    (floats([2, 70, 12, 11]), floats([2, 70, 6, 5]), floats([2, 19, 12, 11]), floats([2, 19, 12, 11]));
+                let winners = device.output([2, 70, 6, 5], DType::U8).unwrap();
+                plan(&g, false, width)(format).conv2d(device, &g, [&x, &w, &y], address(&bias), true).unwrap();
+                plan(&g, true, width)(format).relu_pool(device, &g, [&x, &w, &bias], [&pooled, &winners]).unwrap();
+                let backward = plan(&mirrored(&g), false, width)(format);
+                backward.grad_input(device, &g, OutputGradient { dy: &dy, winners: None }, &w, &dx).unwrap();
+                let gradient = OutputGradient { dy: &pooled_dy, winners: Some(&winners) };
+                backward.grad_input(device, &g, gradient, &w, &pooled_dx).unwrap();
+                [y, pooled, winners, dx, pooled_dx].map(|t| t.to_host().unwrap().storage().bytes().to_vec())
+            });
+            assert_eq!(outputs[0], outputs[1]);
+        }
+    }
+
+    /// The most places that any tile of `pixels` results needs, found by looking at each.
+    fn longest_by_search(g: &Conv2dGeometry, windows: bool, pixels: usize) -> usize {
+        let side = if windows { 2 } else { 1 };
+        let [h, w, tile] = [g.h / side, g.w / side, pixels / (side * side)];
+        let pitch = g.w + 1;
+        let place = |q: usize, inside: usize| {
+            let (image, y, x) = (q / (h * w), q / w % h * side + inside, q % w * side + inside);
+            (image * (g.h + 1) + y) * pitch + x
+        };
+        let results = g.n * h * w;
+        let first_and_last =
+            (0..results).step_by(tile).map(|q| (place(q, 0), place((q + tile).min(results) - 1, side - 1)));
+        first_and_last.map(|(first, last)| last - first + 2 * pitch + 3).max().unwrap_or(0)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+        #[test]
+        fn no_tile_needs_more_places_than_the_plan_says(
+            n in 1..40usize, h in 2..40usize, w in 2..40usize, windows: bool, pixels in prop_oneof![Just(128), Just(256)],
+        ) {
+            let (stride, padding, dilation) = ([1, 1], [1, 1], [1, 1]);
+            let g = Conv2dGeometry { n, c_in: 8, h, w, c_out: 8, kh: 3, kw: 3, stride, padding, dilation, groups: 1 };
+            let (said, needed) = (longest_stretch(&g, windows, pixels), longest_by_search(&g, windows, pixels));
+            prop_assert!(said >= needed, "{said} < {needed}");
+            prop_assert!(said <= needed + 5 * (w + 1), "{said} is far from {needed}");
+        }
+    }
+}
