@@ -206,21 +206,26 @@ fn results(run: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn students_side_by_side_in_graphs_have_the_bits_of_one_after_another_in_plain_launches() {
+fn students_side_by_side_in_graphs_with_measured_tiles_have_the_bits_of_one_after_another_in_plain_launches() {
     let folder = tempfile::tempdir().unwrap();
     let data = small_digits(&folder.path().join("data"), 20, 10);
-    let run = |how: &str| {
+    let cache = folder.path().join("cache");
+    let run = |how: &str, tune: &str| {
         let out = folder.path().join(how);
         let mut command = kdengine();
+        command.env("KDENGINE_TUNE", tune).env("XDG_CACHE_HOME", &cache);
         command.env("KDENGINE_LAUNCH", how).args(["sweep", "--device", "emulator", "--data"]).arg(&data);
         // Batch norm, augmentation, a schedule, a method that reads results within a step, and a last batch that is smaller.
-        command.args(["--teacher-model", "cnn-bn-2-fc8", "--student-model", "cnn-2-fc8", "--method", "hinton,crd"]);
+        command.args(["--teacher-model", "cnn-bn-2-fc8", "--student-model", "cnn-5-2-fc8", "--method", "hinton,crd"]);
         command.args(["--batch-size", "8", "--epochs", "2", "--teacher-epochs", "1", "--shift", "1"]);
         command.args(["--schedule", "cosine", "--sweep-temperatures", "2,4", "--sweep-epochs", "2", "--out"]);
         let text = String::from_utf8(expect(command.arg(&out), 0).stderr).unwrap();
         (results(&out), text)
     };
-    let ((plain, _), (bundled, text)) = (run("plain"), run("graph"));
+    let ((plain, _), (bundled, text)) = (run("plain", "off"), run("graph", "on"));
+    let tiles = std::fs::read_dir(cache.join("kdengine/tiles")).unwrap().next().unwrap().unwrap();
+    let tiles = std::fs::read_to_string(tiles.path()).unwrap();
+    assert!(tiles.contains("\"conv2d_"), "{tiles}");
     let names = |files: &[(String, Vec<u8>)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&plain), ["baseline-1", "sweep-t2", "sweep-t4", "teacher", "metrics"]);
     assert_eq!(names(&bundled), names(&plain));
@@ -229,9 +234,14 @@ fn students_side_by_side_in_graphs_have_the_bits_of_one_after_another_in_plain_l
 }
 
 #[test]
-fn a_way_to_launch_that_there_is_not_is_refused() {
-    let mut command = kdengine();
-    command.env("KDENGINE_LAUNCH", "plian").args(["bench", "step", "--device", "emulator"]);
-    let error = error_of(&mut command, 1);
-    assert!(error.contains("KDENGINE_LAUNCH is `plian`; it may be `plain` or `graph`"), "{error}");
+fn a_way_to_launch_or_to_tune_that_there_is_not_is_refused() {
+    for (variable, reason) in [
+        ("KDENGINE_LAUNCH", "KDENGINE_LAUNCH is `plian`; it may be `plain` or `graph`"),
+        ("KDENGINE_TUNE", "KDENGINE_TUNE is `plian`; it may be `on` or `off`"),
+    ] {
+        let mut command = kdengine();
+        command.env(variable, "plian").args(["bench", "step", "--device", "emulator"]);
+        let error = error_of(&mut command, 1);
+        assert!(error.contains(reason), "{error}");
+    }
 }

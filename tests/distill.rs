@@ -138,13 +138,14 @@ fn a_training_leaves_every_bit_of_the_teacher_as_it_was() {
 }
 
 #[test]
-fn a_temperature_that_no_part_of_the_loss_has_is_mentioned() {
+fn a_temperature_that_no_part_of_the_loss_has_and_a_warm_up_longer_than_the_run_are_mentioned() {
     let folder = tempfile::tempdir().unwrap();
     let data = small_digits(&folder.path().join("data"), 32, 10);
-    for (number, (flags, unheard)) in [
-        (&["--method", "at"][..], true),
-        (&["--method", "at", "--soft-weight", "0.5"][..], false),
-        (&["--method", "dkd"][..], false),
+    for (number, (flags, unheard, cut)) in [
+        (&["--method", "at"][..], true, false),
+        (&["--method", "at", "--soft-weight", "0.5"][..], false, false),
+        (&["--method", "dkd"][..], false, true),
+        (&["--method", "dkd", "--set", "warm-up-epochs=1"][..], false, false),
     ]
     .into_iter()
     .enumerate()
@@ -155,6 +156,7 @@ fn a_temperature_that_no_part_of_the_loss_has_is_mentioned() {
         let output = expect(command.arg("--out").arg(folder.path().join(number.to_string())), 0);
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(text.contains("temperature 5 changes nothing"), unheard, "{flags:?}: {text}");
+        assert_eq!(text.contains("dkd grows to its full weight over more than"), cut, "{flags:?}: {text}");
     }
 }
 

@@ -310,6 +310,8 @@ fn schedules_are_written_alike_in_a_file_and_on_the_command_line() {
         ("soft-weight = 1e38", "soft-weight: must be 0 to 1e9"),
         ("hard-weight = '0..1e10'", "hard-weight: must be 0 to 1e9, found 0..10000000000"),
         ("method = 'at'\nset = 'weight=1e38'", "at: weight: must be 0 to 1e9"),
+        ("method = 'at'\nset = 'weight=nan'", "at: weight: `nan` is no number or schedule"),
+        ("[[term]]\nmethod = 'born-again'", "`born-again` is a recipe"),
         ("hard-weight = 'much'", "FROM..TO"),
         ("epochs = 1\ntemperature = '4..1:step@99'", "hinton: temperature: is 4..1:step@99, but"),
         ("epochs = 1\ntemperature = '4..1:step'", "hinton: temperature: is 4..1:step, but"),

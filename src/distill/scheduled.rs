@@ -80,7 +80,15 @@ impl Scheduled {
     /// # Errors
     /// It is written otherwise.
     pub fn parse(text: &str) -> Result<Scheduled> {
-        let wrong = || Error::argument("schedule", format!("`{text}` is none; write {FORMS}"));
+        Scheduled::parse_as("schedule", text)
+    }
+
+    /// The same, of an argument with this name.
+    ///
+    /// # Errors
+    /// It is written otherwise.
+    pub fn parse_as(argument: &str, text: &str) -> Result<Scheduled> {
+        let wrong = || Error::argument(argument, format!("`{text}` is no number or schedule; write {FORMS}"));
         let number = |text: &str| text.trim().parse::<f64>().ok().filter(|x| x.is_finite()).ok_or_else(wrong);
         let (values, shape) = text.split_once(':').unwrap_or((text, ""));
         let Some((from, to)) = values.split_once("..") else {

@@ -209,7 +209,7 @@ fn by_size(method: &str, student: &[TapShape], teacher: &[TapShape]) -> Result<V
         let maps: Vec<TapShape> = taps.iter().filter(|tap| tap.shape.len() == 3).cloned().collect();
         match maps.is_empty() {
             true => {
-                let reason = format!("the {whose} has no tap with height and width; use a method that needs none");
+                let reason = format!("the {whose} has no tap with height and width, which convolutional networks have; use one, or a method that needs none");
                 Err(Error::argument(method, reason))
             }
             false => Ok(maps),

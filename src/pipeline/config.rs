@@ -188,12 +188,28 @@ impl RunConfig {
         })
     }
 
+    /// What to tell a user whose student is trained for fewer epochs than a term takes to grow to its weight.
+    pub(super) fn cut_warm_up(&self) -> Option<String> {
+        const WARM_UP: &str = "warm-up-epochs";
+        let longer = |term: &&TermConfig| match term.values.get(WARM_UP) {
+            Some(&crate::distill::Value::Number(epochs)) => epochs > self.epochs as f64,
+            _ => false,
+        };
+        let term = self.term.iter().find(longer).filter(|_| !self.is_leaderboard())?;
+        let (method, epochs) = (&term.method, self.epochs);
+        Some(format!(
+            "{method} grows to its full weight over more than the {epochs} epochs of this run: --set {WARM_UP}={}",
+            epochs / 4
+        ))
+    }
+
     /// Defaults, then the configuration file, then the command line: the last one that names a value wins.
     ///
     /// # Errors
     /// An unknown key (names the nearest known one), a value of the wrong type, or one out of its range.
     pub fn resolve(file: Table, command_line: Table) -> Result<RunConfig> {
         let (mut given, mut command_line) = (file, command_line);
+        super::grid::settle(&mut given)?;
         let several = super::methods::settle_entrants(&mut given, &mut command_line)?;
         let chosen = match command_line.contains_key("method") {
             false => {
@@ -236,6 +252,7 @@ impl RunConfig {
             config.validation.get_or_insert(0.2);
         }
         for term in &mut config.term {
+            super::methods::check_term(&term.method)?;
             *term = Term::from_config(term)?.to_config();
         }
         if let Some(recipe) = &mut config.recipe {

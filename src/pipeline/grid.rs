@@ -3,7 +3,7 @@
 use super::options::{Group, Kind, RunOption, OPTIONS};
 use crate::error::{Error, Result};
 use crate::suggest::nearest;
-use toml::Value;
+use toml::{Table, Value};
 
 /// What a setting is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +87,38 @@ impl Axis {
     }
 }
 
+/// A configuration's `grid` as a list of `KEY=VALUE,…`, from a list or from a table: `lr = [0.001, 0.003]`, `at.weight = [100, 1000]`.
+///
+/// # Errors
+/// A key of the table has something else than a list of numbers or words.
+pub(super) fn settle(given: &mut Table) -> Result<()> {
+    let Some(Value::Table(table)) = given.get("grid") else { return Ok(()) };
+    let mut axes = Vec::new();
+    list("", table, &mut axes)?;
+    given.insert("grid".to_string(), axes.into());
+    Ok(())
+}
+
+fn list(prefix: &str, table: &Table, axes: &mut Vec<String>) -> Result<()> {
+    for (key, value) in table {
+        let key = format!("{prefix}{key}");
+        let plain = |value: &Value| match value {
+            Value::String(text) => Ok(text.clone()),
+            Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => Ok(value.to_string()),
+            _ => Err(Error::argument("grid", format!("`{key}` needs a list of values, as in {key} = [1, 2, 4]"))),
+        };
+        match value {
+            Value::Table(inner) => list(&format!("{key}."), inner, axes)?,
+            Value::Array(values) => {
+                let values = values.iter().map(plain).collect::<Result<Vec<_>>>()?;
+                axes.push(format!("{key}={}", values.join(",")));
+            }
+            single => axes.push(format!("{key}={}", plain(single)?)),
+        }
+    }
+    Ok(())
+}
+
 /// The option of this name, if students can differ in it.
 fn varied(name: &str) -> Result<&'static RunOption> {
     let fits = |option: &&RunOption| {
@@ -105,6 +137,18 @@ fn varied(name: &str) -> Result<&'static RunOption> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_says_the_same_as_a_list() {
+        let text = "[grid]\nlr = [0.001, 0.003]\nat.weight = [100, 1000]\ntemperature = [\"4..1:cosine\", 2]";
+        let mut given: Table = text.parse().unwrap();
+        settle(&mut given).unwrap();
+        let axes: Vec<&str> = given["grid"].as_array().unwrap().iter().map(|axis| axis.as_str().unwrap()).collect();
+        let expected = ["lr=0.001,0.003", "at.weight=100,1000", "temperature=4..1:cosine,2"];
+        assert!(axes.len() == 3 && expected.iter().all(|axis| axes.contains(axis)), "{axes:?}");
+        let error = settle(&mut "[grid]\nlr = [[1]]".parse().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("lr = [1, 2, 4]"), "{error}");
+    }
 
     #[test]
     fn axes_are_read_and_multiplied() {

@@ -203,6 +203,15 @@ pub(super) fn settle_entrants(file: &mut Table, command_line: &mut Table) -> Res
     Ok(true)
 }
 
+/// A `[[term]]` must be a method.
+pub(super) fn check_term(name: &str) -> Result<()> {
+    if find_recipe(name).is_ok() {
+        let reason = format!("`{name}` is a recipe, which arranges trainings, and no term of a loss; write it as [recipe] method = \"{name}\"");
+        return Err(Error::argument("method", reason));
+    }
+    Ok(())
+}
+
 /// A method with its defaults, and the temperature that was asked for beside it, if it has one.
 fn default_term(name: &str, given: &Table) -> Result<TermConfig> {
     let mut term = Term::new(find_method(name)?);
@@ -262,7 +271,7 @@ fn number_or_text(value: String) -> Value {
 fn assign(term: &mut TermConfig, key: &str, value: String) -> Result<()> {
     let taps = |value: &str| value.split('+').map(|tap| tap.trim().to_string()).collect();
     match key {
-        "weight" => term.weight = Some(Scheduled::parse(&value)?),
+        "weight" => term.weight = Some(Scheduled::parse_as(&format!("{}: weight", term.method), &value)?),
         "student-taps" => term.student_taps = taps(&value),
         "teacher-taps" => term.teacher_taps = taps(&value),
         _ => {

@@ -64,7 +64,7 @@ impl<'a> Session<'a> {
         let device = config.device()?;
         precision::choose(config.precision()?, device)?;
         progress.stage(&format!("loading {}", config.data));
-        if let Some(text) = config.unheard_temperature() {
+        for text in [config.unheard_temperature(), config.cut_warm_up()].into_iter().flatten() {
             progress.note(&text);
         }
         let sides = Sides::load(&config, device)?;

@@ -132,6 +132,18 @@ fn choose(targets: &[Target], capability: u32) -> Option<usize> {
     ranked.max().map(|(_, at)| at)
 }
 
+/// Stands for the text of all kernels.
+pub(super) fn version() -> String {
+    digest("", SOURCES.iter().chain(HEADERS))
+}
+
+fn digest<'a>(head: &str, files: impl Iterator<Item = &'a Source<'static>>) -> String {
+    let mut hash = Sha256::new();
+    hash.update(head);
+    files.for_each(|file| hash.update(file.text));
+    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Compiles a kernel file, or takes what was compiled before.
 fn compile(file: &'static str, capability: u32) -> Result<Vec<u8>> {
     let failed = |reason: String| Error::Device { op: "kernels", reason };
@@ -146,10 +158,7 @@ fn compile(file: &'static str, capability: u32) -> Result<Vec<u8>> {
         None => return Err(failed(format!("nvrtc {:?} knows no GPU as old as this one", nvrtc.version))),
     };
     let source = SOURCES.iter().find(|source| source.name == file).expect("files are named after the table");
-    let mut hash = Sha256::new();
-    hash.update(format!("{:?} {target}", nvrtc.version));
-    [source].into_iter().chain(HEADERS).for_each(|file| hash.update(file.text));
-    let key: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let key = digest(&format!("{:?} {target}", nvrtc.version), [source].into_iter().chain(HEADERS));
     let kept = folders::cache().map(|folder| folder.join("kernels").join(format!("{file}-{target}-{key}")));
     if let Some(image) = kept.as_ref().and_then(|path| std::fs::read(path).ok()) {
         return Ok(image);

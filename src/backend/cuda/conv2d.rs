@@ -7,6 +7,7 @@ use super::elementwise::fill;
 use super::launch::{self, for_tile, Tile};
 use super::layout::{sum, sum_middle};
 use super::memory::address;
+use super::tuner::Candidate;
 use crate::backend::params::Conv2dGeometry;
 use crate::error::Result;
 use crate::tensor::{DType, Shape, Tensor};
@@ -86,6 +87,11 @@ fn tile(g: &Conv2dGeometry, m: usize, n: usize) -> Tile {
     }
 }
 
+/// The kernels that may stand in for that of a tile.
+fn candidates(tile: Tile, candidate: impl Fn(&Tile) -> Candidate) -> Vec<Candidate> {
+    tile.candidates().iter().map(candidate).collect()
+}
+
 pub(super) fn conv2d(
     device: &CudaDevice,
     g: &Conv2dGeometry,
@@ -114,7 +120,8 @@ pub(super) fn conv2d(
         let channels = g.c_out / g.groups;
         let tile = tile(g, channels, pixels);
         let w = &weights_for(device, g, tile, Pass::Forward, w)?;
-        device.launch(for_tile!(tile, "conv2d"), tile.grid(channels, pixels, g.groups), args(w), &[x, w])?;
+        let candidate = |&tile: &Tile| (for_tile!(tile, "conv2d"), tile.grid(channels, pixels, g.groups));
+        device.launch_fastest(&candidates(tile, candidate), args(w), &[x, w])?;
     }
     Ok(y)
 }
@@ -141,9 +148,10 @@ pub(super) fn relu_pool(
     } else {
         let channels = g.c_out / g.groups;
         let tile = tile(g, channels, 4 * windows);
-        let config = tile.grid(channels, 4 * windows, g.groups);
         let w = &weights_for(device, g, tile, Pass::Forward, w)?;
-        device.launch(for_tile!(tile, "conv2d_relu_pool"), config, args(w), &[x, w])?;
+        let candidate =
+            |&tile: &Tile| (for_tile!(tile, "conv2d_relu_pool"), tile.grid(channels, 4 * windows, g.groups));
+        device.launch_fastest(&candidates(tile, candidate), args(w), &[x, w])?;
     }
     Ok((y, winners))
 }
@@ -211,15 +219,18 @@ pub(super) fn grad_input(
     }
     let (channels, pixels) = (g.c_in / g.groups, g.n * g.h * g.w);
     let tile = tile(g, channels, pixels);
-    let kernel = match gradient.winners {
-        None => for_tile!(tile, "conv2d_grad_input"),
-        Some(_) => for_tile!(tile, "conv2d_pooled_grad_input"),
+    let candidate = |&tile: &Tile| {
+        let kernel = match gradient.winners {
+            None => for_tile!(tile, "conv2d_grad_input"),
+            Some(_) => for_tile!(tile, "conv2d_pooled_grad_input"),
+        };
+        (kernel, tile.grid(channels, pixels, g.groups))
     };
     let mut args = args![Conv::from(g)];
     args.extend(gradient.args());
     let w = &weights_for(device, g, tile, Pass::InputGradient, w)?;
     args.extend(args![address(w), address(&dx)]);
-    device.launch(kernel, tile.grid(channels, pixels, g.groups), args, &[gradient.dy, w])?;
+    device.launch_fastest(&candidates(tile, candidate), args, &[gradient.dy, w])?;
     Ok(dx)
 }
 

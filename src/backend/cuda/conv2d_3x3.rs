@@ -5,6 +5,7 @@ use super::device::{args, CudaDevice};
 use super::driver::{Arg, DevicePtr};
 use super::launch::{self, Config, ENOUGH_BLOCKS, MAX_GRID_YZ};
 use super::memory::address;
+use super::tuner::Candidate;
 use crate::backend::params::Conv2dGeometry;
 use crate::backend::precision::{self, Precision};
 use crate::error::Result;
@@ -86,11 +87,12 @@ fn suits(g: &Conv2dGeometry) -> bool {
         && places.is_some_and(|places| places + g.w < i32::MAX as usize)
 }
 
-/// How a product is made of tiles.
+/// How a product may be made of tiles: which width is expected to be the faster one.
 pub(super) struct Plan {
     format: Format,
-    width: Width,
-    config: Config,
+    widths: [Width; 2],
+    /// Tiles of pixels.
+    columns: usize,
 }
 
 /// `Tile3x3` there: output channels of a wide and of a narrow tile, pixels and threads of both, and the longest stretch that they can hold.
@@ -106,10 +108,8 @@ pub(super) fn plan(g: &Conv2dGeometry, windows: bool) -> Option<Plan> {
     let pixels = if windows { g.n * (g.h / 2) * (g.w / 2) * 4 } else { g.n * g.h * g.w };
     let columns = pixels.div_ceil(PIXELS);
     let fills = g.c_out > NARROW && columns * g.c_out.div_ceil(WIDE) >= ENOUGH_BLOCKS;
-    let (width, channels) = if fills { (Width::Wide, WIDE) } else { (Width::Narrow, NARROW) };
-    let rows = g.c_out.div_ceil(channels);
-    let config = Config { grid: [columns as u32, rows as u32, 1], block: PIXELS as u32 };
-    (rows <= MAX_GRID_YZ).then_some(Plan { format, width, config })
+    let widths = if fills { [Width::Wide, Width::Narrow] } else { [Width::Narrow, Width::Wide] };
+    (g.c_out.div_ceil(NARROW) <= MAX_GRID_YZ).then_some(Plan { format, widths, columns })
 }
 
 /// The plan for an input gradient.
@@ -165,6 +165,14 @@ fn rows(g: &Conv2dGeometry) -> PaddedRows {
 }
 
 impl Plan {
+    /// The kernels of a family, which `name` names, for so many output channels.
+    fn candidates(&self, c_out: usize, name: impl Fn(Width) -> &'static str) -> [Candidate; 2] {
+        self.widths.map(|width| {
+            let rows = c_out.div_ceil(if width == Width::Wide { WIDE } else { NARROW });
+            (name(width), Config { grid: [self.columns as u32, rows as u32, 1], block: PIXELS as u32 })
+        })
+    }
+
     pub(super) fn conv2d(
         &self,
         device: &CudaDevice,
@@ -190,7 +198,8 @@ impl Plan {
     ) -> Result<()> {
         let relu = i32::from(relu);
         let args = args![Conv::from(g), rows(g), address(x), address(packed), bias, relu, address(y)];
-        device.launch(kernel!(self.format, self.width, "conv2d_3x3"), self.config, args, &[x])
+        let candidates = self.candidates(g.c_out, |width| kernel!(self.format, width, "conv2d_3x3"));
+        device.launch_fastest(&candidates, args, &[x])
     }
 
     pub(super) fn relu_pool(
@@ -203,7 +212,8 @@ impl Plan {
         let packed = packed(device, g, self.format, Pass::Forward, w)?;
         let [x_at, packed, bias, y, winners] = [x, &packed, bias, y, winners].map(address);
         let args = args![Conv::from(g), rows(g), x_at, packed, bias, y, winners];
-        device.launch(kernel!(self.format, self.width, "conv2d_3x3_relu_pool"), self.config, args, &[x, w])
+        let candidates = self.candidates(g.c_out, |width| kernel!(self.format, width, "conv2d_3x3_relu_pool"));
+        device.launch_fastest(&candidates, args, &[x, w])
     }
 
     pub(super) fn grad_input(
@@ -221,8 +231,8 @@ impl Plan {
         };
         let [dy, winners, packed, dx] = [gradient.dy, winners, &packed, dx].map(address);
         let args = args![Conv::from(g), rows(g), dy, winners, packed, dx];
-        let kernel = kernel!(self.format, self.width, "conv2d_3x3_pooled_grad_input");
-        device.launch(kernel, self.config, args, &[gradient.dy, w])
+        let candidates = self.candidates(g.c_out, |width| kernel!(self.format, width, "conv2d_3x3_pooled_grad_input"));
+        device.launch_fastest(&candidates, args, &[gradient.dy, w])
     }
 }
 
@@ -295,21 +305,21 @@ mod tests {
         };
         let (x, w, bias) = (some([2, 19, 12, 11].into(), 1), some([70, 19, 3, 3].into(), 2), some([70].into(), 3));
         let (dy, pooled_dy) = (some([2, 70, 12, 11].into(), 4), some([2, 70, 6, 5].into(), 5));
-        let plan = |g: &Conv2dGeometry, windows: bool, width: Width| {
-            let pixels: usize = if windows { 2 * 6 * 5 * 4 } else { 2 * 12 * 11 };
-            let channels = if width == Width::Wide { WIDE } else { NARROW };
-            let grid = [pixels.div_ceil(PIXELS), g.c_out.div_ceil(channels), 1].map(|blocks| blocks as u32);
-            move |format| Plan { format, width, config: Config { grid, block: PIXELS as u32 } }
+        let plan = |pixels: usize, width: Width, format: Format| Plan {
+            format,
+            widths: [width; 2],
+            columns: pixels.div_ceil(PIXELS),
         };
+        let (all, windows) = (2 * 12 * 11, 2 * 6 * 5 * 4);
         for format in [Format::Tf32, Format::Bf16] {
             let outputs = [Width::Wide, Width::Narrow].map(|width| {
                 let floats = |shape: [usize; 4]| device.floats(shape).unwrap();
                 let (y, pooled, dx, pooled_dx) =
                     (floats([2, 70, 12, 11]), floats([2, 70, 6, 5]), floats([2, 19, 12, 11]), floats([2, 19, 12, 11]));
                 let winners = device.output([2, 70, 6, 5], DType::U8).unwrap();
-                plan(&g, false, width)(format).conv2d(device, &g, [&x, &w, &y], address(&bias), true).unwrap();
-                plan(&g, true, width)(format).relu_pool(device, &g, [&x, &w, &bias], [&pooled, &winners]).unwrap();
-                let backward = plan(&mirrored(&g), false, width)(format);
+                plan(all, width, format).conv2d(device, &g, [&x, &w, &y], address(&bias), true).unwrap();
+                plan(windows, width, format).relu_pool(device, &g, [&x, &w, &bias], [&pooled, &winners]).unwrap();
+                let backward = plan(all, width, format);
                 backward.grad_input(device, &g, OutputGradient { dy: &dy, winners: None }, &w, &dx).unwrap();
                 let gradient = OutputGradient { dy: &pooled_dy, winners: Some(&winners) };
                 backward.grad_input(device, &g, gradient, &w, &pooled_dx).unwrap();

@@ -1,12 +1,13 @@
 //! One device of the CUDA backend: tensors in its memory, kernels on its stream.
 
 use super::bundle::{self, Bundler};
-use super::driver::{Arg, Driver, Launch};
+use super::driver::{Arg, Driver, Launch, Step};
 use super::launch::Config;
 use super::memory::Buffer;
+use super::tuner::{self, Candidate, Tuner};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Device, Shape, Storage, Tensor};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// A device by its name, opened at its first use.
 pub struct CudaDevice {
@@ -18,6 +19,8 @@ struct Opened {
     bundler: Arc<Bundler>,
     /// The same, as everybody else sees it.
     driver: Arc<dyn Driver>,
+    /// None: the first kernel of several is taken.
+    tuner: Option<Mutex<Tuner>>,
 }
 
 /// Kernels count elements in 31 bits.
@@ -51,8 +54,10 @@ impl CudaDevice {
         };
         let open = || {
             bundle::check_variable()?;
+            let tunes = tuner::is_on(self.device)?;
             let bundler = Arc::new(Bundler::new(open(self.device).map_err(reason)?));
-            Ok(Opened { driver: bundler.clone(), bundler })
+            let tuner = tunes.then(|| Mutex::new(Tuner::new(bundler.info())));
+            Ok(Opened { driver: bundler.clone(), bundler, tuner })
         };
         let opened = self.opened.get_or_init(open);
         opened.as_ref().map_err(|reason| Error::Device { op: "device", reason: reason.clone() })
@@ -107,9 +112,34 @@ impl CudaDevice {
         args: Vec<Arg>,
         tensors: &[&Tensor],
     ) -> Result<()> {
-        let Config { grid, block } = config;
-        let shapes = tensors.iter().map(|x| *x.shape()).collect();
-        self.driver()?.launch(&Launch { kernel, grid, block, args, shapes })
+        self.launch_fastest(&[(kernel, config)], args, tensors)
+    }
+
+    /// Launches one of several kernels that compute the same bits from the same arguments, and write only what they do not read: the one
+    /// that is the fastest on this GPU, or the first if that is not to be measured.
+    pub(super) fn launch_fastest(&self, candidates: &[Candidate], args: Vec<Arg>, tensors: &[&Tensor]) -> Result<()> {
+        /// Launches of each kernel for a measurement; the first one warms up.
+        const LAUNCHES: usize = 4;
+        let shapes: Vec<Shape> = tensors.iter().map(|x| *x.shape()).collect();
+        let Opened { driver, tuner, .. } = self.opened()?;
+        let launch = |(kernel, Config { grid, block }): Candidate, args: Vec<Arg>| Launch {
+            kernel,
+            grid,
+            block,
+            args,
+            shapes: shapes.clone(),
+        };
+        let chosen = match tuner {
+            Some(tuner) if candidates.len() > 1 => {
+                let seconds = |candidate: &Candidate| {
+                    let steps = vec![Step::Launch(launch(*candidate, args.clone())); LAUNCHES];
+                    Ok(driver.time_each(&steps)?.into_iter().skip(1).fold(f64::INFINITY, f64::min))
+                };
+                tuner.lock().unwrap_or_else(|e| e.into_inner()).choose(candidates, &shapes, seconds)?
+            }
+            _ => 0,
+        };
+        driver.launch(&launch(candidates[chosen], args))
     }
 }
 

@@ -132,6 +132,16 @@ impl Tile {
         }
     }
 
+    /// This tile, and the others that give the same bits.
+    pub fn candidates(self) -> &'static [Tile] {
+        match self {
+            Tile::Large => &[Tile::Large, Tile::Small],
+            Tile::Small => &[Tile::Small, Tile::Large],
+            Tile::Tf32 => &[Tile::Tf32],
+            Tile::Bf16 => &[Tile::Bf16],
+        }
+    }
+
     /// Whether products are made on tensor cores.
     pub fn has_tensor_cores(self) -> bool {
         matches!(self, Tile::Tf32 | Tile::Bf16)

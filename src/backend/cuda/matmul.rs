@@ -4,6 +4,7 @@ use super::device::{args, CudaDevice};
 use super::driver::DevicePtr;
 use super::launch::{self, for_tile, Tile, MAX_GRID_YZ};
 use super::memory::address;
+use super::tuner::Candidate;
 use crate::backend::params::{Matmul, MatmulSizes};
 use crate::error::Result;
 use crate::tensor::Tensor;
@@ -32,7 +33,10 @@ pub(super) fn matmul(device: &CudaDevice, p: Matmul, a: &Tensor, b: &Tensor, bia
         (m, batch, b_is_shared) = (batch * m, 1, false);
     }
     let tile = Tile::for_product(m, n);
-    let kernel = kernel(tile, p.transpose_a, p.transpose_b);
+    let candidates = |z: usize| -> Vec<Candidate> {
+        let candidate = |&tile: &Tile| (kernel(tile, p.transpose_a, p.transpose_b), tile.grid(m, n, z));
+        tile.candidates().iter().map(candidate).collect()
+    };
     let bias = bias.map_or(DevicePtr::NULL, address);
     let (splits, stretch) = launch::split_product(tile, m, n, k, batch);
     let [m_, n_, k_, splits_, stretch_] = [m, n, k, splits, stretch].map(|size| size as i32);
@@ -41,7 +45,7 @@ pub(super) fn matmul(device: &CudaDevice, p: Matmul, a: &Tensor, b: &Tensor, bia
     if splits > 1 {
         let sums = device.floats([splits, c.numel()])?;
         let args = args![sizes, address(a), address(b), DevicePtr::NULL, address(&sums)];
-        device.launch(kernel, tile.grid(m, n, batch * splits), args, &[a, b])?;
+        device.launch_fastest(&candidates(batch * splits), args, &[a, b])?;
         let args = args![sizes, address(&sums), bias, address(&c), c.numel() as u32];
         device.launch("matmul_sum", launch::elements(c.numel()), args, &[a, b])?;
         return Ok(c);
@@ -51,9 +55,9 @@ pub(super) fn matmul(device: &CudaDevice, p: Matmul, a: &Tensor, b: &Tensor, bia
     for first in (0..batch).step_by(MAX_GRID_YZ) {
         let b_len = if b_is_shared { 0 } else { k * n };
         let pointers = [at(a, first, m * k), at(b, first, b_len), bias, at(&c, first, m * n)];
-        let config = tile.grid(m, n, (batch - first).min(MAX_GRID_YZ));
+        let candidates = candidates((batch - first).min(MAX_GRID_YZ));
         let args = args![sizes, pointers[0], pointers[1], pointers[2], pointers[3]];
-        device.launch(kernel, config, args, &[a, b])?;
+        device.launch_fastest(&candidates, args, &[a, b])?;
     }
     Ok(c)
 }

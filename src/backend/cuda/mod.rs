@@ -30,6 +30,7 @@ mod optim;
 mod pool2d;
 mod relations;
 mod softmax;
+mod tuner;
 
 pub use device::CudaDevice;
 

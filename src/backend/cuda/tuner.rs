@@ -1,0 +1,143 @@
+//! Which of several kernels is the fastest on this GPU: measured at the first use of a size, and kept on disk.
+//!
+//! Only kernels that give the same bits are chosen between, so that a choice changes how long a training takes and nothing else. A size
+//! is measured when it is met for the first time, a few launches of each kernel, and then never again: steps that are timed come after a
+//! warm-up. `KDENGINE_TUNE=off` leaves the choice to the size alone, as on the emulator; `on` measures there too, for tests.
+
+use super::binaries;
+use super::driver::DeviceInfo;
+use super::launch::Config;
+use crate::error::Result;
+use crate::folders;
+use crate::tensor::io::write_atomically;
+use crate::tensor::{Device, Shape};
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+
+const VARIABLE: &str = "KDENGINE_TUNE";
+
+/// A kernel and its grid.
+pub(super) type Candidate = (&'static str, Config);
+
+/// The choices for one device.
+pub(super) struct Tuner {
+    /// By what was launched, for this process.
+    by_launch: HashMap<u64, usize>,
+    /// The kernel's name by what was launched, as it is kept.
+    kept: BTreeMap<String, String>,
+    file: Option<PathBuf>,
+}
+
+/// Refuses a value of `KDENGINE_TUNE` that means nothing, and says whether to measure on this device.
+pub(super) fn is_on(device: Device) -> Result<bool, String> {
+    match std::env::var(VARIABLE).as_deref() {
+        Ok("on") => Ok(true),
+        Ok("off") => Ok(false),
+        Ok(other) => Err(format!("{VARIABLE} is `{other}`; it may be `on` or `off`")),
+        Err(_) => Ok(matches!(device, Device::Cuda(_))),
+    }
+}
+
+impl Tuner {
+    /// With what was found out about this device before, if the user has a cache folder.
+    pub(super) fn new(info: &DeviceInfo) -> Tuner {
+        Tuner::with_file(folders::cache().map(|folder| file(&folder, info)))
+    }
+
+    fn with_file(file: Option<PathBuf>) -> Tuner {
+        // A file that cannot be read is written anew: all that is lost is a second of measuring.
+        let text = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
+        let kept = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        Tuner { by_launch: HashMap::new(), kept, file }
+    }
+
+    /// The number of the candidate to launch for these shapes; `seconds` measures one.
+    pub(super) fn choose(
+        &mut self,
+        candidates: &[Candidate],
+        shapes: &[Shape],
+        seconds: impl FnMut(&Candidate) -> Result<f64>,
+    ) -> Result<usize> {
+        let mut hasher = DefaultHasher::new();
+        (candidates[0].0, candidates[0].1.grid, shapes).hash(&mut hasher);
+        let key = hasher.finish();
+        if let Some(&chosen) = self.by_launch.get(&key) {
+            return Ok(chosen);
+        }
+        let chosen = self.look_up_or_measure(candidates, shapes, seconds)?;
+        self.by_launch.insert(key, chosen);
+        Ok(chosen)
+    }
+
+    fn look_up_or_measure(
+        &mut self,
+        candidates: &[Candidate],
+        shapes: &[Shape],
+        seconds: impl FnMut(&Candidate) -> Result<f64>,
+    ) -> Result<usize> {
+        let (kernel, config) = &candidates[0];
+        let name = format!("{kernel} {shapes:?} in {:?}", config.grid);
+        let known = self.kept.get(&name).and_then(|best| candidates.iter().position(|(kernel, _)| kernel == best));
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let seconds = candidates.iter().map(seconds).collect::<Result<Vec<f64>>>()?;
+        let best = (0..candidates.len()).min_by(|&a, &b| seconds[a].total_cmp(&seconds[b])).unwrap_or(0);
+        self.kept.insert(name, candidates[best].0.to_string());
+        if let Some(file) = &self.file {
+            // Where nothing can be written, the next process measures again.
+            let text = serde_json::to_string_pretty(&self.kept).expect("strings are plain values");
+            let _ = file.parent().map(std::fs::create_dir_all);
+            let _ = write_atomically(file, text.as_bytes());
+        }
+        Ok(best)
+    }
+}
+
+/// Where choices are kept: for one model of GPU and one version of the kernels.
+fn file(folder: &Path, info: &DeviceInfo) -> PathBuf {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let name: String = info.name.chars().map(plain).collect();
+    let (major, minor) = info.capability;
+    folder.join("tiles").join(format!("{name}-sm{major}{minor}-{}.json", binaries::version()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::cuda::launch::one_block;
+    use std::cell::RefCell;
+
+    #[test]
+    fn the_fastest_is_measured_once_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tiles").join("a.json");
+        let candidates = [("wide", one_block(128)), ("narrow", one_block(64))];
+        let shapes = [Shape::from([2, 3])];
+        let measured = RefCell::new(Vec::new());
+        let mut seconds = |candidate: &Candidate| {
+            measured.borrow_mut().push(candidate.0);
+            Ok(if candidate.0 == "narrow" { 1e-6 } else { 2e-6 })
+        };
+        let mut tuner = Tuner::with_file(Some(file.clone()));
+        assert_eq!(tuner.choose(&candidates, &shapes, &mut seconds).unwrap(), 1);
+        assert_eq!(tuner.choose(&candidates, &shapes, &mut seconds).unwrap(), 1);
+        // Another process.
+        assert_eq!(Tuner::with_file(Some(file.clone())).choose(&candidates, &shapes, &mut seconds).unwrap(), 1);
+        // Another size.
+        assert_eq!(tuner.choose(&candidates, &[Shape::from([2, 4])], &mut seconds).unwrap(), 1);
+        assert_eq!(*measured.borrow(), ["wide", "narrow", "wide", "narrow"]);
+        std::fs::write(&file, "{ half of").unwrap();
+        assert_eq!(Tuner::with_file(Some(file)).choose(&candidates, &shapes, &mut seconds).unwrap(), 1);
+        assert_eq!(measured.borrow().len(), 6);
+    }
+
+    #[test]
+    fn where_nothing_can_be_kept_choices_are_still_made() {
+        let mut tuner = Tuner::with_file(Some(PathBuf::from("/proc/no/such/folder/a.json")));
+        let candidates = [("wide", one_block(128)), ("narrow", one_block(64))];
+        assert_eq!(tuner.choose(&candidates, &[], |_| Ok(1.0)).unwrap(), 0);
+    }
+}
