@@ -33,6 +33,9 @@ __device__ __forceinline__ void matmul(MatmulSizes s, const float* a, const floa
                         });
 }
 
+template <class Format>
+using LargeTensorTile = TensorTile<Format, 128>;
+
 // Names say how a and b are read: n as they are, t transposed.
 #define MATMUL(NAME, TILE, TRANSPOSE_A, TRANSPOSE_B)                                                                          \
     extern "C" __global__ void __launch_bounds__(256, 1)                                                                      \
@@ -52,10 +55,18 @@ MATMUL(matmul_nn_tf32, TensorTile<Tf32>, false, false)
 MATMUL(matmul_nt_tf32, TensorTile<Tf32>, false, true)
 MATMUL(matmul_tn_tf32, TensorTile<Tf32>, true, false)
 MATMUL(matmul_tt_tf32, TensorTile<Tf32>, true, true)
+MATMUL(matmul_nn_large_tf32, LargeTensorTile<Tf32>, false, false)
+MATMUL(matmul_nt_large_tf32, LargeTensorTile<Tf32>, false, true)
+MATMUL(matmul_tn_large_tf32, LargeTensorTile<Tf32>, true, false)
+MATMUL(matmul_tt_large_tf32, LargeTensorTile<Tf32>, true, true)
 MATMUL(matmul_nn_bf16, TensorTile<Bf16>, false, false)
 MATMUL(matmul_nt_bf16, TensorTile<Bf16>, false, true)
 MATMUL(matmul_tn_bf16, TensorTile<Bf16>, true, false)
 MATMUL(matmul_tt_bf16, TensorTile<Bf16>, true, true)
+MATMUL(matmul_nn_large_bf16, LargeTensorTile<Bf16>, false, false)
+MATMUL(matmul_nt_large_bf16, LargeTensorTile<Bf16>, false, true)
+MATMUL(matmul_tn_large_bf16, LargeTensorTile<Bf16>, true, false)
+MATMUL(matmul_tt_large_bf16, LargeTensorTile<Bf16>, true, true)
 
 // Adds up the splits' sums, in order, and finishes what they left out: n results [batch, m, n].
 extern "C" __global__ void __launch_bounds__(256) matmul_sum(MatmulSizes s, const float* sums, const float* bias, float* c, u32 n) {

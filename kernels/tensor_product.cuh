@@ -1,7 +1,7 @@
 // The matrix product of one block on tensor cores, with the same operands and the same `store` as tile_product.cuh.
 //
 // Idea: operands are rounded to TF32 or bfloat16, products are summed in f32 (mma.sync m16n8k8 and m16n8k16). A block of 8 warps owns a
-// tile of 64 × 128 results, a warp 32 × 32 of them, and walks over k in slices of 64 bytes a row (16 TF32 or 32 bfloat16 numbers), two
+// tile of 64 × 128 or 128 × 128 results, a warp 32 × 32 or 64 × 32 of them, and walks over k in slices of 64 bytes a row (16 TF32 or 32 bfloat16 numbers), two
 // steps of mma each. Three slices are in flight: one is multiplied, the next one is there or about to be, the one after that is being
 // fetched; one barrier a slice is enough. The order of additions is that of k, whatever the grid.
 //
@@ -16,9 +16,9 @@
 // within a row so that the 8 rows of an ldmatrix, and what neighbouring threads store in one go, cover the 32 banks exactly once. TF32
 // along i is read word by word (ldmatrix cannot transpose 32 bits): 4 rows of k, turned against each other by 8 banks, times 8 columns.
 //
-// Cost of a step: 16 KiB read from shared memory and 6 KiB written, 176 cycles at 128 bytes a cycle. The arithmetic takes an A100 128
-// cycles (512 TF32 or 1,024 bfloat16 multiply-adds a cycle and multiprocessor) and an H100 64, so that shared memory limits matrices to
-// 73 % and 36 % of the peak (114 and 228 TFLOPS of an A100, 180 and 360 of an H100). Patches are limited by their addresses (docs/kernels.md).
+// Cost of a step: 16 KiB read from shared memory and 6 KiB written, 176 cycles at 128 bytes a cycle; with 128 × 128 results 24 and 8 KiB,
+// 256 cycles. The arithmetic takes an A100 128 or 256 cycles (512 TF32 or 1,024 bfloat16 multiply-adds a cycle and multiprocessor) and an
+// H100 half of that, so that shared memory limits matrices to 73 or 100 % of an A100's peak and 36 or 50 % of an H100's. Patches are limited by their addresses (docs/kernels.md).
 #pragma once
 #include "tile_product.cuh"
 
@@ -35,11 +35,11 @@ struct Bf16 {
     __device__ static __forceinline__ void multiply(float (&sum)[4], const u32 (&a)[4], const u32 (&b)[2]) { multiply_bf16(sum, a, b); }
 };
 
-template <class Format_>
+template <class Format_, int M_ = 64>
 struct TensorTile {
     using Format = Format_;
     static constexpr bool TENSOR_CORES = true;
-    static constexpr int M = 64, N = 128, K = 16 * Format::IN_A_WORD;
+    static constexpr int M = M_, N = 128, K = 16 * Format::IN_A_WORD;
     static constexpr int STAGES = 3, STEPS = 2;
     static constexpr int WARP_M = M / 2, WARP_N = N / 4;
 };

@@ -112,6 +112,10 @@ pub enum Tile {
     Tf32,
     /// The same, of operands in bfloat16.
     Bf16,
+    /// 128 × 128 results on tensor cores, of operands in TF32. Matrices have it, convolutions have not.
+    LargeTf32,
+    /// The same, of operands in bfloat16.
+    LargeBf16,
 }
 
 impl Tile {
@@ -132,25 +136,39 @@ impl Tile {
         }
     }
 
-    /// This tile, and the others that give the same bits.
+    /// The tiles that give the same bits as this one, for a convolution: the one that is expected to be the fastest first.
     pub fn candidates(self) -> &'static [Tile] {
         match self {
             Tile::Large => &[Tile::Large, Tile::Small],
             Tile::Small => &[Tile::Small, Tile::Large],
             Tile::Tf32 => &[Tile::Tf32],
             Tile::Bf16 => &[Tile::Bf16],
+            Tile::LargeTf32 => &[Tile::LargeTf32],
+            Tile::LargeBf16 => &[Tile::LargeBf16],
+        }
+    }
+
+    /// The same, for z products of matrices of m × n results.
+    pub fn candidates_for_matrices(self, m: usize, n: usize, z: usize) -> &'static [Tile] {
+        let fills = |tile: Tile| tile.count(m, n).into_iter().product::<usize>() * z >= ENOUGH_BLOCKS;
+        match self {
+            Tile::Tf32 if fills(Tile::LargeTf32) => &[Tile::LargeTf32, Tile::Tf32],
+            Tile::Tf32 => &[Tile::Tf32, Tile::LargeTf32],
+            Tile::Bf16 if fills(Tile::LargeBf16) => &[Tile::LargeBf16, Tile::Bf16],
+            Tile::Bf16 => &[Tile::Bf16, Tile::LargeBf16],
+            tile => tile.candidates(),
         }
     }
 
     /// Whether products are made on tensor cores.
     pub fn has_tensor_cores(self) -> bool {
-        matches!(self, Tile::Tf32 | Tile::Bf16)
+        !matches!(self, Tile::Large | Tile::Small)
     }
 
     /// Rows and columns of results.
     pub fn extents(self) -> [usize; 2] {
         match self {
-            Tile::Large => [128, 128],
+            Tile::Large | Tile::LargeTf32 | Tile::LargeBf16 => [128, 128],
             Tile::Small => [64, 64],
             Tile::Tf32 | Tile::Bf16 => [64, 128],
         }
@@ -159,8 +177,8 @@ impl Tile {
     /// The products that kernels add up at a time, or a multiple.
     fn slice(self) -> usize {
         match self {
-            Tile::Large | Tile::Small | Tile::Tf32 => 16,
-            Tile::Bf16 => 32,
+            Tile::Large | Tile::Small | Tile::Tf32 | Tile::LargeTf32 => 16,
+            Tile::Bf16 | Tile::LargeBf16 => 32,
         }
     }
 
@@ -185,6 +203,8 @@ macro_rules! for_tile {
             Tile::Small => concat!($name, "_small"),
             Tile::Tf32 => concat!($name, "_tf32"),
             Tile::Bf16 => concat!($name, "_bf16"),
+            Tile::LargeTf32 => concat!($name, "_large_tf32"),
+            Tile::LargeBf16 => concat!($name, "_large_bf16"),
         }
     };
 }

@@ -35,7 +35,7 @@ pub(super) fn matmul(device: &CudaDevice, p: Matmul, a: &Tensor, b: &Tensor, bia
     let tile = Tile::for_product(m, n);
     let candidates = |z: usize| -> Vec<Candidate> {
         let candidate = |&tile: &Tile| (kernel(tile, p.transpose_a, p.transpose_b), tile.grid(m, n, z));
-        tile.candidates().iter().map(candidate).collect()
+        tile.candidates_for_matrices(m, n, z).iter().map(candidate).collect()
     };
     let bias = bias.map_or(DevicePtr::NULL, address);
     let (splits, stretch) = launch::split_product(tile, m, n, k, batch);
@@ -68,5 +68,36 @@ fn kernel(tile: Tile, transpose_a: bool, transpose_b: bool) -> &'static str {
         (false, true) => for_tile!(tile, "matmul_nt"),
         (true, false) => for_tile!(tile, "matmul_tn"),
         (true, true) => for_tile!(tile, "matmul_tt"),
+    }
+}
+
+#[cfg(all(test, feature = "emulator"))]
+mod tests {
+    use super::*;
+    use crate::tensor::Device;
+
+    #[test]
+    fn all_tiles_of_a_format_give_the_same_bits() {
+        let device = super::super::cuda(Device::Emulator);
+        let (m, n, k) = (131, 140, 37);
+        let some = |len: usize, seed: usize| {
+            let values: Vec<f32> = (0..len).map(|i| ((i * 37 + seed) % 101) as f32 / 50.0 - 1.0).collect();
+            Tensor::from_slice(&values, [len], Device::Emulator).unwrap()
+        };
+        let (a, b, bias) = (some(m * k, 1), some(k * n, 2), some(n, 3));
+        let stretch = k as i32;
+        let sizes = Sizes { m: m as i32, n: n as i32, k: k as i32, b_is_shared: 0, relu: 1, splits: 1, stretch };
+        for tiles in [[Tile::Large, Tile::Small], [Tile::Tf32, Tile::LargeTf32], [Tile::Bf16, Tile::LargeBf16]] {
+            for transposed in [[false, false], [false, true], [true, false], [true, true]] {
+                let products = tiles.map(|tile| {
+                    let c = device.floats([m, n]).unwrap();
+                    let args = args![sizes, address(&a), address(&b), address(&bias), address(&c)];
+                    let kernel = kernel(tile, transposed[0], transposed[1]);
+                    device.launch(kernel, tile.grid(m, n, 1), args, &[]).unwrap();
+                    c.to_host().unwrap().storage().bytes().to_vec()
+                });
+                assert!(products[0] == products[1], "{tiles:?} {transposed:?}");
+            }
+        }
     }
 }
