@@ -30,6 +30,13 @@ __device__ __forceinline__ void load_words(const u32* from, u32 (&to)[4]) {
     to[0] = words.x, to[1] = words.y, to[2] = words.z, to[3] = words.w;
 }
 
+// Four 16-bit numbers in one access; the address must be a multiple of 8.
+struct alignas(8) Halves {
+    u16 of[4];
+};
+__device__ __forceinline__ Halves load_halves(const u16* from) { return *reinterpret_cast<const Halves*>(from); }
+__device__ __forceinline__ void store_halves(u16* to, Halves value) { *reinterpret_cast<Halves*>(to) = value; }
+
 // The float with these bits.
 __device__ __forceinline__ float float_of_bits(u32 bits) { return __uint_as_float(bits); }
 

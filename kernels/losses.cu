@@ -1,5 +1,5 @@
-// Losses of rows of logits, with their gradients. Softmaxes, divergence, cross-entropy and gradient are one kernel: a warp (or, for more
-// than 1,024 classes, a block) takes a row, gathers the statistics of all its softmaxes in one online pass (softmax.cuh), and in further
+// Losses of rows of logits, with their gradients. Softmaxes, divergence, cross-entropy and gradient are one kernel: a warp (up to 32 classes
+// eight lanes, from 1,024 on a block) takes a row, gathers the statistics of all its softmaxes in one online pass (softmax.cuh), and in further
 // passes over the row, which is then in cache, adds up the divergence and writes the gradient. From memory each logit is read once and
 // each gradient written once: 12 bytes a class in f32, 6 in bf16, which is what limits it. The rows' losses are added up in a fixed order
 // by one block. Logits are f32 or bf16; all arithmetic is f32.
@@ -28,25 +28,41 @@ template <class Team>
 __device__ __forceinline__ void cross_entropy(const float* logits, const int* labels, const float* totals, float smoothing, float* losses,
                                               float* grad, u32 rows, u32 classes) {
     const float share = 1.0f / totals[0], each = smoothing / float(classes);
+    const Walk<Team> walk(classes);
     for (u32 row = Team::row(); row < rows; row += Team::rows()) {
         const float* z = logits + row * classes;
         const int label = labels[row];
         const bool counts = label != IGNORE_INDEX;
         SoftmaxState state = SoftmaxState::empty();
-        for (u32 i = Team::rank(); i < classes; i += Team::size()) state.add(z[i], 1.0f);
+        walk.each([&](u32 i, const bool(&there)[4]) {
+            float own[4];
+            walk.load(z, i, there, own);
+            state.add(own, there, 1.0f);
+        });
         state = Team::merge(state, 1.0f);
         const float log_sum = state.log_sum();
         float sum_log_p = 0.0f;
-        for (u32 i = Team::rank(); i < classes; i += Team::size()) {
-            const float log_p = state.log_softmax(z[i], 1.0f, log_sum);
-            const float target = each + (int(i) == label ? 1.0f - smoothing : 0.0f);
-            sum_log_p += target * log_p;
-            grad[row * classes + i] = counts ? (expf(log_p) - target) * share : 0.0f;
-        }
+        walk.each([&](u32 i, const bool(&there)[4]) {
+            float own[4];
+            walk.load(z, i, there, own);
+#pragma unroll
+            for (int j = 0; j < 4; ++j) {
+                const float log_p = state.log_softmax(own[j], 1.0f, log_sum);
+                const float target = each + (int(i + j * walk.stride) == label ? 1.0f - smoothing : 0.0f);
+                if (there[j]) sum_log_p += target * log_p;
+                own[j] = counts ? (expf(log_p) - target) * share : 0.0f;
+            }
+            walk.store(grad + row * classes, i, there, own);
+        });
         // Targets of 0 times −∞ are not wanted: without smoothing only the label's term counts.
         const float loss = smoothing == 0.0f ? (counts ? -state.log_softmax(z[label], 1.0f, log_sum) : 0.0f) : -Team::sum(sum_log_p);
         if (Team::rank() == 0) losses[row] = counts ? loss : 0.0f;
     }
+}
+
+extern "C" __global__ void __launch_bounds__(256) cross_entropy_part(const float* logits, const int* labels, const float* totals,
+                                                                     float smoothing, float* losses, float* grad, u32 rows, u32 classes) {
+    cross_entropy<PartTeam>(logits, labels, totals, smoothing, losses, grad, rows, classes);
 }
 
 extern "C" __global__ void __launch_bounds__(256) cross_entropy_warp(const float* logits, const int* labels, const float* totals,
@@ -66,11 +82,6 @@ struct DistillationSettings {
     float soft_weight;
     float beta;
 };
-
-__device__ __forceinline__ float logit(float value) { return value; }
-__device__ __forceinline__ float logit(u16 value) { return bf16_to_float(value); }
-__device__ __forceinline__ void store_logit(float* to, float value) { *to = value; }
-__device__ __forceinline__ void store_logit(u16* to, float value) { *to = float_to_bf16(value); }
 
 // Divergences between the teacher's p and the student's q: what a class adds to the sum, given δ = log p − log q, and the derivative of
 // the sum with respect to q (up to a constant, which the softmax's own gradient removes).
@@ -119,16 +130,19 @@ __device__ __forceinline__ void distillation(const Logit* student, const Logit* 
                                              const float* totals, const DistillationSettings* settings, int scale_by_t2,
                                              float* hard_losses, float* soft_losses, Logit* grad, u32 rows, u32 classes) {
     const float t = settings->temperature, inverse = 1.0f / t, beta = settings->beta, scale = scale_by_t2 ? t * t : 1.0f;
+    const Walk<Team> walk(classes);
     for (u32 row = Team::row(); row < rows; row += Team::rows()) {
         const Logit* s = student + row * classes;
         const Logit* z = teacher + row * classes;
         SoftmaxState hard = SoftmaxState::empty(), soft = hard, guide = hard;
-        for (u32 i = Team::rank(); i < classes; i += Team::size()) {
-            const float own = logit(s[i]);
-            hard.add(own, 1.0f);
-            soft.add(own, inverse);
-            guide.add(logit(z[i]), inverse);
-        }
+        walk.each([&](u32 i, const bool(&there)[4]) {
+            float own[4], other[4];
+            walk.load(s, i, there, own);
+            walk.load(z, i, there, other);
+            hard.add(own, there, 1.0f);
+            soft.add(own, there, inverse);
+            guide.add(other, there, inverse);
+        });
         hard = Team::merge(hard, 1.0f);
         soft = Team::merge(soft, inverse);
         guide = Team::merge(guide, inverse);
@@ -139,33 +153,44 @@ __device__ __forceinline__ void distillation(const Logit* student, const Logit* 
         const float hard_share = counts ? settings->hard_weight * weight / totals[0] : 0.0f;
         const float soft_share = settings->soft_weight * weight * scale * inverse / totals[1];
 
-        // The gradient of a class, whose soft part is soft_share · d.
-        const auto store_gradient = [&](u32 i, float own, float d) {
+        // The gradient of class i, whose soft part is soft_share · d.
+        const auto gradient = [&](u32 i, float own, float d) {
             const float hit = int(i) == label ? 1.0f : 0.0f;
-            const float hard_part = expf(hard.log_softmax(own, 1.0f, hard_log_sum)) - hit;
-            store_logit(grad + row * classes + i, hard_share * hard_part + soft_share * d);
+            return hard_share * (expf(hard.log_softmax(own, 1.0f, hard_log_sum)) - hit) + soft_share * d;
         };
         float divergence = 0.0f, centre = 0.0f;
-        for (u32 i = Team::rank(); i < classes; i += Team::size()) {
-            const float own = logit(s[i]);
-            const float log_q = soft.log_softmax(own, inverse, soft_log_sum);
-            const float log_p = guide.log_softmax(logit(z[i]), inverse, guide_log_sum);
-            const float q = expf(log_q), p = expf(log_p), delta = log_p - log_q;
-            divergence += Divergence::term(p, q, delta, beta);
-            if (Divergence::needs_centre) {
-                centre += q * Divergence::slope(delta, beta);
-            } else {
-                store_gradient(i, own, q - p);
+        walk.each([&](u32 i, const bool(&there)[4]) {
+            float own[4], other[4];
+            walk.load(s, i, there, own);
+            walk.load(z, i, there, other);
+#pragma unroll
+            for (int j = 0; j < 4; ++j) {
+                const float log_q = soft.log_softmax(own[j], inverse, soft_log_sum);
+                const float log_p = guide.log_softmax(other[j], inverse, guide_log_sum);
+                const float q = expf(log_q), p = expf(log_p), delta = log_p - log_q;
+                if (there[j]) {
+                    divergence += Divergence::term(p, q, delta, beta);
+                    centre += q * Divergence::slope(delta, beta);
+                }
+                own[j] = gradient(i + j * walk.stride, own[j], q - p);
             }
-        }
+            if (!Divergence::needs_centre) walk.store(grad + row * classes, i, there, own);
+        });
         if (Divergence::needs_centre) {
             centre = Team::sum(centre);
-            for (u32 i = Team::rank(); i < classes; i += Team::size()) {
-                const float own = logit(s[i]);
-                const float log_q = soft.log_softmax(own, inverse, soft_log_sum);
-                const float log_p = guide.log_softmax(logit(z[i]), inverse, guide_log_sum);
-                store_gradient(i, own, expf(log_q) * (Divergence::slope(log_p - log_q, beta) - centre));
-            }
+            walk.each([&](u32 i, const bool(&there)[4]) {
+                float own[4], other[4];
+                walk.load(s, i, there, own);
+                walk.load(z, i, there, other);
+#pragma unroll
+                for (int j = 0; j < 4; ++j) {
+                    const float log_q = soft.log_softmax(own[j], inverse, soft_log_sum);
+                    const float log_p = guide.log_softmax(other[j], inverse, guide_log_sum);
+                    const float d = expf(log_q) * (Divergence::slope(log_p - log_q, beta) - centre);
+                    own[j] = gradient(i + j * walk.stride, own[j], d);
+                }
+                walk.store(grad + row * classes, i, there, own);
+            });
         }
         divergence = Team::sum(divergence);
         if (Team::rank() == 0) {
@@ -184,16 +209,22 @@ __device__ __forceinline__ void distillation(const Logit* student, const Logit* 
                                               hard_losses, soft_losses, grad, rows, classes);                                 \
     }
 
+DISTILLATION(forward_kl_f32_part, ForwardKl, float, 256, PartTeam)
 DISTILLATION(forward_kl_f32_warp, ForwardKl, float, 256, WarpTeam)
 DISTILLATION(forward_kl_f32_block, ForwardKl, float, 512, BlockTeam)
+DISTILLATION(forward_kl_bf16_part, ForwardKl, u16, 256, PartTeam)
 DISTILLATION(forward_kl_bf16_warp, ForwardKl, u16, 256, WarpTeam)
 DISTILLATION(forward_kl_bf16_block, ForwardKl, u16, 512, BlockTeam)
+DISTILLATION(reverse_kl_f32_part, ReverseKl, float, 256, PartTeam)
 DISTILLATION(reverse_kl_f32_warp, ReverseKl, float, 256, WarpTeam)
 DISTILLATION(reverse_kl_f32_block, ReverseKl, float, 512, BlockTeam)
+DISTILLATION(reverse_kl_bf16_part, ReverseKl, u16, 256, PartTeam)
 DISTILLATION(reverse_kl_bf16_warp, ReverseKl, u16, 256, WarpTeam)
 DISTILLATION(reverse_kl_bf16_block, ReverseKl, u16, 512, BlockTeam)
+DISTILLATION(jensen_shannon_f32_part, JensenShannon, float, 256, PartTeam)
 DISTILLATION(jensen_shannon_f32_warp, JensenShannon, float, 256, WarpTeam)
 DISTILLATION(jensen_shannon_f32_block, JensenShannon, float, 512, BlockTeam)
+DISTILLATION(jensen_shannon_bf16_part, JensenShannon, u16, 256, PartTeam)
 DISTILLATION(jensen_shannon_bf16_warp, JensenShannon, u16, 256, WarpTeam)
 DISTILLATION(jensen_shannon_bf16_block, JensenShannon, u16, 512, BlockTeam)
 

@@ -1,5 +1,5 @@
-// Softmax and log-softmax of rows, with temperature: y = softmax(x / T). A warp takes a row of up to 1,024 elements, a block a longer one,
-// and several blocks a very long one when there are few rows. Each row is read once for its statistics (softmax.cuh) and again, from
+// Softmax and log-softmax of rows, with temperature: y = softmax(x / T). Eight lanes take a row of up to 32 elements, a warp one of up to
+// 1,024, a block a longer one, and several blocks a very long one when there are few rows. Each row is read once for its statistics (softmax.cuh) and again, from
 // cache, for the result: 8 bytes of traffic an element, limited by memory.
 #include "softmax.cuh"
 
@@ -9,17 +9,42 @@ __device__ __forceinline__ float softmax_of(SoftmaxState state, float log_sum, f
 }
 
 template <class Team>
+__device__ __forceinline__ SoftmaxState statistics(const float* row, const Walk<Team>& walk, float inverse) {
+    SoftmaxState state = SoftmaxState::empty();
+    walk.each([&](u32 i, const bool(&there)[4]) {
+        float z[4];
+        walk.load(row, i, there, z);
+        state.add(z, there, inverse);
+    });
+    return state;
+}
+
+template <class Team>
+__device__ __forceinline__ void write_softmax(SoftmaxState state, const float* row, float* to, const Walk<Team>& walk, float inverse,
+                                              int log) {
+    const float log_sum = state.log_sum();
+    walk.each([&](u32 i, const bool(&there)[4]) {
+        float z[4];
+        walk.load(row, i, there, z);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) z[j] = softmax_of(state, log_sum, z[j], inverse, log);
+        walk.store(to, i, there, z);
+    });
+}
+
+template <class Team>
 __device__ __forceinline__ void softmax(const float* x, float* y, u32 rows, u32 columns, float temperature, int log) {
     const float inverse = 1.0f / temperature;
     for (u32 row = Team::row(); row < rows; row += Team::rows()) {
         const float* from = x + row * columns;
-        SoftmaxState state = SoftmaxState::empty();
-        for (u32 i = Team::rank(); i < columns; i += Team::size()) state.add(from[i], inverse);
-        state = Team::merge(state, inverse);
-        const float log_sum = state.log_sum();
-        for (u32 i = Team::rank(); i < columns; i += Team::size())
-            y[row * columns + i] = softmax_of(state, log_sum, from[i], inverse, log);
+        const SoftmaxState state = Team::merge(statistics<Team>(from, Walk<Team>(columns), inverse), inverse);
+        write_softmax<Team>(state, from, y + row * columns, Walk<Team>(columns), inverse, log);
     }
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+    softmax_part(const float* x, float* y, u32 rows, u32 columns, float temperature, int log) {
+    softmax<PartTeam>(x, y, rows, columns, temperature, log);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
@@ -37,9 +62,8 @@ extern "C" __global__ void __launch_bounds__(512)
     softmax_parts(const float* x, SoftmaxState* states, u32 columns, u32 stretch, float temperature) {
     const u32 part = blockIdx.x, row = blockIdx.y, last = min((part + 1) * stretch, columns);
     const float inverse = 1.0f / temperature;
-    SoftmaxState state = SoftmaxState::empty();
-    for (u32 i = part * stretch + threadIdx.x; i < last; i += blockDim.x) state.add(x[row * columns + i], inverse);
-    state = BlockTeam::merge(state, inverse);
+    const Walk<BlockTeam> walk(columns, part * stretch, last);
+    const SoftmaxState state = BlockTeam::merge(statistics<BlockTeam>(x + row * columns, walk, inverse), inverse);
     if (threadIdx.x == 0) states[row * gridDim.x + part] = state;
 }
 
@@ -50,9 +74,7 @@ extern "C" __global__ void __launch_bounds__(512)
     const float inverse = 1.0f / temperature;
     SoftmaxState state = SoftmaxState::empty();
     for (u32 i = 0; i < gridDim.x; ++i) state.merge(states[row * gridDim.x + i], inverse);
-    const float log_sum = state.log_sum();
-    for (u32 i = part * stretch + threadIdx.x; i < last; i += blockDim.x)
-        y[row * columns + i] = softmax_of(state, log_sum, x[row * columns + i], inverse, log);
+    write_softmax<BlockTeam>(state, x + row * columns, y + row * columns, Walk<BlockTeam>(columns, part * stretch, last), inverse, log);
 }
 
 // From the output: dx = y · (dy − Σ y·dy) / T, or for the logarithm dx = (dy − softmax · Σ dy) / T.

@@ -1,6 +1,7 @@
 // Online softmax statistics: the maximum of the logits seen so far and the sum of exp((z − max) / T), in one pass (Milakov & Gimelshein
 // 2018). Two such states merge into that of both sets. The difference is taken before the division, since large logits divided by a
-// small T would cancel to noise.
+// small T would cancel to noise. Threads take four logits at a time: one access where rows are aligned, four loads under way elsewhere, and
+// one rescaling for all four.
 #pragma once
 #include "common.cuh"
 
@@ -10,26 +11,29 @@ struct SoftmaxState {
 
     __device__ __forceinline__ static SoftmaxState empty() { return {-infinity(), 0.0f}; }
 
-    // `inverse` is 1 / T, here and below the same for all calls.
-    __device__ __forceinline__ void add(float z, float inverse) {
-        if (z > max) {
-            sum = sum * expf((max - z) * inverse) + 1.0f;
-            max = z;
-        } else if (z == z) {
-            sum += z == max ? 1.0f : expf((z - max) * inverse);
-        } else {
-            sum = z;  // A NaN stays one.
-        }
+    // `inverse` is 1 / T, here and below the same for all calls. Elements that are not there do not count; a NaN makes the sum one.
+    __device__ __forceinline__ void add(const float (&z)[4], const bool (&there)[4], float inverse) {
+        float larger = max;
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+            if (there[j]) larger = fmaxf(larger, z[j]);
+        rescale(larger, inverse);
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+            if (there[j]) sum += z[j] == max ? 1.0f : expf((z[j] - max) * inverse);
+    }
+
+    // To a maximum that is no less. An empty state has nothing to rescale, and ∞ − ∞ is not 0.
+    __device__ __forceinline__ void rescale(float larger, float inverse) {
+        if (sum != 0.0f && max != larger) sum *= expf((max - larger) * inverse);
+        max = larger;
     }
 
     __device__ __forceinline__ void merge(SoftmaxState other, float inverse) {
         const float larger = fmaxf(max, other.max);
-        // An empty state has nothing to rescale, and ∞ − ∞ is not 0.
-        const float own = sum == 0.0f ? 0.0f : (max == larger ? sum : sum * expf((max - larger) * inverse));
-        const float rescaled = other.max == larger ? other.sum : other.sum * expf((other.max - larger) * inverse);
-        const float others = other.sum == 0.0f ? 0.0f : rescaled;
-        max = larger;
-        sum = own + others;
+        rescale(larger, inverse);
+        other.rescale(larger, inverse);
+        sum += other.sum;
     }
 
     // log softmax(z / T) = (z − max) / T − log_sum().
@@ -37,27 +41,31 @@ struct SoftmaxState {
     __device__ __forceinline__ float log_softmax(float z, float inverse, float log_sum) const { return (z - max) * inverse - log_sum; }
 };
 
-__device__ __forceinline__ SoftmaxState warp_merge(SoftmaxState state, float inverse) {
-    for (int distance = WARP / 2; distance > 0; distance /= 2) {
-        const SoftmaxState other = {__shfl_xor_sync(FULL_WARP, state.max, distance), __shfl_xor_sync(FULL_WARP, state.sum, distance)};
-        // Both lanes of a pair merge in the same order, so that all lanes hold the same bits.
-        SoftmaxState first = lane() & distance ? other : state;
-        first.merge(lane() & distance ? state : other, inverse);
-        state = first;
-    }
-    return state;
-}
-
-// The threads that share a row: one warp, or the whole block. They reduce sums and softmax states among themselves.
-struct WarpTeam {
+// The threads that share a row: LANES neighbours in a warp, or the whole block. They reduce sums and softmax states among themselves.
+template <int LANES>
+struct LaneTeam {
     static constexpr bool whole_block = false;
-    __device__ __forceinline__ static int rank() { return lane(); }
-    __device__ __forceinline__ static int size() { return WARP; }
-    __device__ __forceinline__ static u32 row() { return grid_thread() / WARP; }
-    __device__ __forceinline__ static u32 rows() { return grid_threads() / WARP; }
-    __device__ __forceinline__ static float sum(float value) { return warp_reduce(value, Add()); }
-    __device__ __forceinline__ static SoftmaxState merge(SoftmaxState state, float inverse) { return warp_merge(state, inverse); }
+    __device__ __forceinline__ static int rank() { return threadIdx.x % LANES; }
+    __device__ __forceinline__ static int size() { return LANES; }
+    __device__ __forceinline__ static u32 row() { return grid_thread() / LANES; }
+    __device__ __forceinline__ static u32 rows() { return grid_threads() / LANES; }
+
+    template <class F>
+    __device__ __forceinline__ static float reduce(float value, F f) {
+        // Teams of one warp may have different numbers of rows, so each names its own lanes.
+        const u32 own = LANES == WARP ? FULL_WARP : ((1u << LANES % WARP) - 1) << (lane() / LANES * LANES);
+        for (int distance = LANES / 2; distance > 0; distance /= 2) value = f(value, __shfl_xor_sync(own, value, distance));
+        return value;
+    }
+    __device__ __forceinline__ static float sum(float value) { return reduce(value, Add()); }
+    __device__ __forceinline__ static SoftmaxState merge(SoftmaxState state, float inverse) {
+        state.rescale(reduce(state.max, Max()), inverse);
+        state.sum = sum(state.sum);
+        return state;
+    }
 };
+using PartTeam = LaneTeam<8>;
+using WarpTeam = LaneTeam<WARP>;
 
 struct BlockTeam {
     static constexpr bool whole_block = true;
@@ -69,12 +77,83 @@ struct BlockTeam {
 
     __device__ __forceinline__ static SoftmaxState merge(SoftmaxState state, float inverse) {
         auto& results = shared_memory<WarpResults<SoftmaxState>>();
-        state = warp_merge(state, inverse);
+        state = WarpTeam::merge(state, inverse);
         __syncthreads();  // An earlier call's results may still be read.
         if (lane() == 0) results.of_warp[warp()] = state;
         __syncthreads();
         state = results.of_warp[0];
         for (int i = 1; i < int(blockDim.x) / WARP; ++i) state.merge(results.of_warp[i], inverse);
         return state;
+    }
+};
+
+__device__ __forceinline__ float logit(float value) { return value; }
+__device__ __forceinline__ float logit(u16 value) { return bf16_to_float(value); }
+__device__ __forceinline__ void store_logit(float* to, float value) { *to = value; }
+__device__ __forceinline__ void store_logit(u16* to, float value) { *to = float_to_bf16(value); }
+
+// A team's way over elements `from` to `to` of a row, four of a thread at a time: neighbours in one access if all rows are aligned to that,
+// else as far apart as the team is large, so that neighbouring threads touch neighbours.
+template <class Team>
+struct Walk {
+    u32 end, stride, first;
+
+    __device__ __forceinline__ Walk(u32 columns, u32 from, u32 to) : end(to) {
+        const bool aligned = columns % 4 == 0 && from % 4 == 0 && to % 4 == 0;
+        stride = aligned ? 1 : Team::size();
+        first = from + (aligned ? 4 : 1) * Team::rank();
+    }
+    __device__ __forceinline__ explicit Walk(u32 columns) : Walk(columns, 0, columns) {}
+
+    // Calls work(i, there): the thread's four are i, i + stride, …, as far as they are there.
+    template <class Work>
+    __device__ __forceinline__ void each(Work work) const {
+        for (u32 i = first; i < end; i += 4 * Team::size()) {
+            const bool there[4] = {true, i + stride < end, i + 2 * stride < end, i + 3 * stride < end};
+            work(i, there);
+        }
+    }
+
+    __device__ __forceinline__ void load(const float* row, u32 i, const bool (&there)[4], float (&to)[4]) const {
+        if (stride == 1) {
+            const float4 v = load4(row + i);
+            to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
+        } else {
+            load_apart(row, i, there, to);
+        }
+    }
+    __device__ __forceinline__ void load(const u16* row, u32 i, const bool (&there)[4], float (&to)[4]) const {
+        if (stride == 1) {
+            const Halves v = load_halves(row + i);
+#pragma unroll
+            for (int j = 0; j < 4; ++j) to[j] = logit(v.of[j]);
+        } else {
+            load_apart(row, i, there, to);
+        }
+    }
+    __device__ __forceinline__ void store(float* row, u32 i, const bool (&there)[4], const float (&from)[4]) const {
+        if (stride == 1)
+            store4(row + i, float4{from[0], from[1], from[2], from[3]});
+        else
+            store_apart(row, i, there, from);
+    }
+    __device__ __forceinline__ void store(u16* row, u32 i, const bool (&there)[4], const float (&from)[4]) const {
+        if (stride == 1)
+            store_halves(row + i, Halves{{float_to_bf16(from[0]), float_to_bf16(from[1]), float_to_bf16(from[2]), float_to_bf16(from[3])}});
+        else
+            store_apart(row, i, there, from);
+    }
+
+private:
+    template <class Logit>
+    __device__ __forceinline__ void load_apart(const Logit* row, u32 i, const bool (&there)[4], float (&to)[4]) const {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) to[j] = there[j] ? logit(row[i + j * stride]) : 0.0f;
+    }
+    template <class Logit>
+    __device__ __forceinline__ void store_apart(Logit* row, u32 i, const bool (&there)[4], const float (&from)[4]) const {
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+            if (there[j]) store_logit(row + i + j * stride, from[j]);
     }
 };

@@ -31,6 +31,9 @@ const MAX_BLOCKS: usize = 4096;
 /// The most blocks that a grid can have along y or z.
 pub const MAX_GRID_YZ: usize = 65_535;
 
+/// Rows of up to this many elements are the work of eight lanes.
+const PART_ROW: usize = 32;
+const PART: u32 = 8;
 /// Rows of up to this many elements are a warp's work, longer ones a block's.
 const WARP_ROW: usize = 1024;
 /// Rows from this length on are split among blocks where there are too few rows to fill the device.
@@ -76,12 +79,22 @@ pub fn warp_each(rows: usize) -> Config {
 /// Who works on a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowTeam {
+    /// Eight lanes of a warp.
+    Part(Config),
     /// One warp.
     Warp(Config),
     /// One block.
     Block(Config),
     /// Several blocks, each on a stretch of the row.
     Parts { config: Config, stretch: usize },
+}
+
+/// The team for rows whose kernel also exists for a part of a warp.
+pub fn small_row_team(rows: usize, columns: usize) -> RowTeam {
+    match columns <= PART_ROW {
+        true => RowTeam::Part(Config { grid: [blocks(rows, (THREADS / PART) as usize), 1, 1], block: THREADS }),
+        false => row_team(rows, columns),
+    }
 }
 
 /// The team for rows whose kernel exists for a warp and for a block.
@@ -95,7 +108,7 @@ pub fn row_team(rows: usize, columns: usize) -> RowTeam {
 /// The team for rows whose kernel can also split a row.
 pub fn split_row_team(rows: usize, columns: usize) -> RowTeam {
     if columns < SPLIT_ROW || rows >= SPLIT_BELOW_ROWS {
-        return row_team(rows, columns);
+        return small_row_team(rows, columns);
     }
     let parts = columns.div_ceil(STRETCH) as u32;
     RowTeam::Parts { config: Config { grid: [parts, rows as u32, 1], block: TEAM }, stretch: STRETCH }
@@ -277,6 +290,8 @@ mod tests {
     #[test]
     fn rows_go_to_a_team_of_fitting_size() {
         assert!(matches!(row_team(128, 10), RowTeam::Warp(_)));
+        assert!(matches!(small_row_team(128, 32), RowTeam::Part(Config { grid: [4, 1, 1], .. })));
+        assert!(matches!(small_row_team(128, 33), RowTeam::Warp(_)));
         assert!(matches!(row_team(128, 1024), RowTeam::Warp(_)));
         assert!(matches!(row_team(128, 1025), RowTeam::Block(_)));
         assert!(matches!(split_row_team(1000, 262_144), RowTeam::Block(_)));

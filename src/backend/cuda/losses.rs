@@ -5,7 +5,7 @@ use super::driver::DevicePtr;
 use super::launch;
 use super::matmul::matmul;
 use super::memory::{address, Buffer};
-use super::softmax::{launch_for_rows, rows_and_columns};
+use super::softmax::{launch_for_rows, rows_and_columns, RowKernels};
 use crate::backend::params::{
     CrossEntropy, Distillation, DistillationInputs, DistillationOutput, Divergence, Matmul, NoiseContrast,
 };
@@ -31,21 +31,31 @@ pub(super) fn cross_entropy(
     let totals = sum_weights(device, rows, address(labels), DevicePtr::NULL)?;
     let mut args = args![address(logits), address(labels), totals.start(), p.label_smoothing as f32];
     args.extend(args![address(&losses), address(&grad), rows as u32, classes as u32]);
-    launch_for_rows(device, ["cross_entropy_warp", "cross_entropy_block"], rows, classes, args, &[logits])?;
+    let (part, warp, block) = ("cross_entropy_part", "cross_entropy_warp", "cross_entropy_block");
+    launch_for_rows(device, RowKernels { part: Some(part), warp, block }, rows, classes, args, &[logits])?;
     let args = args![address(&losses), totals.start(), address(&mean), rows as u32];
     device.launch("mean_losses", launch::one_block(launch::THREADS), args, &[&losses])?;
     Ok((mean, grad))
 }
 
-/// The kernels of a divergence for logits of this type: for a warp and for a block a row.
-fn kernels(divergence: Divergence, dtype: DType) -> [&'static str; 2] {
+/// The kernels of a divergence for logits of this type.
+fn kernels(divergence: Divergence, dtype: DType) -> RowKernels {
+    macro_rules! family {
+        ($name:literal) => {
+            RowKernels {
+                part: Some(concat!($name, "_part")),
+                warp: concat!($name, "_warp"),
+                block: concat!($name, "_block"),
+            }
+        };
+    }
     match (divergence, dtype) {
-        (Divergence::ForwardKl, DType::BF16) => ["forward_kl_bf16_warp", "forward_kl_bf16_block"],
-        (Divergence::ForwardKl, _) => ["forward_kl_f32_warp", "forward_kl_f32_block"],
-        (Divergence::ReverseKl, DType::BF16) => ["reverse_kl_bf16_warp", "reverse_kl_bf16_block"],
-        (Divergence::ReverseKl, _) => ["reverse_kl_f32_warp", "reverse_kl_f32_block"],
-        (Divergence::JensenShannon { .. }, DType::BF16) => ["jensen_shannon_bf16_warp", "jensen_shannon_bf16_block"],
-        (Divergence::JensenShannon { .. }, _) => ["jensen_shannon_f32_warp", "jensen_shannon_f32_block"],
+        (Divergence::ForwardKl, DType::BF16) => family!("forward_kl_bf16"),
+        (Divergence::ForwardKl, _) => family!("forward_kl_f32"),
+        (Divergence::ReverseKl, DType::BF16) => family!("reverse_kl_bf16"),
+        (Divergence::ReverseKl, _) => family!("reverse_kl_f32"),
+        (Divergence::JensenShannon { .. }, DType::BF16) => family!("jensen_shannon_bf16"),
+        (Divergence::JensenShannon { .. }, _) => family!("jensen_shannon_f32"),
     }
 }
 
@@ -93,6 +103,7 @@ pub(super) fn noise_contrast(
     let (losses, slopes) = (device.floats([rows])?, device.floats(*scores.shape())?);
     let mut args = args![address(&scores), address(own), address(counts), (1.0 / p.tau) as f32, p.shift as f32];
     args.extend(args![p.floor as f32, address(&losses), address(&slopes), rows as u32, columns as u32]);
-    launch_for_rows(device, ["noise_contrast_warp", "noise_contrast_block"], rows, columns, args, &[&scores, counts])?;
+    let kernels = RowKernels { part: None, warp: "noise_contrast_warp", block: "noise_contrast_block" };
+    launch_for_rows(device, kernels, rows, columns, args, &[&scores, counts])?;
     Ok([losses, matmul(device, Matmul::default(), &slopes, memory, None)?])
 }

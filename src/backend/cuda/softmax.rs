@@ -26,6 +26,7 @@ pub(super) fn softmax(device: &CudaDevice, x: &Tensor, temperature: f64, log: bo
         args
     };
     match launch::split_row_team(rows, columns) {
+        RowTeam::Part(config) => device.launch("softmax_part", config, whole_rows(), &[x])?,
         RowTeam::Warp(config) => device.launch("softmax_warp", config, whole_rows(), &[x])?,
         RowTeam::Block(config) => device.launch("softmax_block", config, whole_rows(), &[x])?,
         RowTeam::Parts { config, stretch } => {
@@ -53,22 +54,39 @@ pub(super) fn softmax_grad(
     let (rows, columns) = rows_and_columns(y);
     let mut args = args![address(y), address(dy), address(&dx), rows as u32, columns as u32];
     args.extend(args![temperature as f32, i32::from(log)]);
-    launch_for_rows(device, ["softmax_grad_warp", "softmax_grad_block"], rows, columns, args, &[y])?;
+    let kernels = RowKernels { part: None, warp: "softmax_grad_warp", block: "softmax_grad_block" };
+    launch_for_rows(device, kernels, rows, columns, args, &[y])?;
     Ok(dx)
 }
 
-/// Launches the kernel for a warp a row or that for a block a row.
+/// The kernels of a family for rows of all lengths.
+#[derive(Clone, Copy)]
+pub(super) struct RowKernels {
+    /// For eight lanes a row.
+    pub part: Option<&'static str>,
+    /// For a warp a row.
+    pub warp: &'static str,
+    /// For a block a row.
+    pub block: &'static str,
+}
+
+/// Launches that of the kernels which serves rows of this length.
 pub(super) fn launch_for_rows(
     device: &CudaDevice,
-    [warp, block]: [&'static str; 2],
+    kernels: RowKernels,
     rows: usize,
     columns: usize,
     args: Vec<Arg>,
     tensors: &[&Tensor],
 ) -> Result<()> {
+    if let (Some(part), RowTeam::Part(config)) = (kernels.part, launch::small_row_team(rows, columns)) {
+        return device.launch(part, config, args, tensors);
+    }
     match launch::row_team(rows, columns) {
-        RowTeam::Warp(config) => device.launch(warp, config, args, tensors),
-        RowTeam::Block(config) | RowTeam::Parts { config, .. } => device.launch(block, config, args, tensors),
+        RowTeam::Block(config) => device.launch(kernels.block, config, args, tensors),
+        RowTeam::Part(config) | RowTeam::Warp(config) | RowTeam::Parts { config, .. } => {
+            device.launch(kernels.warp, config, args, tensors)
+        }
     }
 }
 

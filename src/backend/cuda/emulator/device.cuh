@@ -109,6 +109,18 @@ inline void load_words(const u32* from, u32 (&to)[4]) {
     std::memcpy(to, &words, sizeof words);
 }
 
+struct alignas(8) Halves {
+    u16 of[4];
+};
+inline Halves load_halves(const u16* from) {
+    if (reinterpret_cast<size_t>(from) % sizeof(Halves) != 0) emulated_misaligned(from);
+    return *reinterpret_cast<const Halves*>(from);
+}
+inline void store_halves(u16* to, Halves value) {
+    if (reinterpret_cast<size_t>(to) % sizeof(Halves) != 0) emulated_misaligned(to);
+    *reinterpret_cast<Halves*>(to) = value;
+}
+
 inline float float_of_bits(u32 bits) {
     float value;
     std::memcpy(&value, &bits, sizeof value);
