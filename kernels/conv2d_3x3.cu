@@ -36,32 +36,32 @@ template <class Tile, class Source>
 struct Fetch {
     static constexpr int EACH = (Tile::SPAN + Tile::THREADS - 1) / Tile::THREADS;
     Source source;
-    int channels;
+    int channels, longest;
     u32 plane;
     u32 place[EACH];
     int what[EACH];
     u32 fetched[EACH];
 
     __device__ __forceinline__ Fetch(const Conv& g, const PaddedRows& rows, const Source& source_, int first) : source(source_) {
-        channels = g.c_in, plane = u32(Source::plane(g));
+        channels = g.c_in, longest = rows.longest, plane = u32(Source::plane(g));
 #pragma unroll
         for (int i = 0; i < EACH; ++i)
             what[i] = rows.locate(g, source, channels, first + int(threadIdx.x) + i * Tile::THREADS, place[i]);
     }
 
-    // Begins to bring a row of words; store() ends it, some work later. Behind the last channel it comes again: its weights are zero there.
+    // Begins to bring a row of words; store() ends it, some work later.
     __device__ __forceinline__ void begin(int row) {
 #pragma unroll
         for (int i = 0; i < EACH; ++i)
             fetched[i] = word_of<typename Tile::Format>(row, [&](int channel) {
-                return source.value(place[i] + u32(min(channel, channels - 1)) * plane, what[i]);
+                return source.value(place[i] + u32(min(channel, channels - 1)) * plane, channel < channels ? what[i] : -1);
             });
     }
     __device__ __forceinline__ void store(u32* row) const {
 #pragma unroll
         for (int i = 0; i < EACH; ++i) {
             const int at = int(threadIdx.x) + i * Tile::THREADS;
-            if (at < Tile::SPAN) row[at] = fetched[i];
+            if (at < longest) row[at] = fetched[i];
         }
     }
 };

@@ -24,6 +24,7 @@ __device__ __forceinline__ u32 word_of(int number, Value value) {
 // Where pixels lie in the stretch that goes through all images; `PaddedRows` in src/backend/cuda/conv2d_3x3.rs.
 struct PaddedRows {
     int pitch, height;  // A row and the zeros behind it; the rows of an image and the zeros above it.
+    int longest;        // The most places that a block needs.
     Divisor by_pitch, by_height;
 
     __device__ __forceinline__ int at(Pixel p) const { return (p.image * height + p.y + 1) * pitch + p.x; }

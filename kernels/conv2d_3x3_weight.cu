@@ -1,6 +1,6 @@
 // Weight gradients of 3 × 3 convolutions with stride 1 and padding 1 on tensor cores (conv2d_3x3.cuh has the idea): for each tap a product
 // [c_out × places] · [places × c_in], where places are those of the stretch that goes through all images, zeros included: there the
-// output has no gradient.
+// output has no gradient. (So a pixel that is infinite makes the tap beside it NaN, where there are only infinities otherwise.)
 //
 // A block of 8 or 4 warps owns 64 or 32 output channels, 32 input channels and all nine taps, a warp 32 × 8 of them. It brings the
 // gradients of 64 places and the pixels around them into shared memory, and the taps read the same pixels, each shifted. In bfloat16 a word
@@ -63,7 +63,7 @@ __device__ __forceinline__ void weight_sums(const Conv& g, const PaddedRows& row
     const int out0 = blockIdx.y * Tile::OUT, in0 = blockIdx.x * Tile::IN, split = blockIdx.z;
     const int places = g.n * rows.height * rows.pitch, begin = split * stretch, end = min(begin + stretch, places);
     const int warp_out = warp() / 4 * 32, warp_in = warp() % 4 * 8;
-    const int around = (Tile::PLACES + 2 * rows.pitch + 2 + IN_A_WORD - 1) / IN_A_WORD;
+    const int around = (rows.longest + IN_A_WORD - 1) / IN_A_WORD;
 
     float sum[2][TAPS][4] = {};
     for (int k0 = begin; k0 < end; k0 += Tile::PLACES) {

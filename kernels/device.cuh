@@ -9,10 +9,10 @@ using u16 = unsigned short;
 using u32 = unsigned int;
 using u64 = unsigned long long;
 
-// Shared memory of the block, laid out as a T. All calls with one T give the same memory; its contents are unspecified at first.
+// Shared memory of the block, laid out as a T, aligned for every access. All calls with one T give the same memory; its contents are unspecified at first.
 template <class T>
 __device__ __forceinline__ T& shared_memory() {
-    __shared__ T memory;
+    alignas(128) __shared__ T memory;
     return memory;
 }
 

@@ -34,26 +34,28 @@ __device__ __forceinline__ void cross_entropy(const float* logits, const int* la
         const int label = labels[row];
         const bool counts = label != IGNORE_INDEX;
         SoftmaxState state = SoftmaxState::empty();
-        walk.each([&](u32 i, const bool(&there)[4]) {
+        for (u32 i = walk.first; i < walk.end; i += walk.step()) {
+            const There there = walk.there(i);
             float own[4];
             walk.load(z, i, there, own);
             state.add(own, there, 1.0f);
-        });
+        }
         state = Team::merge(state, 1.0f);
         const float log_sum = state.log_sum();
         float sum_log_p = 0.0f;
-        walk.each([&](u32 i, const bool(&there)[4]) {
+        for (u32 i = walk.first; i < walk.end; i += walk.step()) {
+            const There there = walk.there(i);
             float own[4];
             walk.load(z, i, there, own);
 #pragma unroll
             for (int j = 0; j < 4; ++j) {
                 const float log_p = state.log_softmax(own[j], 1.0f, log_sum);
                 const float target = each + (int(i + j * walk.stride) == label ? 1.0f - smoothing : 0.0f);
-                if (there[j]) sum_log_p += target * log_p;
+                if (there.of[j]) sum_log_p += target * log_p;
                 own[j] = counts ? (expf(log_p) - target) * share : 0.0f;
             }
             walk.store(grad + row * classes, i, there, own);
-        });
+        }
         // Targets of 0 times −∞ are not wanted: without smoothing only the label's term counts.
         const float loss = smoothing == 0.0f ? (counts ? -state.log_softmax(z[label], 1.0f, log_sum) : 0.0f) : -Team::sum(sum_log_p);
         if (Team::rank() == 0) losses[row] = counts ? loss : 0.0f;
@@ -135,17 +137,19 @@ __device__ __forceinline__ void distillation(const Logit* student, const Logit* 
         const Logit* s = student + row * classes;
         const Logit* z = teacher + row * classes;
         SoftmaxState hard = SoftmaxState::empty(), soft = hard, guide = hard;
-        walk.each([&](u32 i, const bool(&there)[4]) {
+        for (u32 i = walk.first; i < walk.end; i += walk.step()) {
+            const There there = walk.there(i);
             float own[4], other[4];
             walk.load(s, i, there, own);
             walk.load(z, i, there, other);
             hard.add(own, there, 1.0f);
             soft.add(own, there, inverse);
             guide.add(other, there, inverse);
-        });
+        }
         hard = Team::merge(hard, 1.0f);
         soft = Team::merge(soft, inverse);
         guide = Team::merge(guide, inverse);
+        hard.max = soft.max;  // Of the same logits: one register.
         const float hard_log_sum = hard.log_sum(), soft_log_sum = soft.log_sum(), guide_log_sum = guide.log_sum();
         const int label = labels ? labels[row] : IGNORE_INDEX;
         const bool counts = label != IGNORE_INDEX;
@@ -159,7 +163,8 @@ __device__ __forceinline__ void distillation(const Logit* student, const Logit* 
             return hard_share * (expf(hard.log_softmax(own, 1.0f, hard_log_sum)) - hit) + soft_share * d;
         };
         float divergence = 0.0f, centre = 0.0f;
-        walk.each([&](u32 i, const bool(&there)[4]) {
+        for (u32 i = walk.first; i < walk.end; i += walk.step()) {
+            const There there = walk.there(i);
             float own[4], other[4];
             walk.load(s, i, there, own);
             walk.load(z, i, there, other);
@@ -168,17 +173,18 @@ __device__ __forceinline__ void distillation(const Logit* student, const Logit* 
                 const float log_q = soft.log_softmax(own[j], inverse, soft_log_sum);
                 const float log_p = guide.log_softmax(other[j], inverse, guide_log_sum);
                 const float q = expf(log_q), p = expf(log_p), delta = log_p - log_q;
-                if (there[j]) {
+                if (there.of[j]) {
                     divergence += Divergence::term(p, q, delta, beta);
                     centre += q * Divergence::slope(delta, beta);
                 }
                 own[j] = gradient(i + j * walk.stride, own[j], q - p);
             }
             if (!Divergence::needs_centre) walk.store(grad + row * classes, i, there, own);
-        });
+        }
         if (Divergence::needs_centre) {
             centre = Team::sum(centre);
-            walk.each([&](u32 i, const bool(&there)[4]) {
+            for (u32 i = walk.first; i < walk.end; i += walk.step()) {
+                const There there = walk.there(i);
                 float own[4], other[4];
                 walk.load(s, i, there, own);
                 walk.load(z, i, there, other);
@@ -190,7 +196,7 @@ __device__ __forceinline__ void distillation(const Logit* student, const Logit* 
                     own[j] = gradient(i + j * walk.stride, own[j], d);
                 }
                 walk.store(grad + row * classes, i, there, own);
-            });
+            }
         }
         divergence = Team::sum(divergence);
         if (Team::rank() == 0) {
@@ -200,8 +206,9 @@ __device__ __forceinline__ void distillation(const Logit* student, const Logit* 
     }
 }
 
-#define DISTILLATION(NAME, DIVERGENCE, LOGIT, THREADS, TEAM)                                                                  \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                                     \
+// BLOCKS on a multiprocessor at once, said because the compiler would rather spill a word than let go of one more.
+#define DISTILLATION(NAME, DIVERGENCE, LOGIT, THREADS, BLOCKS, TEAM)                                                          \
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                                             \
         NAME(const LOGIT* student, const LOGIT* teacher, const int* labels, const float* sample_weights, const float* totals, \
              const DistillationSettings* settings, int scale_by_t2, float* hard_losses, float* soft_losses, LOGIT* grad,      \
              u32 rows, u32 classes) {                                                                                         \
@@ -209,24 +216,24 @@ __device__ __forceinline__ void distillation(const Logit* student, const Logit* 
                                               hard_losses, soft_losses, grad, rows, classes);                                 \
     }
 
-DISTILLATION(forward_kl_f32_part, ForwardKl, float, 256, PartTeam)
-DISTILLATION(forward_kl_f32_warp, ForwardKl, float, 256, WarpTeam)
-DISTILLATION(forward_kl_f32_block, ForwardKl, float, 512, BlockTeam)
-DISTILLATION(forward_kl_bf16_part, ForwardKl, u16, 256, PartTeam)
-DISTILLATION(forward_kl_bf16_warp, ForwardKl, u16, 256, WarpTeam)
-DISTILLATION(forward_kl_bf16_block, ForwardKl, u16, 512, BlockTeam)
-DISTILLATION(reverse_kl_f32_part, ReverseKl, float, 256, PartTeam)
-DISTILLATION(reverse_kl_f32_warp, ReverseKl, float, 256, WarpTeam)
-DISTILLATION(reverse_kl_f32_block, ReverseKl, float, 512, BlockTeam)
-DISTILLATION(reverse_kl_bf16_part, ReverseKl, u16, 256, PartTeam)
-DISTILLATION(reverse_kl_bf16_warp, ReverseKl, u16, 256, WarpTeam)
-DISTILLATION(reverse_kl_bf16_block, ReverseKl, u16, 512, BlockTeam)
-DISTILLATION(jensen_shannon_f32_part, JensenShannon, float, 256, PartTeam)
-DISTILLATION(jensen_shannon_f32_warp, JensenShannon, float, 256, WarpTeam)
-DISTILLATION(jensen_shannon_f32_block, JensenShannon, float, 512, BlockTeam)
-DISTILLATION(jensen_shannon_bf16_part, JensenShannon, u16, 256, PartTeam)
-DISTILLATION(jensen_shannon_bf16_warp, JensenShannon, u16, 256, WarpTeam)
-DISTILLATION(jensen_shannon_bf16_block, JensenShannon, u16, 512, BlockTeam)
+DISTILLATION(forward_kl_f32_part, ForwardKl, float, 256, 4, PartTeam)
+DISTILLATION(forward_kl_f32_warp, ForwardKl, float, 256, 4, WarpTeam)
+DISTILLATION(forward_kl_f32_block, ForwardKl, float, 512, 2, BlockTeam)
+DISTILLATION(forward_kl_bf16_part, ForwardKl, u16, 256, 4, PartTeam)
+DISTILLATION(forward_kl_bf16_warp, ForwardKl, u16, 256, 4, WarpTeam)
+DISTILLATION(forward_kl_bf16_block, ForwardKl, u16, 512, 2, BlockTeam)
+DISTILLATION(reverse_kl_f32_part, ReverseKl, float, 256, 4, PartTeam)
+DISTILLATION(reverse_kl_f32_warp, ReverseKl, float, 256, 4, WarpTeam)
+DISTILLATION(reverse_kl_f32_block, ReverseKl, float, 512, 2, BlockTeam)
+DISTILLATION(reverse_kl_bf16_part, ReverseKl, u16, 256, 4, PartTeam)
+DISTILLATION(reverse_kl_bf16_warp, ReverseKl, u16, 256, 4, WarpTeam)
+DISTILLATION(reverse_kl_bf16_block, ReverseKl, u16, 512, 2, BlockTeam)
+DISTILLATION(jensen_shannon_f32_part, JensenShannon, float, 256, 4, PartTeam)
+DISTILLATION(jensen_shannon_f32_warp, JensenShannon, float, 256, 4, WarpTeam)
+DISTILLATION(jensen_shannon_f32_block, JensenShannon, float, 512, 2, BlockTeam)
+DISTILLATION(jensen_shannon_bf16_part, JensenShannon, u16, 256, 4, PartTeam)
+DISTILLATION(jensen_shannon_bf16_warp, JensenShannon, u16, 256, 4, WarpTeam)
+DISTILLATION(jensen_shannon_bf16_block, JensenShannon, u16, 512, 2, BlockTeam)
 
 // Noise-contrastive estimation: with e = exp(score / τ − shift), Σ counts · log(floor + e) + log(floor / e + 1) of the row's own column, and
 // its slope by each score. Each score and count is read once and each slope written once: 12 bytes an element.

@@ -11,11 +11,12 @@ __device__ __forceinline__ float softmax_of(SoftmaxState state, float log_sum, f
 template <class Team>
 __device__ __forceinline__ SoftmaxState statistics(const float* row, const Walk<Team>& walk, float inverse) {
     SoftmaxState state = SoftmaxState::empty();
-    walk.each([&](u32 i, const bool(&there)[4]) {
+    for (u32 i = walk.first; i < walk.end; i += walk.step()) {
+        const There there = walk.there(i);
         float z[4];
         walk.load(row, i, there, z);
         state.add(z, there, inverse);
-    });
+    }
     return state;
 }
 
@@ -23,13 +24,14 @@ template <class Team>
 __device__ __forceinline__ void write_softmax(SoftmaxState state, const float* row, float* to, const Walk<Team>& walk, float inverse,
                                               int log) {
     const float log_sum = state.log_sum();
-    walk.each([&](u32 i, const bool(&there)[4]) {
+    for (u32 i = walk.first; i < walk.end; i += walk.step()) {
+        const There there = walk.there(i);
         float z[4];
         walk.load(row, i, there, z);
 #pragma unroll
         for (int j = 0; j < 4; ++j) z[j] = softmax_of(state, log_sum, z[j], inverse, log);
         walk.store(to, i, there, z);
-    });
+    }
 }
 
 template <class Team>

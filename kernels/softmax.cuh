@@ -5,6 +5,11 @@
 #pragma once
 #include "common.cuh"
 
+// Which of a thread's four elements exist.
+struct There {
+    bool of[4];
+};
+
 struct SoftmaxState {
     float max;
     float sum;
@@ -12,15 +17,15 @@ struct SoftmaxState {
     __device__ __forceinline__ static SoftmaxState empty() { return {-infinity(), 0.0f}; }
 
     // `inverse` is 1 / T, here and below the same for all calls. Elements that are not there do not count; a NaN makes the sum one.
-    __device__ __forceinline__ void add(const float (&z)[4], const bool (&there)[4], float inverse) {
+    __device__ __forceinline__ void add(const float (&z)[4], const There& there, float inverse) {
         float larger = max;
 #pragma unroll
         for (int j = 0; j < 4; ++j)
-            if (there[j]) larger = fmaxf(larger, z[j]);
+            if (there.of[j]) larger = fmaxf(larger, z[j]);
         rescale(larger, inverse);
 #pragma unroll
         for (int j = 0; j < 4; ++j)
-            if (there[j]) sum += z[j] == max ? 1.0f : expf((z[j] - max) * inverse);
+            if (there.of[j]) sum += z[j] == max ? 1.0f : expf((z[j] - max) * inverse);
     }
 
     // To a maximum that is no less. An empty state has nothing to rescale, and ∞ − ∞ is not 0.
@@ -105,16 +110,13 @@ struct Walk {
     }
     __device__ __forceinline__ explicit Walk(u32 columns) : Walk(columns, 0, columns) {}
 
-    // Calls work(i, there): the thread's four are i, i + stride, …, as far as they are there.
-    template <class Work>
-    __device__ __forceinline__ void each(Work work) const {
-        for (u32 i = first; i < end; i += 4 * Team::size()) {
-            const bool there[4] = {true, i + stride < end, i + 2 * stride < end, i + 3 * stride < end};
-            work(i, there);
-        }
+    // From a thread's four elements at i, i + stride, … to its next ones; it begins at `first` and goes on while i < end.
+    __device__ __forceinline__ u32 step() const { return 4 * Team::size(); }
+    __device__ __forceinline__ There there(u32 i) const {
+        return {{true, i + stride < end, i + 2 * stride < end, i + 3 * stride < end}};
     }
 
-    __device__ __forceinline__ void load(const float* row, u32 i, const bool (&there)[4], float (&to)[4]) const {
+    __device__ __forceinline__ void load(const float* row, u32 i, const There& there, float (&to)[4]) const {
         if (stride == 1) {
             const float4 v = load4(row + i);
             to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
@@ -122,7 +124,7 @@ struct Walk {
             load_apart(row, i, there, to);
         }
     }
-    __device__ __forceinline__ void load(const u16* row, u32 i, const bool (&there)[4], float (&to)[4]) const {
+    __device__ __forceinline__ void load(const u16* row, u32 i, const There& there, float (&to)[4]) const {
         if (stride == 1) {
             const Halves v = load_halves(row + i);
 #pragma unroll
@@ -131,13 +133,13 @@ struct Walk {
             load_apart(row, i, there, to);
         }
     }
-    __device__ __forceinline__ void store(float* row, u32 i, const bool (&there)[4], const float (&from)[4]) const {
+    __device__ __forceinline__ void store(float* row, u32 i, const There& there, const float (&from)[4]) const {
         if (stride == 1)
             store4(row + i, float4{from[0], from[1], from[2], from[3]});
         else
             store_apart(row, i, there, from);
     }
-    __device__ __forceinline__ void store(u16* row, u32 i, const bool (&there)[4], const float (&from)[4]) const {
+    __device__ __forceinline__ void store(u16* row, u32 i, const There& there, const float (&from)[4]) const {
         if (stride == 1)
             store_halves(row + i, Halves{{float_to_bf16(from[0]), float_to_bf16(from[1]), float_to_bf16(from[2]), float_to_bf16(from[3])}});
         else
@@ -146,14 +148,14 @@ struct Walk {
 
 private:
     template <class Logit>
-    __device__ __forceinline__ void load_apart(const Logit* row, u32 i, const bool (&there)[4], float (&to)[4]) const {
+    __device__ __forceinline__ void load_apart(const Logit* row, u32 i, const There& there, float (&to)[4]) const {
 #pragma unroll
-        for (int j = 0; j < 4; ++j) to[j] = there[j] ? logit(row[i + j * stride]) : 0.0f;
+        for (int j = 0; j < 4; ++j) to[j] = there.of[j] ? logit(row[i + j * stride]) : 0.0f;
     }
     template <class Logit>
-    __device__ __forceinline__ void store_apart(Logit* row, u32 i, const bool (&there)[4], const float (&from)[4]) const {
+    __device__ __forceinline__ void store_apart(Logit* row, u32 i, const There& there, const float (&from)[4]) const {
 #pragma unroll
         for (int j = 0; j < 4; ++j)
-            if (there[j]) store_logit(row + i + j * stride, from[j]);
+            if (there.of[j]) store_logit(row + i + j * stride, from[j]);
     }
 };

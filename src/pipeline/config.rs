@@ -196,11 +196,8 @@ impl RunConfig {
             _ => false,
         };
         let term = self.term.iter().find(longer).filter(|_| !self.is_leaderboard())?;
-        let (method, epochs) = (&term.method, self.epochs);
-        Some(format!(
-            "{method} grows to its full weight over more than the {epochs} epochs of this run: --set {WARM_UP}={}",
-            epochs / 4
-        ))
+        let (method, epochs, fewer) = (&term.method, self.epochs, (self.epochs / 4).max(1));
+        Some(format!("{method} grows to its full weight over more than the {epochs} epochs of this run: --set {method}.{WARM_UP}={fewer}"))
     }
 
     /// Defaults, then the configuration file, then the command line: the last one that names a value wins.

@@ -2,7 +2,7 @@
 
 use super::bundle::{self, Bundler};
 use super::driver::{Arg, Driver, Launch, Step};
-use super::launch::Config;
+use super::launch::{Config, MAX_GRID_YZ};
 use super::memory::Buffer;
 use super::tuner::{self, Candidate, Tuner};
 use crate::error::{Error, Result};
@@ -112,34 +112,36 @@ impl CudaDevice {
         args: Vec<Arg>,
         tensors: &[&Tensor],
     ) -> Result<()> {
-        self.launch_fastest(&[(kernel, config)], args, tensors)
+        let Config { grid, block } = config;
+        let shapes = tensors.iter().map(|x| *x.shape()).collect();
+        self.driver()?.launch(&Launch { kernel, grid, block, args, shapes })
     }
 
     /// Launches one of several kernels that compute the same bits from the same arguments, and write only what they do not read: the one
     /// that is the fastest on this GPU, or the first if that is not to be measured.
     pub(super) fn launch_fastest(&self, candidates: &[Candidate], args: Vec<Arg>, tensors: &[&Tensor]) -> Result<()> {
-        /// Launches of each kernel for a measurement; the first one warms up.
+        /// Launches of each kernel for a measurement; the first one warms the cache up.
         const LAUNCHES: usize = 4;
-        let shapes: Vec<Shape> = tensors.iter().map(|x| *x.shape()).collect();
         let Opened { driver, tuner, .. } = self.opened()?;
-        let launch = |(kernel, Config { grid, block }): Candidate, args: Vec<Arg>| Launch {
-            kernel,
-            grid,
-            block,
-            args,
-            shapes: shapes.clone(),
+        let tuner = match tuner {
+            Some(tuner) if candidates.len() > 1 => tuner,
+            _ => return self.launch(candidates[0].0, candidates[0].1, args, tensors),
         };
-        let chosen = match tuner {
-            Some(tuner) if candidates.len() > 1 => {
-                let seconds = |candidate: &Candidate| {
-                    let steps = vec![Step::Launch(launch(*candidate, args.clone())); LAUNCHES];
-                    Ok(driver.time_each(&steps)?.into_iter().skip(1).fold(f64::INFINITY, f64::min))
-                };
-                tuner.lock().unwrap_or_else(|e| e.into_inner()).choose(candidates, &shapes, seconds)?
-            }
-            _ => 0,
+        let shapes: Vec<Shape> = tensors.iter().map(|x| *x.shape()).collect();
+        let seconds = |&(kernel, Config { grid, block }): &Candidate| {
+            let launch = Launch { kernel, grid, block, args: args.clone(), shapes: shapes.clone() };
+            let steps = vec![Step::Launch(launch); LAUNCHES];
+            // The first launch may load a module, for which the device would wait.
+            driver.time_each(&steps[..1])?;
+            Ok(driver.time_each(&steps)?.into_iter().skip(1).fold(f64::INFINITY, f64::min))
         };
-        driver.launch(&launch(candidates[chosen], args))
+        let possible = |(_, config): &Candidate| config.grid[1..].iter().all(|&blocks| blocks as usize <= MAX_GRID_YZ);
+        let chosen = match candidates.iter().all(possible) {
+            true => tuner.lock().unwrap_or_else(|e| e.into_inner()).choose(candidates, &shapes, seconds),
+            false => 0,
+        };
+        let (kernel, config) = candidates[chosen];
+        self.launch(kernel, config, args, tensors)
     }
 }
 

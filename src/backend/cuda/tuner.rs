@@ -4,7 +4,6 @@
 //! is measured when it is met for the first time, a few launches of each kernel, and then never again: steps that are timed come after a
 //! warm-up. `KDENGINE_TUNE=off` leaves the choice to the size alone, as on the emulator; `on` measures there too, for tests.
 
-use super::binaries;
 use super::driver::DeviceInfo;
 use super::launch::Config;
 use crate::error::Result;
@@ -47,28 +46,27 @@ impl Tuner {
     }
 
     fn with_file(file: Option<PathBuf>) -> Tuner {
-        // A file that cannot be read is written anew: all that is lost is a second of measuring.
-        let text = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
-        let kept = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let kept = file.as_deref().map(read).unwrap_or_default();
         Tuner { by_launch: HashMap::new(), kept, file }
     }
 
-    /// The number of the candidate to launch for these shapes; `seconds` measures one.
+    /// The number of the candidate to launch for these shapes; `seconds` measures one. Where one cannot be measured, for lack of memory for
+    /// example, it is the first.
     pub(super) fn choose(
         &mut self,
         candidates: &[Candidate],
         shapes: &[Shape],
         seconds: impl FnMut(&Candidate) -> Result<f64>,
-    ) -> Result<usize> {
+    ) -> usize {
         let mut hasher = DefaultHasher::new();
         (candidates[0].0, candidates[0].1.grid, shapes).hash(&mut hasher);
         let key = hasher.finish();
         if let Some(&chosen) = self.by_launch.get(&key) {
-            return Ok(chosen);
+            return chosen;
         }
-        let chosen = self.look_up_or_measure(candidates, shapes, seconds)?;
+        let chosen = self.look_up_or_measure(candidates, shapes, seconds).unwrap_or(0);
         self.by_launch.insert(key, chosen);
-        Ok(chosen)
+        chosen
     }
 
     fn look_up_or_measure(
@@ -87,7 +85,10 @@ impl Tuner {
         let best = (0..candidates.len()).min_by(|&a, &b| seconds[a].total_cmp(&seconds[b])).unwrap_or(0);
         self.kept.insert(name, candidates[best].0.to_string());
         if let Some(file) = &self.file {
-            // Where nothing can be written, the next process measures again.
+            // Other processes may have written meanwhile. Where nothing can be written, the next process measures again.
+            for (name, kernel) in read(file) {
+                self.kept.entry(name).or_insert(kernel);
+            }
             let text = serde_json::to_string_pretty(&self.kept).expect("strings are plain values");
             let _ = file.parent().map(std::fs::create_dir_all);
             let _ = write_atomically(file, text.as_bytes());
@@ -96,12 +97,22 @@ impl Tuner {
     }
 }
 
+/// What is kept in a file. One that cannot be read is written anew: all that is lost is a second of measuring.
+fn read(file: &Path) -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(file).ok();
+    text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+}
+
 /// Where choices are kept: for one model of GPU and one version of the kernels.
 fn file(folder: &Path, info: &DeviceInfo) -> PathBuf {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let name: String = info.name.chars().map(plain).collect();
     let (major, minor) = info.capability;
-    folder.join("tiles").join(format!("{name}-sm{major}{minor}-{}.json", binaries::version()))
+    #[cfg(feature = "cuda")]
+    let version = super::binaries::version();
+    #[cfg(not(feature = "cuda"))]
+    let version = env!("CARGO_PKG_VERSION");
+    folder.join("tiles").join(format!("{name}-sm{major}{minor}-{version}.json"))
 }
 
 #[cfg(test)]
@@ -122,22 +133,38 @@ mod tests {
             Ok(if candidate.0 == "narrow" { 1e-6 } else { 2e-6 })
         };
         let mut tuner = Tuner::with_file(Some(file.clone()));
-        assert_eq!(tuner.choose(&candidates, &shapes, &mut seconds).unwrap(), 1);
-        assert_eq!(tuner.choose(&candidates, &shapes, &mut seconds).unwrap(), 1);
+        assert_eq!(tuner.choose(&candidates, &shapes, &mut seconds), 1);
+        assert_eq!(tuner.choose(&candidates, &shapes, &mut seconds), 1);
         // Another process.
-        assert_eq!(Tuner::with_file(Some(file.clone())).choose(&candidates, &shapes, &mut seconds).unwrap(), 1);
+        assert_eq!(Tuner::with_file(Some(file.clone())).choose(&candidates, &shapes, &mut seconds), 1);
         // Another size.
-        assert_eq!(tuner.choose(&candidates, &[Shape::from([2, 4])], &mut seconds).unwrap(), 1);
+        assert_eq!(tuner.choose(&candidates, &[Shape::from([2, 4])], &mut seconds), 1);
         assert_eq!(*measured.borrow(), ["wide", "narrow", "wide", "narrow"]);
         std::fs::write(&file, "{ half of").unwrap();
-        assert_eq!(Tuner::with_file(Some(file)).choose(&candidates, &shapes, &mut seconds).unwrap(), 1);
+        assert_eq!(Tuner::with_file(Some(file)).choose(&candidates, &shapes, &mut seconds), 1);
         assert_eq!(measured.borrow().len(), 6);
+    }
+
+    #[test]
+    fn what_cannot_be_measured_is_not_kept_and_two_processes_keep_both_their_choices() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = Some(folder.path().join("a.json"));
+        let candidates = [("wide", one_block(128)), ("narrow", one_block(64))];
+        let (one, two) = ([Shape::from([1])], [Shape::from([2])]);
+        let full = |_: &Candidate| Err(crate::error::Error::out_of_memory(1, 1, 0));
+        let narrow = |candidate: &Candidate| Ok(candidate.1.block as f64);
+        let (mut a, mut b) = (Tuner::with_file(file.clone()), Tuner::with_file(file.clone()));
+        assert_eq!(a.choose(&candidates, &one, full), 0);
+        assert_eq!(Tuner::with_file(file.clone()).choose(&candidates, &one, narrow), 1, "nothing was kept");
+        assert_eq!(b.choose(&candidates, &two, narrow), 1);
+        let mut later = Tuner::with_file(file);
+        assert_eq!([&one, &two].map(|shapes| later.choose(&candidates, shapes, full)), [1, 1]);
     }
 
     #[test]
     fn where_nothing_can_be_kept_choices_are_still_made() {
         let mut tuner = Tuner::with_file(Some(PathBuf::from("/proc/no/such/folder/a.json")));
         let candidates = [("wide", one_block(128)), ("narrow", one_block(64))];
-        assert_eq!(tuner.choose(&candidates, &[], |_| Ok(1.0)).unwrap(), 0);
+        assert_eq!(tuner.choose(&candidates, &[], |_| Ok(1.0)), 0);
     }
 }
