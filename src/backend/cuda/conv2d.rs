@@ -158,7 +158,7 @@ pub(super) fn relu_pool(
 
 /// What a convolution's weights are read for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Pass {
+pub(super) enum Pass {
     Forward,
     InputGradient,
 }

@@ -1,6 +1,6 @@
 //! 3 × 3 convolutions with stride 1 and padding 1 on tensor cores (`kernels/conv2d_3x3.cu`, `kernels/conv2d_3x3_weight.cu`).
 
-use super::conv2d::{Conv, Divisor, OutputGradient};
+use super::conv2d::{Conv, Divisor, OutputGradient, Pass};
 use super::device::{args, CudaDevice};
 use super::driver::{Arg, DevicePtr};
 use super::launch::{self, Config, ENOUGH_BLOCKS, MAX_GRID_YZ};
@@ -118,7 +118,7 @@ pub(super) fn plan(g: &Conv2dGeometry, windows: bool) -> Option<Plan> {
 
 /// The plan for an input gradient.
 pub(super) fn plan_grad_input(g: &Conv2dGeometry) -> Option<Plan> {
-    plan(&mirrored(g), false).filter(|_| suits(g))
+    suits(g).then(|| plan(&mirrored(g), false)).flatten()
 }
 
 /// The most places of the stretch of padded rows that `pixels` neighbouring results and the pixels around them lie in.
@@ -147,12 +147,6 @@ fn gcd(a: usize, b: usize) -> usize {
 /// The convolution of the output's gradient that is the input's gradient.
 fn mirrored(g: &Conv2dGeometry) -> Conv2dGeometry {
     Conv2dGeometry { c_in: g.c_out, c_out: g.c_in, ..*g }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Pass {
-    Forward,
-    InputGradient,
 }
 
 /// The weights of a convolution `g` in the kernels' order; for the input gradient `g` is the mirrored one.
