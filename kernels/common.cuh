@@ -5,6 +5,9 @@
 constexpr u32 FULL_WARP = 0xffffffffu;
 constexpr int WARP = 32;
 
+// A shape has up to so many dimensions, as in src/tensor/shape.rs.
+constexpr int MAX_RANK = 6;
+
 // Samples with this label do not count.
 constexpr int IGNORE_INDEX = -100;
 

@@ -88,11 +88,18 @@ struct Outputs {
 
     // `v`: channel's results for pixels q to q + 3.
     __device__ __forceinline__ void store(const Conv& g, int channel, int q, float4 v) const {
-        const float shift = bias ? bias[channel] : 0.0f;
-        v = {v.x + shift, v.y + shift, v.z + shift, v.w + shift};
+        const float by = shift(channel);
+        v = {v.x + by, v.y + by, v.z + by, v.w + by};
         if (clip) v = {relu(v.x), relu(v.y), relu(v.z), relu(v.w)};
         const int area = g.out_h * g.out_w;
         store_pixels(y, g.c_out, area, g.n * area, channel, q, v);
+    }
+    // What is added to all results of a channel.
+    __device__ __forceinline__ float shift(int channel) const { return bias ? bias[channel] : 0.0f; }
+    // One pixel's result, shifted.
+    __device__ __forceinline__ void store_pixel(const Conv& g, int channel, Pixel p, float v) const {
+        const u32 plane = u32(p.image) * u32(g.c_out) + u32(channel);
+        y[(plane * u32(g.out_h) + u32(p.y)) * u32(g.out_w) + u32(p.x)] = clip ? relu(v) : v;
     }
 };
 

@@ -23,39 +23,26 @@ using WideTile = Tile3x3<Format, 64>;
 template <class Format>
 using NarrowTile = Tile3x3<Format, 32>;
 
-// Rows of weights that are packed together.
-constexpr int PACKED_ROWS = 64;
-
 template <class Tile>
 struct Stretches {
     u32 of[2][DEEP][Tile::SPAN];
 };
 
-// This thread's places in the stretch, the same in every channel.
+// Brings rows of words into shared memory.
 template <class Tile, class Source>
 struct Fetch {
     static constexpr int EACH = (Tile::SPAN + Tile::THREADS - 1) / Tile::THREADS;
-    Source source;
-    int channels, longest;
-    u32 plane;
-    u32 place[EACH];
-    int what[EACH];
+    Places<typename Tile::Format, EACH, Source> places;
+    int longest;
     u32 fetched[EACH];
 
-    __device__ __forceinline__ Fetch(const Conv& g, const PaddedRows& rows, const Source& source_, int first) : source(source_) {
-        channels = g.c_in, longest = rows.longest, plane = u32(Source::plane(g));
-#pragma unroll
-        for (int i = 0; i < EACH; ++i)
-            what[i] = rows.locate(g, source, channels, first + int(threadIdx.x) + i * Tile::THREADS, place[i]);
-    }
+    __device__ __forceinline__ Fetch(const Conv& g, const PaddedRows& rows, const Source& source, int first)
+        : places(g, rows, source, first + int(threadIdx.x), Tile::THREADS), longest(rows.longest) {}
 
     // Begins to bring a row of words; store() ends it, some work later.
     __device__ __forceinline__ void begin(int row) {
 #pragma unroll
-        for (int i = 0; i < EACH; ++i)
-            fetched[i] = word_of<typename Tile::Format>(row, [&](int channel) {
-                return source.value(place[i] + u32(min(channel, channels - 1)) * plane, channel < channels ? what[i] : -1);
-            });
+        for (int i = 0; i < EACH; ++i) fetched[i] = places.word(row, i);
     }
     __device__ __forceinline__ void store(u32* row) const {
 #pragma unroll
@@ -165,16 +152,18 @@ FOR_TILE(narrow, tf32, NarrowTile<Tf32>, 4)
 FOR_TILE(wide, bf16, WideTile<Bf16>, 3)
 FOR_TILE(narrow, bf16, NarrowTile<Bf16>, 4)
 
-// Weights in the order in which lanes hold them, `n` words: [rows in groups of 64][slice][tap][16 rows][lane][4], zeros where there are none.
-// The forward pass has a row for each output channel; the input gradient has one for each input channel, and mirrored taps.
+// Weights, `n` words, zeros where there are none: [rows in groups of 64][slice][tap], then in the order in which lanes hold them, [16 rows][lane][4],
+// or by rows for four warps together, [8 rows][half of the slice][row][4]. The forward pass has a row for each output channel; the input gradient has one for each input channel, and mirrored taps.
 template <class Format>
-__device__ __forceinline__ void pack_weights(const float* weight, int rows, int channels, int backward, u32* packed, u32 n) {
+__device__ __forceinline__ void pack_weights(const float* weight, int rows, int channels, int backward, int by_rows, u32* packed, u32 n) {
     const u32 slices = (channels + DEEP * Format::IN_A_WORD - 1) / (DEEP * Format::IN_A_WORD);
     for (u32 i = grid_thread(); i < n; i += grid_threads()) {
-        const int r = i % 4, lane = i / 4 % WARP, m = i / 128 % (PACKED_ROWS / 16), tap = i / (8 * PACKED_ROWS) % TAPS;
-        const u32 slice_number = i / (8 * PACKED_ROWS * TAPS);
-        const int row = slice_number / slices * PACKED_ROWS + m * 16 + lane / 4 + r % 2 * 8;
-        const int word = slice_number % slices * DEEP + lane % 4 + r / 2 * 4;
+        const int r = i % 4, tap = i / (DEEP * PACKED_ROWS) % TAPS;
+        const u32 slice_number = i / (DEEP * PACKED_ROWS * TAPS);
+        const int row_of_64 = by_rows ? i / 64 % 8 * 8 + i / 4 % 8 : i / 128 % 4 * 16 + i / 16 % 8 + r % 2 * 8;
+        const int word_of_8 = by_rows ? i / 32 % 2 * 4 + r : i / 4 % 4 + r / 2 * 4;
+        const int row = slice_number / slices * PACKED_ROWS + row_of_64;
+        const int word = slice_number % slices * DEEP + word_of_8;
         packed[i] = word_of<Format>(word, [&](int channel) {
             if (row >= rows || channel >= channels) return 0.0f;
             return backward ? weight[(channel * rows + row) * TAPS + TAPS - 1 - tap] : weight[(row * channels + channel) * TAPS + tap];
@@ -183,9 +172,9 @@ __device__ __forceinline__ void pack_weights(const float* weight, int rows, int 
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-    conv2d_3x3_weights(const float* weight, int rows, int channels, int backward, int to_tf32, u32* packed, u32 n) {
+    conv2d_3x3_weights(const float* weight, int rows, int channels, int backward, int to_tf32, int by_rows, u32* packed, u32 n) {
     if (to_tf32)
-        pack_weights<Tf32>(weight, rows, channels, backward, packed, n);
+        pack_weights<Tf32>(weight, rows, channels, backward, by_rows, packed, n);
     else
-        pack_weights<Bf16>(weight, rows, channels, backward, packed, n);
+        pack_weights<Bf16>(weight, rows, channels, backward, by_rows, packed, n);
 }

@@ -29,14 +29,45 @@ struct PaddedRows {
 
     __device__ __forceinline__ int at(Pixel p) const { return (p.image * height + p.y + 1) * pitch + p.x; }
 
+    // What lies at a place, from `pitch` on: a pixel, or a zero behind its row or, with y = h, below its image.
+    __device__ __forceinline__ Pixel pixel(int at) const {
+        const int row = by_pitch.quotient(at) - 1, image = by_height.quotient(row);
+        return {image, row - image * height, at - (row + 1) * pitch};
+    }
+
     // Where `source`, of so many channels, holds in its first channel what belongs at `at`, and what has to be true of it there; −1: zero.
     template <class Source>
     __device__ __forceinline__ int locate(const Conv& g, const Source& source, int channels, int at, u32& place) const {
         place = 0;
         if (at < pitch) return -1;
-        const int row = by_pitch.quotient(at) - 1, x = at - (row + 1) * pitch;
-        const int image = by_height.quotient(row), y = row - image * height;
-        if (image >= g.n || y >= g.h || x >= g.w) return -1;
-        return source.locate(g, u32(image) * u32(channels), y, x, place);
+        const Pixel p = pixel(at);
+        if (p.image >= g.n || p.y >= g.h || p.x >= g.w) return -1;
+        return source.locate(g, u32(p.image) * u32(channels), p.y, p.x, place);
     }
 };
+
+// A thread's places in the stretch, the same in every channel: `first` and every so many places after it.
+template <class Format, int EACH, class Source>
+struct Places {
+    Source source;
+    int channels;
+    u32 plane;
+    u32 place[EACH];
+    int what[EACH];
+
+    __device__ __forceinline__ Places(const Conv& g, const PaddedRows& rows, const Source& source_, int first, int step) : source(source_) {
+        channels = g.c_in, plane = u32(Source::plane(g));
+#pragma unroll
+        for (int i = 0; i < EACH; ++i) what[i] = rows.locate(g, source, channels, first + i * step, place[i]);
+    }
+
+    // What the stretch holds at place i in a row of words.
+    __device__ __forceinline__ u32 word(int row, int i) const {
+        return word_of<Format>(row, [&](int channel) {
+            return source.value(place[i] + u32(min(channel, channels - 1)) * plane, channel < channels ? what[i] : -1);
+        });
+    }
+};
+
+// Rows of weights that are packed together.
+constexpr int PACKED_ROWS = 64;

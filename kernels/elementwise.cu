@@ -115,16 +115,18 @@ extern "C" __global__ void __launch_bounds__(256) binary(int f, const float* a, 
 // Row-major extents of the result, and for each operand the distance between neighbours (0 where it is repeated).
 struct Broadcast {
     int rank;
-    u32 extent[6];
-    u32 stride_a[6];
-    u32 stride_b[6];
+    u32 extent[MAX_RANK];
+    u32 stride_a[MAX_RANK];
+    u32 stride_b[MAX_RANK];
 };
 
 extern "C" __global__ void __launch_bounds__(256)
     binary_broadcast(int f, Broadcast shape, const float* a, const float* b, float* out, u32 n) {
     for (u32 i = grid_thread(); i < n; i += grid_threads()) {
         u32 rest = i, at_a = 0, at_b = 0;
-        for (int d = shape.rank - 1; d >= 0; --d) {
+#pragma unroll  // Arguments have no addresses: an index that is not known would copy them to memory.
+        for (int d = MAX_RANK - 1; d >= 0; --d) {
+            if (d >= shape.rank) continue;
             const u32 position = rest % shape.extent[d];
             rest /= shape.extent[d];
             at_a += position * shape.stride_a[d];

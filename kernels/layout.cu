@@ -5,8 +5,8 @@
 // Row-major extents of the result and the distance between neighbours in the source (0 where it is repeated).
 struct Strided {
     int rank;
-    u32 extent[6];
-    u32 stride[6];
+    u32 extent[MAX_RANK];
+    u32 stride[MAX_RANK];
 };
 
 // Neighbouring threads write neighbouring elements; their reads are as close together as the strides allow.
@@ -14,7 +14,9 @@ template <class T>
 __device__ __forceinline__ void read_strided(Strided shape, const T* from, T* to, u32 n) {
     for (u32 i = grid_thread(); i < n; i += grid_threads()) {
         u32 rest = i, at = 0;
-        for (int d = shape.rank - 1; d >= 0; --d) {
+#pragma unroll  // Arguments have no addresses: an index that is not known would copy them to memory.
+        for (int d = MAX_RANK - 1; d >= 0; --d) {
+            if (d >= shape.rank) continue;
             at += rest % shape.extent[d] * shape.stride[d];
             rest /= shape.extent[d];
         }

@@ -183,3 +183,61 @@ fn a_warp_multiplies_matrices_and_a_wrong_layout_of_their_fragments_shows() {
         }
     }
 }
+
+/// What can be wrong with a product by four warps (`Mistake` in `broken.cu`), and what is said of it.
+const WARPGROUP_MISTAKES: [(i32, &str); 13] = [
+    (2, "multiplies shared memory to which an asynchronous copy goes that was not waited for"),
+    (3, "wrote to shared memory, without `show_to_products` between"),
+    (4, "writes to shared memory, without a barrier between"),
+    (5, "multiplies without `begin_products` since the last group"),
+    (6, "touches sums of products that were not waited for"),
+    (8, "writes shared memory that a product reads which was not waited for"),
+    (9, "ends before it has waited for its products"),
+    (10, "the block ends before a bulk copy has arrived"),
+    (11, "waits for the end of a phase that lacks 1 arrivals and 0 bytes for good"),
+    (12, "without `barriers_are_made` and __syncthreads between"),
+    (13, "waits for four warps at wgmma, but thread 96 has ended"),
+    (14, "thread 0: arrives at a phase at which 1 have arrived, which is all"),
+    (15, "thread 0: copies 4088 bytes, which is not a multiple of 16"),
+];
+
+#[test]
+fn four_warps_multiply_matrices_in_shared_memory_and_every_mistake_shows() {
+    for (kernel, k) in [("warpgroup_product_tf32", 8), ("warpgroup_product_bf16", 16)] {
+        // Whole numbers that bfloat16 holds exactly, and so do the sums.
+        let number = |i: usize| (i * 37 % 61) as f32 - 30.0;
+        let a: Vec<f32> = (0..64 * k).map(number).collect();
+        let b = |row: usize, i: usize| number(row * k + i + 5);
+        let dot = |row: usize, column: usize| (0..k).map(|i| a[row * k + i] * b(column, i)).sum::<f32>();
+        let expected: Vec<f32> = (0..64 * 128).map(|i| dot(i / 128, i % 128)).collect();
+        // Words of 8 rows lie together, the first four of each row before the others.
+        let word = |i: usize| {
+            let (row, at) = (i / 64 * 8 + i / 4 % 8, i / 32 % 2 * 4 + i % 4);
+            match k {
+                8 => b(row, at).to_bits(),
+                _ => b(row, 2 * at).to_bits() >> 16 | b(row, 2 * at + 1).to_bits() & 0xffff_0000,
+            }
+        };
+        let packed: Vec<f32> = (0..128 * 8).map(|i| f32::from_bits(word(i))).collect();
+        let product = |mistake: i32, seed| {
+            let emulator = Emulator::new();
+            let c = upload(&emulator, &[0.0; 64 * 128]);
+            let args = vec![upload(&emulator, &a).into(), upload(&emulator, &packed).into(), c.into(), mistake.into()];
+            with_schedule(seed, || emulator.launch(&launch(kernel, [1, 1, 1], 128, args)))?;
+            Ok(download(&emulator, c, 64 * 128))
+        };
+        for seed in 0..SCHEDULES {
+            let right: Result<_, Error> = product(0, seed);
+            assert_eq!(right.unwrap(), expected, "{kernel}, schedule {seed}");
+            assert_ne!(product(1, seed).unwrap(), expected, "{kernel} with halves of k and groups of rows exchanged");
+            for (mistake, reason) in WARPGROUP_MISTAKES {
+                let message = product(mistake, seed).expect_err(reason).to_string();
+                assert!(message.contains(reason), "{kernel}, mistake {mistake}, schedule {seed}: {message}");
+            }
+        }
+        // A thread that waits for its own warp only is right where its warp happens to be the last.
+        let reused = |seed| product(7, seed).err().map(|error| error.to_string());
+        let reason = "thread 0: writes shared memory that a product reads which was not waited for";
+        assert!((0..SCHEDULES).filter_map(reused).any(|message| message.contains(reason)), "{kernel}");
+    }
+}

@@ -1,7 +1,7 @@
 //! Which machine code a GPU gets: what was built in, else PTX for the driver to compile, else the source, compiled at run time and kept
 //! on disk.
 
-use super::nvrtc::{Nvrtc, Source, Target, HOW_TO_INSTALL};
+use super::nvrtc::{Nvrtc, Source, Target, HOW_TO_INSTALL, MACHINES};
 use crate::error::{Error, Result};
 use crate::folders;
 use crate::tensor::io::write_atomically;
@@ -150,7 +150,8 @@ fn compile(file: &'static str, capability: u32) -> Result<Vec<u8>> {
     let nvrtc = nvrtc().as_ref().map_err(|reason| {
         failed(format!("the kernels were not compiled when kdengine was built, and {reason}; {HOW_TO_INSTALL}"))
     })?;
-    let machine = Target::Machine { capability, specific: false };
+    let own = |target: &&Target| matches!(target, Target::Machine { capability: own, .. } if *own == capability);
+    let machine = MACHINES.iter().find(own).copied().unwrap_or(Target::Machine { capability, specific: false });
     let older = nvrtc.capabilities.iter().copied().filter(|&known| known < capability).max();
     let target = match older {
         _ if nvrtc.knows(machine) => machine,
@@ -163,13 +164,13 @@ fn compile(file: &'static str, capability: u32) -> Result<Vec<u8>> {
     if let Some(image) = kept.as_ref().and_then(|path| std::fs::read(path).ok()) {
         return Ok(image);
     }
-    let compiled = nvrtc.compile(*source, HEADERS, target, &[]).map_err(|log| failed(format!("{file}: {log}")))?;
+    let image = nvrtc.compile(*source, HEADERS, target).map_err(|log| failed(format!("{file}: {log}")))?;
     if let Some(path) = kept {
         // Without a writable cache the next run compiles again; nothing else is lost.
         let folder = path.parent().expect("a file in a folder");
-        let _ = std::fs::create_dir_all(folder).map(|()| write_atomically(&path, &compiled.image));
+        let _ = std::fs::create_dir_all(folder).map(|()| write_atomically(&path, &image));
     }
-    Ok(compiled.image)
+    Ok(image)
 }
 
 #[cfg(test)]
@@ -203,6 +204,8 @@ mod tests {
             ("gather_rows_64", "layout.cu"),
             ("jensen_shannon_bf16_block", "losses.cu"),
             ("conv2d_3x3_wide_tf32", "conv2d_3x3.cu"),
+            ("conv2d_3x3_wgmma_wide_tf32", "conv2d_3x3_wgmma.cu"),
+            ("conv2d_3x3_relu_pool_wgmma_narrow_bf16", "conv2d_3x3_wgmma.cu"),
             ("conv2d_3x3_pooled_grad_weight_narrow_bf16", "conv2d_3x3_weight.cu"),
             ("adam", "optim.cu"),
         ] {

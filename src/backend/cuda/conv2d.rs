@@ -114,14 +114,14 @@ pub(super) fn conv2d(
     } else if g.is_first_layer() {
         let config = launch::exactly(pixels, g.c_out.div_ceil(FIRST_OUTPUTS));
         device.launch("conv2d_first", config, args(w), &[x, w])?;
-    } else if let Some(plan) = conv2d_3x3::plan(g, false) {
+    } else if let Some(plan) = conv2d_3x3::plan(device, g, false)? {
         plan.conv2d(device, g, [x, w, &y], bias, relu)?;
     } else {
         let channels = g.c_out / g.groups;
         let tile = tile(g, channels, pixels);
         let w = &weights_for(device, g, tile, Pass::Forward, w)?;
         let candidate = |&tile: &Tile| (for_tile!(tile, "conv2d"), tile.grid(channels, pixels, g.groups));
-        device.launch_fastest(&candidates(tile, candidate), args(w), &[x, w])?;
+        device.launch_fastest(&candidates(tile, candidate), &y, &[x, w], |_| Ok((args(w), None)))?;
     }
     Ok(y)
 }
@@ -143,7 +143,7 @@ pub(super) fn relu_pool(
     if g.is_first_layer() {
         let config = launch::exactly(windows, g.c_out.div_ceil(FIRST_POOLED_OUTPUTS));
         device.launch("conv2d_first_relu_pool", config, args(w), &[x, w])?;
-    } else if let Some(plan) = conv2d_3x3::plan(g, true) {
+    } else if let Some(plan) = conv2d_3x3::plan(device, g, true)? {
         plan.relu_pool(device, g, [x, w, bias], [&y, &winners])?;
     } else {
         let channels = g.c_out / g.groups;
@@ -151,7 +151,7 @@ pub(super) fn relu_pool(
         let w = &weights_for(device, g, tile, Pass::Forward, w)?;
         let candidate =
             |&tile: &Tile| (for_tile!(tile, "conv2d_relu_pool"), tile.grid(channels, 4 * windows, g.groups));
-        device.launch_fastest(&candidates(tile, candidate), args(w), &[x, w])?;
+        device.launch_fastest(&candidates(tile, candidate), &y, &[x, w], |_| Ok((args(w), None)))?;
     }
     Ok((y, winners))
 }
@@ -213,7 +213,7 @@ pub(super) fn grad_input(
         device.launch("conv2d_depthwise_grad_input", launch::elements(n), args, &[gradient.dy, w])?;
         return Ok(dx);
     }
-    if let Some(plan) = conv2d_3x3::plan_grad_input(g) {
+    if let Some(plan) = conv2d_3x3::plan_grad_input(device, g)? {
         plan.grad_input(device, g, gradient, w, &dx)?;
         return Ok(dx);
     }
@@ -226,11 +226,14 @@ pub(super) fn grad_input(
         };
         (kernel, tile.grid(channels, pixels, g.groups))
     };
-    let mut args = args![Conv::from(g)];
-    args.extend(gradient.args());
     let w = &weights_for(device, g, tile, Pass::InputGradient, w)?;
-    args.extend(args![address(w), address(&dx)]);
-    device.launch_fastest(&candidates(tile, candidate), args, &[gradient.dy, w])?;
+    let args = |_| {
+        let mut args = args![Conv::from(g)];
+        args.extend(gradient.args());
+        args.extend(args![address(w), address(&dx)]);
+        Ok((args, None))
+    };
+    device.launch_fastest(&candidates(tile, candidate), &dx, &[gradient.dy, w], args)?;
     Ok(dx)
 }
 

@@ -1,4 +1,5 @@
-//! 3 × 3 convolutions with stride 1 and padding 1 on tensor cores (`kernels/conv2d_3x3.cu`, `kernels/conv2d_3x3_weight.cu`).
+//! 3 × 3 convolutions with stride 1 and padding 1 on tensor cores (`kernels/conv2d_3x3.cu`, `kernels/conv2d_3x3_wgmma.cu`,
+//! `kernels/conv2d_3x3_weight.cu`).
 
 use super::conv2d::{Conv, Divisor, OutputGradient, Pass};
 use super::device::{args, CudaDevice};
@@ -6,6 +7,7 @@ use super::driver::{Arg, DevicePtr};
 use super::launch::{self, Config, ENOUGH_BLOCKS, MAX_GRID_YZ};
 use super::memory::address;
 use super::tuner::Candidate;
+use super::warpgroups;
 use crate::backend::params::Conv2dGeometry;
 use crate::backend::precision::{self, Precision};
 use crate::error::Result;
@@ -69,12 +71,12 @@ enum Width {
 
 /// The kernel of a family for a format and a width.
 macro_rules! kernel {
-    ($format:expr, $width:expr, $name:literal) => {
+    ($format:expr, $width:expr, $($name:literal)+) => {
         match ($format, $width) {
-            (Format::Tf32, Width::Wide) => concat!($name, "_wide_tf32"),
-            (Format::Tf32, Width::Narrow) => concat!($name, "_narrow_tf32"),
-            (Format::Bf16, Width::Wide) => concat!($name, "_wide_bf16"),
-            (Format::Bf16, Width::Narrow) => concat!($name, "_narrow_bf16"),
+            (Format::Tf32, Width::Wide) => concat!($($name,)+ "_wide_tf32"),
+            (Format::Tf32, Width::Narrow) => concat!($($name,)+ "_narrow_tf32"),
+            (Format::Bf16, Width::Wide) => concat!($($name,)+ "_wide_bf16"),
+            (Format::Bf16, Width::Narrow) => concat!($($name,)+ "_narrow_bf16"),
         }
     };
 }
@@ -89,13 +91,29 @@ fn suits(g: &Conv2dGeometry) -> bool {
         && places.is_some_and(|places| places + g.w < i32::MAX as usize)
 }
 
-/// How a product may be made of tiles: which width is expected to be the faster one.
+/// Who multiplies together, which decides the order of the packed weights.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Team {
+    Warp,
+    Warpgroup,
+}
+
+/// One way to make a product of tiles.
+#[derive(Clone, Copy)]
+struct Tiles {
+    team: Team,
+    width: Width,
+    config: Config,
+    /// The longest stretch that a tile needs.
+    stretch: usize,
+    /// Pairs of image rows in a warpgroup's tile of pooling windows.
+    pairs: usize,
+}
+
+/// The ways to make a product of tiles, which all give the same bits: first the one that is expected to be the fastest.
 pub(super) struct Plan {
     format: Format,
-    widths: [Width; 2],
-    /// Tiles of pixels, and the longest stretch that one of them needs.
-    columns: usize,
-    longest: usize,
+    tiles: Vec<Tiles>,
 }
 
 /// `Tile3x3` there: output channels of a wide and of a narrow tile, pixels and threads of both, and the longest stretch that they can hold.
@@ -104,28 +122,71 @@ const NARROW: usize = 32;
 const PIXELS: usize = 128;
 const SPAN: usize = 328;
 
-/// The plan for a forward pass, with its results in pooling windows or not, if these kernels take it. It depends on sizes alone, and the
-/// results do not depend on it.
-pub(super) fn plan(g: &Conv2dGeometry, windows: bool) -> Option<Plan> {
-    let format = Format::active().filter(|_| suits(g))?;
-    let longest = Some(longest_stretch(g, windows, PIXELS)).filter(|&longest| longest <= SPAN)?;
+/// The plan for a forward pass, with its results in pooling windows or not, if these kernels take it.
+///
+/// # Errors
+/// There is no such device here.
+pub(super) fn plan(device: &CudaDevice, g: &Conv2dGeometry, windows: bool) -> Result<Option<Plan>> {
+    let Some(format) = Format::active().filter(|_| suits(g)) else { return Ok(None) };
+    let mut tiles = warp_tiles(g, windows);
+    if device.capability()? == (9, 0) {
+        tiles.extend(warpgroup_tiles(g, windows));
+    }
+    Ok(Some(Plan { format, tiles }).filter(|plan| !plan.tiles.is_empty()))
+}
+
+/// The plan for an input gradient.
+///
+/// # Errors
+/// There is no such device here.
+pub(super) fn plan_grad_input(device: &CudaDevice, g: &Conv2dGeometry) -> Result<Option<Plan>> {
+    match suits(g) {
+        true => plan(device, &mirrored(g), false),
+        false => Ok(None),
+    }
+}
+
+/// The tiles that warps multiply on their own. The order depends on sizes alone.
+fn warp_tiles(g: &Conv2dGeometry, windows: bool) -> Vec<Tiles> {
+    let stretch = longest_stretch(g, windows, PIXELS);
+    if stretch > SPAN || g.c_out.div_ceil(NARROW) > MAX_GRID_YZ {
+        return Vec::new();
+    }
     let pixels = if windows { g.n * (g.h / 2) * (g.w / 2) * 4 } else { g.n * g.h * g.w };
     let columns = pixels.div_ceil(PIXELS);
     let fills = g.c_out > NARROW && columns * g.c_out.div_ceil(WIDE) >= ENOUGH_BLOCKS;
     let widths = if fills { [Width::Wide, Width::Narrow] } else { [Width::Narrow, Width::Wide] };
-    (g.c_out.div_ceil(NARROW) <= MAX_GRID_YZ).then_some(Plan { format, widths, columns, longest })
+    let tiles = |width| {
+        let rows = g.c_out.div_ceil(if width == Width::Wide { WIDE } else { NARROW });
+        let config = Config { grid: [columns as u32, rows as u32, 1], block: PIXELS as u32 };
+        Tiles { team: Team::Warp, width, config, stretch, pairs: 0 }
+    };
+    widths.map(tiles).to_vec()
 }
 
-/// The plan for an input gradient.
-pub(super) fn plan_grad_input(g: &Conv2dGeometry) -> Option<Plan> {
-    suits(g).then(|| plan(&mirrored(g), false)).flatten()
+/// The tiles that four warps multiply together; half of them would be empty with few channels.
+fn warpgroup_tiles(g: &Conv2dGeometry, windows: bool) -> Vec<Tiles> {
+    let made = match g.c_out > NARROW {
+        true => warpgroups::tiles(g, windows, pitch(g)),
+        false => [None; 2],
+    };
+    let tiles = |(width, tiles): (Width, Option<warpgroups::Tiles>)| {
+        let warpgroups::Tiles { config, stretch, pairs } = tiles?;
+        Some(Tiles { team: Team::Warpgroup, width, config, stretch, pairs })
+    };
+    [Width::Wide, Width::Narrow].into_iter().zip(made).filter_map(tiles).collect()
+}
+
+/// Places from row to row, but for weight gradients.
+fn pitch(g: &Conv2dGeometry) -> usize {
+    g.w + 1
 }
 
 /// The most places of the stretch of padded rows that `pixels` neighbouring results and the pixels around them lie in.
 fn longest_stretch(g: &Conv2dGeometry, windows: bool, pixels: usize) -> usize {
     let side = if windows { 2 } else { 1 };
     let [h, w, tile] = [g.h / side, g.w / side, pixels / (side * side)];
-    let pitch = g.w + 1;
+    let pitch = pitch(g);
     let place = |q: usize, inside: usize| {
         let (image, y, x) = (q / (h * w), q / w % h * side + inside, q % w * side + inside);
         (image * (g.h + 1) + y) * pitch + x
@@ -149,29 +210,58 @@ fn mirrored(g: &Conv2dGeometry) -> Conv2dGeometry {
     Conv2dGeometry { c_in: g.c_out, c_out: g.c_in, ..*g }
 }
 
-/// The weights of a convolution `g` in the kernels' order; for the input gradient `g` is the mirrored one.
-fn packed(device: &CudaDevice, g: &Conv2dGeometry, format: Format, pass: Pass, w: &Tensor) -> Result<Tensor> {
+/// The weights of a convolution `g` in the order of a team's kernels; for the input gradient `g` is the mirrored one.
+fn packed(
+    device: &CudaDevice,
+    g: &Conv2dGeometry,
+    format: Format,
+    pass: Pass,
+    team: Team,
+    w: &Tensor,
+) -> Result<Tensor> {
     const DEEP: usize = 8;
     let slices = g.c_in.div_ceil(DEEP * format.in_a_word());
     let words = g.c_out.next_multiple_of(PACKED_ROWS) * slices * TAPS * DEEP;
     let packed = device.floats([words])?;
     let [rows, channels] = [g.c_out, g.c_in].map(|size| size as i32);
     let (backward, to_tf32) = (i32::from(pass == Pass::InputGradient), i32::from(format == Format::Tf32));
-    let args = args![address(w), rows, channels, backward, to_tf32, address(&packed), words as u32];
+    let by_rows = i32::from(team == Team::Warpgroup);
+    let args = args![address(w), rows, channels, backward, to_tf32, by_rows, address(&packed), words as u32];
     device.launch("conv2d_3x3_weights", launch::elements(words), args, &[w])?;
     Ok(packed)
 }
 
-impl Plan {
-    fn rows(&self, g: &Conv2dGeometry) -> PaddedRows {
-        PaddedRows::new(g, g.w + 1, self.longest)
-    }
+/// The kernel of a family for a format and tiles.
+macro_rules! kernel_of_tiles {
+    ($format:expr, $tiles:expr, $name:literal) => {
+        match $tiles.team {
+            Team::Warp => kernel!($format, $tiles.width, $name),
+            Team::Warpgroup => kernel!($format, $tiles.width, $name "_wgmma"),
+        }
+    };
+}
 
-    /// The kernels of a family, which `name` names, for so many output channels.
-    fn candidates(&self, c_out: usize, name: impl Fn(Width) -> &'static str) -> [Candidate; 2] {
-        self.widths.map(|width| {
-            let rows = c_out.div_ceil(if width == Width::Wide { WIDE } else { NARROW });
-            (name(width), Config { grid: [self.columns as u32, rows as u32, 1], block: PIXELS as u32 })
+impl Plan {
+    /// Launches the fastest kernel of a family. `prepare` adds to the geometry what it needs, given the packed weights and the tiles.
+    #[allow(clippy::too_many_arguments)]
+    fn launch(
+        &self,
+        device: &CudaDevice,
+        g: &Conv2dGeometry,
+        pass: Pass,
+        name: impl Fn(&Tiles) -> &'static str,
+        w: &Tensor,
+        output: &Tensor,
+        tensors: &[&Tensor],
+        more: impl Fn(&Tensor, &Tiles) -> Vec<Arg>,
+    ) -> Result<()> {
+        let candidates: Vec<Candidate> = self.tiles.iter().map(|tiles| (name(tiles), tiles.config)).collect();
+        device.launch_fastest(&candidates, output, tensors, |number| {
+            let tiles = &self.tiles[number];
+            let packed = packed(device, g, self.format, pass, tiles.team, w)?;
+            let mut args = args![Conv::from(g), PaddedRows::new(g, pitch(g), tiles.stretch)];
+            args.extend(more(&packed, tiles));
+            Ok((args, Some(packed)))
         })
     }
 
@@ -183,25 +273,22 @@ impl Plan {
         bias: DevicePtr,
         relu: bool,
     ) -> Result<()> {
-        let packed = packed(device, g, self.format, Pass::Forward, w)?;
-        self.dense(device, g, x, &packed, bias, relu, y)
+        self.dense(device, g, Pass::Forward, [x, w, y], bias, relu)
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn dense(
         &self,
         device: &CudaDevice,
         g: &Conv2dGeometry,
-        x: &Tensor,
-        packed: &Tensor,
+        pass: Pass,
+        [x, w, y]: [&Tensor; 3],
         bias: DevicePtr,
         relu: bool,
-        y: &Tensor,
     ) -> Result<()> {
-        let relu = i32::from(relu);
-        let args = args![Conv::from(g), self.rows(g), address(x), address(packed), bias, relu, address(y)];
-        let candidates = self.candidates(g.c_out, |width| kernel!(self.format, width, "conv2d_3x3"));
-        device.launch_fastest(&candidates, args, &[x, y])
+        let name = |tiles: &Tiles| kernel_of_tiles!(self.format, tiles, "conv2d_3x3");
+        self.launch(device, g, pass, name, w, y, &[x, y], |packed, _| {
+            args![address(x), address(packed), bias, i32::from(relu), address(y)]
+        })
     }
 
     pub(super) fn relu_pool(
@@ -211,11 +298,14 @@ impl Plan {
         [x, w, bias]: [&Tensor; 3],
         [y, winners]: [&Tensor; 2],
     ) -> Result<()> {
-        let packed = packed(device, g, self.format, Pass::Forward, w)?;
-        let [x_at, packed, bias, y, winners] = [x, &packed, bias, y, winners].map(address);
-        let args = args![Conv::from(g), self.rows(g), x_at, packed, bias, y, winners];
-        let candidates = self.candidates(g.c_out, |width| kernel!(self.format, width, "conv2d_3x3_relu_pool"));
-        device.launch_fastest(&candidates, args, &[x, w])
+        let name = |tiles: &Tiles| kernel_of_tiles!(self.format, tiles, "conv2d_3x3_relu_pool");
+        self.launch(device, g, Pass::Forward, name, w, y, &[x, w], |packed, tiles| {
+            let mut args = args![address(x), address(packed), address(bias), address(y), address(winners)];
+            if tiles.team == Team::Warpgroup {
+                args.extend(args![tiles.pairs as i32]);
+            }
+            args
+        })
     }
 
     pub(super) fn grad_input(
@@ -226,15 +316,14 @@ impl Plan {
         w: &Tensor,
         dx: &Tensor,
     ) -> Result<()> {
-        let g = &mirrored(g);
-        let packed = packed(device, g, self.format, Pass::InputGradient, w)?;
+        let (g, pass, dy) = (&mirrored(g), Pass::InputGradient, gradient.dy);
         let Some(winners) = gradient.winners else {
-            return self.dense(device, g, gradient.dy, &packed, DevicePtr::NULL, false, dx);
+            return self.dense(device, g, pass, [dy, w, dx], DevicePtr::NULL, false);
         };
-        let [dy, winners, packed, dx] = [gradient.dy, winners, &packed, dx].map(address);
-        let args = args![Conv::from(g), self.rows(g), dy, winners, packed, dx];
-        let candidates = self.candidates(g.c_out, |width| kernel!(self.format, width, "conv2d_3x3_pooled_grad_input"));
-        device.launch_fastest(&candidates, args, &[gradient.dy, w])
+        let name = |tiles: &Tiles| kernel_of_tiles!(self.format, tiles, "conv2d_3x3_pooled_grad_input");
+        self.launch(device, g, pass, name, w, dx, &[dy, w], |packed, _| {
+            args![address(dy), address(winners), address(packed), address(dx)]
+        })
     }
 }
 
@@ -283,52 +372,87 @@ mod tests {
     use proptest::prelude::*;
 
     #[cfg(feature = "emulator")]
-    #[test]
-    fn wide_and_narrow_tiles_give_the_same_bits() {
+    mod on_the_emulator {
+        use super::super::*;
+        use crate::backend::cuda::emulator::with_schedule;
         use crate::tensor::{DType, Device};
-        let device = super::super::cuda(Device::Emulator);
-        let (stride, padding, dilation) = ([1, 1], [1, 1], [1, 1]);
-        let g = Conv2dGeometry {
-            n: 2,
-            c_in: 19,
-            h: 12,
-            w: 11,
-            c_out: 70,
-            kh: 3,
-            kw: 3,
-            stride,
-            padding,
-            dilation,
-            groups: 1,
-        };
-        let some = |shape: Shape, seed: usize| {
+        use proptest::prelude::*;
+
+        fn some(shape: impl Into<Shape>, seed: usize) -> Tensor {
+            let shape = shape.into();
             let values: Vec<f32> = (0..shape.numel()).map(|i| ((i * 37 + seed) % 101) as f32 / 50.0 - 1.0).collect();
             Tensor::from_slice(&values, shape, Device::Emulator).unwrap()
-        };
-        let (x, w, bias) = (some([2, 19, 12, 11].into(), 1), some([70, 19, 3, 3].into(), 2), some([70].into(), 3));
-        let (dy, pooled_dy) = (some([2, 70, 12, 11].into(), 4), some([2, 70, 6, 5].into(), 5));
-        let plan = |pixels: usize, width: Width, format: Format| Plan {
-            format,
-            widths: [width; 2],
-            columns: pixels.div_ceil(PIXELS),
-            longest: SPAN,
-        };
-        let (all, windows) = (2 * 12 * 11, 2 * 6 * 5 * 4);
-        for format in [Format::Tf32, Format::Bf16] {
-            let outputs = [Width::Wide, Width::Narrow].map(|width| {
-                let floats = |shape: [usize; 4]| device.floats(shape).unwrap();
-                let (y, pooled, dx, pooled_dx) =
-                    (floats([2, 70, 12, 11]), floats([2, 70, 6, 5]), floats([2, 19, 12, 11]), floats([2, 19, 12, 11]));
-                let winners = device.output([2, 70, 6, 5], DType::U8).unwrap();
-                plan(all, width, format).conv2d(device, &g, [&x, &w, &y], address(&bias), true).unwrap();
-                plan(windows, width, format).relu_pool(device, &g, [&x, &w, &bias], [&pooled, &winners]).unwrap();
-                let backward = plan(all, width, format);
-                backward.grad_input(device, &g, OutputGradient { dy: &dy, winners: None }, &w, &dx).unwrap();
-                let gradient = OutputGradient { dy: &pooled_dy, winners: Some(&winners) };
-                backward.grad_input(device, &g, gradient, &w, &pooled_dx).unwrap();
-                [y, pooled, winners, dx, pooled_dx].map(|t| t.to_host().unwrap().storage().bytes().to_vec())
-            });
-            assert_eq!(outputs[0], outputs[1]);
+        }
+
+        fn bits(x: &Tensor) -> Vec<u8> {
+            x.to_host().unwrap().storage().bytes().to_vec()
+        }
+
+        /// Forward, forward with pooling (and its winners), and both input gradients; `choose` takes one of a plan's tiles.
+        fn all_passes(
+            g: &Conv2dGeometry,
+            format: Format,
+            choose: impl Fn(Vec<Tiles>) -> Option<Tiles>,
+        ) -> Option<Vec<Vec<u8>>> {
+            let device = crate::backend::cuda::cuda(Device::Emulator);
+            let plan = |g: &Conv2dGeometry, windows| {
+                let tiles = choose([warp_tiles(g, windows), warpgroup_tiles(g, windows)].concat())?;
+                Some(Plan { format, tiles: vec![tiles] })
+            };
+            let (image, result, pooled) =
+                ([g.n, g.c_in, g.h, g.w], [g.n, g.c_out, g.h, g.w], [g.n, g.c_out, g.h / 2, g.w / 2]);
+            let (x, w, bias) = (some(image, 1), some([g.c_out, g.c_in, 3, 3], 2), some([g.c_out], 3));
+            let (y, y_pooled) = (device.floats(result).unwrap(), device.floats(pooled).unwrap());
+            let winners = device.output(pooled, DType::U8).unwrap();
+            plan(g, false)?.conv2d(device, g, [&x, &w, &y], address(&bias), true).unwrap();
+            plan(g, true)?.relu_pool(device, g, [&x, &w, &bias], [&y_pooled, &winners]).unwrap();
+            let (dx, dx_pooled) = (device.floats(image).unwrap(), device.floats(image).unwrap());
+            let (dy, dy_pooled) = (some(result, 4), some(pooled, 5));
+            let backward = plan(&mirrored(g), false)?;
+            backward.grad_input(device, g, OutputGradient { dy: &dy, winners: None }, &w, &dx).unwrap();
+            let gradient = OutputGradient { dy: &dy_pooled, winners: Some(&winners) };
+            backward.grad_input(device, g, gradient, &w, &dx_pooled).unwrap();
+            Some([y, y_pooled, winners, dx, dx_pooled].iter().map(bits).collect())
+        }
+
+        fn geometry([n, c_in, c_out, h, w]: [usize; 5]) -> Conv2dGeometry {
+            let one = [1, 1];
+            Conv2dGeometry { n, c_in, h, w, c_out, kh: 3, kw: 3, stride: one, padding: one, dilation: one, groups: 1 }
+        }
+
+        fn all_tiles_agree(g: &Conv2dGeometry, format: Format) {
+            let by = |team: Team, width: Width| {
+                move |tiles: Vec<Tiles>| tiles.into_iter().find(|tiles| (tiles.team, tiles.width) == (team, width))
+            };
+            let expected = all_passes(g, format, by(Team::Warp, Width::Wide)).unwrap();
+            for (team, width) in
+                [(Team::Warp, Width::Narrow), (Team::Warpgroup, Width::Wide), (Team::Warpgroup, Width::Narrow)]
+            {
+                // Narrow tiles of a warpgroup hold no pair of the widest images' rows.
+                let found = all_passes(g, format, by(team, width));
+                assert!(found.is_none_or(|found| found == expected), "{g:?}");
+            }
+        }
+
+        #[test]
+        fn all_tiles_give_the_same_bits() {
+            for sizes in [[2, 39, 70, 12, 11], [3, 40, 33, 7, 7], [1, 35, 64, 33, 57], [5, 36, 130, 2, 2]] {
+                for format in [Format::Tf32, Format::Bf16] {
+                    all_tiles_agree(&geometry(sizes), format);
+                }
+            }
+        }
+
+        proptest! {
+            #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(12) })]
+
+            #[test]
+            fn all_tiles_give_the_same_bits_on_random_shapes_under_any_schedule(
+                n in 1..5usize, c_in in 33..50usize, c_out in 33..80usize, h in 2..20usize, w in 2..20usize, schedule: u64, bf16: bool,
+            ) {
+                let format = if bf16 { Format::Bf16 } else { Format::Tf32 };
+                with_schedule(schedule, || all_tiles_agree(&geometry([n, c_in, c_out, h, w]), format));
+            }
         }
     }
 

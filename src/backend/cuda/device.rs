@@ -39,6 +39,14 @@ impl CudaDevice {
         Ok(&self.opened()?.driver)
     }
 
+    /// Compute capability, major and minor.
+    ///
+    /// # Errors
+    /// There is no such device here.
+    pub(super) fn capability(&self) -> Result<(u32, u32)> {
+        Ok(self.driver()?.info().capability)
+    }
+
     /// What holds launches back.
     ///
     /// # Errors
@@ -117,30 +125,46 @@ impl CudaDevice {
         self.driver()?.launch(&Launch { kernel, grid, block, args, shapes })
     }
 
-    /// Launches one of several kernels that compute the same bits from the same arguments, and write only what they do not read: the one
-    /// that is the fastest on this GPU, or the first if that is not to be measured.
-    pub(super) fn launch_fastest(&self, candidates: &[Candidate], args: Vec<Arg>, tensors: &[&Tensor]) -> Result<()> {
+    /// Launches one of several kernels that compute the same bits, and write only what they do not read: the one that is the fastest on this
+    /// GPU, or the first if that is not to be measured. `prepare` has the arguments of a kernel, by its number, and what has to live until
+    /// it is launched. `output` is what the kernels write: one whose bits differ from the first one's is not taken.
+    pub(super) fn launch_fastest(
+        &self,
+        candidates: &[Candidate],
+        output: &Tensor,
+        tensors: &[&Tensor],
+        prepare: impl Fn(usize) -> Result<(Vec<Arg>, Option<Tensor>)>,
+    ) -> Result<()> {
         /// Launches of each kernel for a measurement; the first one warms the cache up.
         const LAUNCHES: usize = 4;
         let Opened { driver, tuner, .. } = self.opened()?;
-        let tuner = match tuner {
-            Some(tuner) if candidates.len() > 1 => tuner,
-            _ => return self.launch(candidates[0].0, candidates[0].1, args, tensors),
-        };
-        let shapes: Vec<Shape> = tensors.iter().map(|x| *x.shape()).collect();
-        let seconds = |&(kernel, Config { grid, block }): &Candidate| {
-            let launch = Launch { kernel, grid, block, args: args.clone(), shapes: shapes.clone() };
-            let steps = vec![Step::Launch(launch); LAUNCHES];
-            // The first launch may load a module, for which the device would wait.
-            driver.time_each(&steps[..1])?;
-            Ok(driver.time_each(&steps)?.into_iter().skip(1).fold(f64::INFINITY, f64::min))
-        };
         let possible = |(_, config): &Candidate| config.grid[1..].iter().all(|&blocks| blocks as usize <= MAX_GRID_YZ);
-        let chosen = match candidates.iter().all(possible) {
-            true => tuner.lock().unwrap_or_else(|e| e.into_inner()).choose(candidates, &shapes, seconds),
-            false => 0,
+        let chosen = match tuner {
+            Some(tuner) if candidates.len() > 1 && candidates.iter().all(possible) => {
+                let shapes: Vec<Shape> = tensors.iter().map(|x| *x.shape()).collect();
+                let mut expected = Vec::new();
+                let seconds = |number: usize| {
+                    let (kernel, Config { grid, block }) = candidates[number];
+                    let (args, _held) = prepare(number)?;
+                    let steps =
+                        vec![Step::Launch(Launch { kernel, grid, block, args, shapes: shapes.clone() }); LAUNCHES];
+                    // The first launch may load a module, for which the device would wait.
+                    driver.time_each(&steps[..1])?;
+                    let seconds = driver.time_each(&steps)?.into_iter().skip(1).fold(f64::INFINITY, f64::min);
+                    let mut bits = vec![0; output.numel() * output.dtype().size()];
+                    driver.download(super::memory::address(output), &mut bits)?;
+                    if number == 0 {
+                        expected = bits;
+                        return Ok(seconds);
+                    }
+                    Ok(if bits == expected { seconds } else { f64::INFINITY })
+                };
+                tuner.lock().unwrap_or_else(|e| e.into_inner()).choose(candidates, &shapes, seconds)
+            }
+            _ => 0,
         };
         let (kernel, config) = candidates[chosen];
+        let (args, _held) = prepare(chosen)?;
         self.launch(kernel, config, args, tensors)
     }
 }

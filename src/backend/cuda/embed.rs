@@ -104,11 +104,11 @@ fn compile(nvrtc: &Nvrtc, source: &File, headers: &[Source], target: Target, cac
     headers.iter().for_each(|header| (header.name, header.text).hash(&mut hash));
     let path = cache.join(format!("{}-{target}-{:016x}", source.name, hash.finish()));
     if !path.exists() {
-        match nvrtc.compile(source.source(), headers, target, &[]) {
-            Ok(compiled) => {
+        match nvrtc.compile(source.source(), headers, target) {
+            Ok(image) => {
                 // Renamed when whole: a build that is stopped leaves no half of an image behind.
                 let partial = cache.join(format!("{}-{target}.partial", source.name));
-                fs::write(&partial, compiled.image).expect("the build folder is writable");
+                fs::write(&partial, image).expect("the build folder is writable");
                 fs::rename(&partial, &path).expect("the build folder is writable");
             }
             Err(log) => {

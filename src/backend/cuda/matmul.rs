@@ -44,8 +44,8 @@ pub(super) fn matmul(device: &CudaDevice, p: Matmul, a: &Tensor, b: &Tensor, bia
     let sizes = Sizes { m: m_, n: n_, k: k_, b_is_shared: b_is_shared_, relu, splits: splits_, stretch: stretch_ };
     if splits > 1 {
         let sums = device.floats([splits, c.numel()])?;
-        let args = args![sizes, address(a), address(b), DevicePtr::NULL, address(&sums)];
-        device.launch_fastest(&candidates(batch * splits), args, &[a, b])?;
+        let args = |_| Ok((args![sizes, address(a), address(b), DevicePtr::NULL, address(&sums)], None));
+        device.launch_fastest(&candidates(batch * splits), &sums, &[a, b], args)?;
         let args = args![sizes, address(&sums), bias, address(&c), c.numel() as u32];
         device.launch("matmul_sum", launch::elements(c.numel()), args, &[a, b])?;
         return Ok(c);
@@ -56,8 +56,8 @@ pub(super) fn matmul(device: &CudaDevice, p: Matmul, a: &Tensor, b: &Tensor, bia
         let b_len = if b_is_shared { 0 } else { k * n };
         let pointers = [at(a, first, m * k), at(b, first, b_len), bias, at(&c, first, m * n)];
         let candidates = candidates((batch - first).min(MAX_GRID_YZ));
-        let args = args![sizes, pointers[0], pointers[1], pointers[2], pointers[3]];
-        device.launch_fastest(&candidates, args, &[a, b])?;
+        let args = |_| Ok((args![sizes, pointers[0], pointers[1], pointers[2], pointers[3]], None));
+        device.launch_fastest(&candidates, &c, &[a, b], args)?;
     }
     Ok(c)
 }

@@ -31,6 +31,7 @@ mod pool2d;
 mod relations;
 mod softmax;
 mod tuner;
+mod warpgroups;
 
 pub use device::CudaDevice;
 

@@ -53,14 +53,6 @@ pub struct Source<'a> {
     pub text: &'a str,
 }
 
-/// What came out of a compilation.
-pub struct Compiled {
-    /// Machine code (an ELF file), or PTX with a final zero.
-    pub image: Vec<u8>,
-    /// What the compiler had to say: warnings, and what each kernel uses if that was asked for.
-    pub log: String,
-}
-
 /// A loaded nvrtc.
 #[derive(Clone, Debug)]
 pub struct Nvrtc {
@@ -72,8 +64,6 @@ pub struct Nvrtc {
 
 /// Kernels are compiled with IEEE division and square root and without fast-math: results are compared with the processor's.
 const OPTIONS: [&str; 2] = ["--std=c++17", "--generate-line-info"];
-/// Makes the log say how many registers and how much memory each kernel uses.
-pub const REPORT_RESOURCES: &str = "--ptxas-options=-v";
 
 impl Nvrtc {
     /// Finds and loads nvrtc: where [`VARIABLE`] says, in the CUDA toolkit, on the loader's path, in a Python package.
@@ -119,31 +109,24 @@ impl Nvrtc {
         self.capabilities.contains(&capability)
     }
 
-    /// Compiles a source that includes some of the headers; `extra` are further options.
+    /// Compiles a source that includes some of the headers to an image of machine code or PTX.
     ///
     /// # Errors
     /// The compiler's messages, which name file and line.
-    pub fn compile(
-        &self,
-        source: Source,
-        headers: &[Source],
-        target: Target,
-        extra: &[&str],
-    ) -> Result<Compiled, String> {
+    pub fn compile(&self, source: Source, headers: &[Source], target: Target) -> Result<Vec<u8>, String> {
         let program = Program::new(source, headers)?;
         let architecture = format!("--gpu-architecture={target}");
-        let options = [architecture.as_str()].into_iter().chain(OPTIONS).chain(extra.iter().copied());
-        let options: Vec<CString> = options.map(text).collect();
+        let options: Vec<CString> = [architecture.as_str()].into_iter().chain(OPTIONS).map(text).collect();
         let pointers: Vec<_> = options.iter().map(|option| option.as_ptr()).collect();
         // SAFETY: the program is alive, and so are the options.
         let done = unsafe { sys::nvrtcCompileProgram(program.0, pointers.len() as i32, pointers.as_ptr()) };
-        let log = program.log()?;
-        check(done).map_err(|error| format!("{error}\n{log}"))?;
-        let image = match target {
-            Target::Machine { .. } => program.read(sys::nvrtcGetCUBINSize, sys::nvrtcGetCUBIN)?,
-            Target::Ptx { .. } => program.read(sys::nvrtcGetPTXSize, sys::nvrtcGetPTX)?,
-        };
-        Ok(Compiled { image, log })
+        if let Err(error) = check(done) {
+            return Err(format!("{error}\n{}", program.log()?));
+        }
+        match target {
+            Target::Machine { .. } => program.read(sys::nvrtcGetCUBINSize, sys::nvrtcGetCUBIN),
+            Target::Ptx { .. } => program.read(sys::nvrtcGetPTXSize, sys::nvrtcGetPTX),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which of several kernels is the fastest on this GPU: measured at the first use of a size, and kept on disk.
 //!
-//! Only kernels that give the same bits are chosen between, so that a choice changes how long a training takes and nothing else. A size
+//! Only kernels that give the same bits are chosen between, so that a choice changes how long a training takes and nothing else; one that
+//! does not, on this very GPU, takes forever. A size
 //! is measured when it is met for the first time, a few launches of each kernel, and then never again: steps that are timed come after a
 //! warm-up. `KDENGINE_TUNE=off` leaves the choice to the size alone, as on the emulator; `on` measures there too, for tests.
 
@@ -50,13 +51,13 @@ impl Tuner {
         Tuner { by_launch: HashMap::new(), kept, file }
     }
 
-    /// The number of the candidate to launch for these shapes; `seconds` measures one. Where one cannot be measured, for lack of memory for
+    /// The number of the candidate to launch for these shapes; `seconds` measures one by its number. Where one cannot be measured, for lack of memory for
     /// example, it is the first.
     pub(super) fn choose(
         &mut self,
         candidates: &[Candidate],
         shapes: &[Shape],
-        seconds: impl FnMut(&Candidate) -> Result<f64>,
+        seconds: impl FnMut(usize) -> Result<f64>,
     ) -> usize {
         let mut hasher = DefaultHasher::new();
         (candidates[0].0, candidates[0].1.grid, shapes).hash(&mut hasher);
@@ -73,7 +74,7 @@ impl Tuner {
         &mut self,
         candidates: &[Candidate],
         shapes: &[Shape],
-        seconds: impl FnMut(&Candidate) -> Result<f64>,
+        seconds: impl FnMut(usize) -> Result<f64>,
     ) -> Result<usize> {
         let (kernel, config) = &candidates[0];
         let name = format!("{kernel} {shapes:?} in {:?}", config.grid);
@@ -81,7 +82,7 @@ impl Tuner {
         if let Some(known) = known {
             return Ok(known);
         }
-        let seconds = candidates.iter().map(seconds).collect::<Result<Vec<f64>>>()?;
+        let seconds = (0..candidates.len()).map(seconds).collect::<Result<Vec<f64>>>()?;
         let best = (0..candidates.len()).min_by(|&a, &b| seconds[a].total_cmp(&seconds[b])).unwrap_or(0);
         self.kept.insert(name, candidates[best].0.to_string());
         if let Some(file) = &self.file {
@@ -128,9 +129,9 @@ mod tests {
         let candidates = [("wide", one_block(128)), ("narrow", one_block(64))];
         let shapes = [Shape::from([2, 3])];
         let measured = RefCell::new(Vec::new());
-        let mut seconds = |candidate: &Candidate| {
-            measured.borrow_mut().push(candidate.0);
-            Ok(if candidate.0 == "narrow" { 1e-6 } else { 2e-6 })
+        let mut seconds = |number: usize| {
+            measured.borrow_mut().push(candidates[number].0);
+            Ok(if number == 1 { 1e-6 } else { 2e-6 })
         };
         let mut tuner = Tuner::with_file(Some(file.clone()));
         assert_eq!(tuner.choose(&candidates, &shapes, &mut seconds), 1);
@@ -151,8 +152,8 @@ mod tests {
         let file = Some(folder.path().join("a.json"));
         let candidates = [("wide", one_block(128)), ("narrow", one_block(64))];
         let (one, two) = ([Shape::from([1])], [Shape::from([2])]);
-        let full = |_: &Candidate| Err(crate::error::Error::out_of_memory(1, 1, 0));
-        let narrow = |candidate: &Candidate| Ok(candidate.1.block as f64);
+        let full = |_: usize| Err(crate::error::Error::out_of_memory(1, 1, 0));
+        let narrow = |number: usize| Ok(-(number as f64));
         let (mut a, mut b) = (Tuner::with_file(file.clone()), Tuner::with_file(file.clone()));
         assert_eq!(a.choose(&candidates, &one, full), 0);
         assert_eq!(Tuner::with_file(file.clone()).choose(&candidates, &one, narrow), 1, "nothing was kept");

@@ -2,11 +2,14 @@
 //!
 //! Device memory: an access lies in one live block, aligned to its size, and no word is touched by two blocks of a grid if one writes
 //! it: the result would depend on their order. Shared memory: an access lies in one variable; what is read was written before; no
-//! byte is touched by two threads between two barriers if one writes it; and none at all while an asynchronous copy goes there.
+//! byte is touched by two threads between two barriers if one writes it; and none at all while an asynchronous copy goes there, or
+//! while a product that was not waited for reads it and one would write. Registers of such products are not touched either.
 
+use super::barriers::{Barriers, UNIT};
 use super::block::{emulated_place_of_this_thread, Grid, Place, Wait};
 use super::copies::{Copies, Copy};
 use super::memory::{region_of, Region};
+use super::products::Products;
 use corosensei::Yielder;
 use std::cell::Cell;
 use std::ptr::null;
@@ -73,11 +76,14 @@ pub(super) fn fail(running: &Running, reason: String) {
 #[inline]
 pub(super) fn check(address: usize, bytes: usize, access: Access) {
     let running = RUNNING.get();
-    if (running.stack[0]..running.stack[1]).contains(&address) {
-        return;
-    }
     // SAFETY: a thread is running, so its block's shared memory is there, and nobody else uses it meanwhile.
     let shared = unsafe { &mut *running.shared };
+    if (running.stack[0]..running.stack[1]).contains(&address) {
+        if shared.products.hold(address, running.thread) {
+            fail(&running, "touches sums of products that were not waited for".to_string());
+        }
+        return;
+    }
     let result = match shared.offset_of(address) {
         Some(offset) => shared.check(offset, bytes, access, running.thread),
         None => check_device(&running, address, bytes, access),
@@ -102,6 +108,31 @@ pub(super) fn copy_async(to: usize, from: Option<usize>, bytes: usize) {
     if let Err(reason) = started {
         fail(&running, reason);
     }
+}
+
+/// What the running thread does with the block's shared memory; where it is forbidden, the thread ends here.
+pub(super) fn with_shared<R: Default>(body: impl FnOnce(&mut Shared, u32) -> Result<R, String>) -> R {
+    let running = RUNNING.get();
+    // SAFETY: as above.
+    body(unsafe { &mut *running.shared }, running.thread).unwrap_or_else(|reason| {
+        fail(&running, reason);
+        R::default()
+    })
+}
+
+/// Arrives at a barrier with a copy from device to shared memory.
+pub(super) fn copy_in_bulk(barrier: usize, to: usize, from: usize, bytes: usize) {
+    let running = RUNNING.get();
+    with_shared(|shared, thread| {
+        if bytes % UNIT != 0 {
+            return Err(format!("copies {bytes} bytes, which is not a multiple of {UNIT}"));
+        }
+        for at in (from..from + bytes).step_by(UNIT) {
+            check_device(&running, at, UNIT, Access::Read)?;
+        }
+        let (barrier, to) = (shared.place(barrier)?, shared.place(to)?);
+        shared.arrive_with_copy(barrier, to, from, bytes, thread)
+    });
 }
 
 fn check_device(running: &Running, address: usize, bytes: usize, access: Access) -> Result<(), String> {
@@ -156,6 +187,8 @@ pub(super) struct Shared {
     variables: Vec<Variable>,
     /// Asynchronous copies under way, by thread.
     copies: Vec<Copies>,
+    pub barriers: Barriers,
+    pub products: Products,
     /// Counts barriers; the block starts at 1.
     epoch: u32,
 }
@@ -181,13 +214,23 @@ struct Mark {
 const SEVERAL: u32 = u32::MAX;
 /// In place of the epoch of a write that has not arrived.
 const UNDER_WAY: u32 = u32::MAX;
+/// In place of a writer where a bulk copy has arrived.
+const BULK_COPY: u32 = u32::MAX;
 
 impl Default for Shared {
     fn default() -> Shared {
         let memory = vec![0; SHARED / size_of::<u128>()].into_boxed_slice();
         let marks = |n| vec![Mark::default(); n].into_boxed_slice();
-        let (variables, copies) = (Vec::new(), Vec::new());
-        Shared { memory, words: marks(SHARED / WORD), bytewise: marks(SHARED), variables, copies, epoch: 0 }
+        Shared {
+            memory,
+            words: marks(SHARED / WORD),
+            bytewise: marks(SHARED),
+            variables: Vec::new(),
+            copies: Vec::new(),
+            barriers: Barriers::default(),
+            products: Products::default(),
+            epoch: 0,
+        }
     }
 }
 
@@ -200,7 +243,20 @@ impl Shared {
     pub fn start_block(&mut self) {
         self.variables.clear();
         self.copies.clear();
+        self.barriers = Barriers::default();
+        self.products = Products::default();
         self.epoch = 1;
+    }
+
+    /// What a block must not leave behind: the thread that did, and what.
+    pub fn left_behind(&self) -> Result<(), (usize, String)> {
+        match self.products.forgotten() {
+            Some(thread) => Err((thread, "ends before it has waited for its products".to_string())),
+            None if self.barriers.has_copies() => {
+                Err((0, "the block ends before a bulk copy has arrived, for which no thread waits".to_string()))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The asynchronous copies of a thread.
@@ -218,6 +274,42 @@ impl Shared {
             (mark.written, mark.writer) = (self.epoch, thread);
         }
         self.memory.as_mut_ptr().cast::<u8>().wrapping_add(offset)
+    }
+
+    /// The same of a bulk copy, which arrives for all threads at once.
+    pub fn arrive_in_bulk(&mut self, offset: usize, bytes: usize) -> *mut u8 {
+        self.arrive(offset, bytes, BULK_COPY)
+    }
+
+    /// Checks a word that a product is about to read.
+    pub fn check_operand(&self, offset: usize) -> Result<(), String> {
+        if !self.variables.iter().any(|variable| variable.start <= offset && offset + WORD <= variable.end) {
+            return Err("multiplies what lies outside of the block's variables in shared memory".to_string());
+        }
+        let Mark { written, writer, .. } = self.words[offset / WORD];
+        match written {
+            0 => Err("multiplies shared memory that no thread has written".to_string()),
+            UNDER_WAY => {
+                Err("multiplies shared memory to which an asynchronous copy goes that was not waited for".to_string())
+            }
+            _ if writer == BULK_COPY => Ok(()),
+            _ if written == self.epoch => {
+                Err(format!("multiplies what thread {writer} writes to shared memory, without a barrier between"))
+            }
+            _ if !self.products.see(written, writer) => Err(format!(
+                "multiplies what thread {writer} wrote to shared memory, without `show_to_products` between"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// A word of shared memory.
+    pub fn word(&self, offset: usize) -> u32 {
+        bytemuck::cast_slice::<u128, u32>(&self.memory)[offset / WORD]
+    }
+
+    pub fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     pub fn pass_barrier(&mut self) {
@@ -244,13 +336,18 @@ impl Shared {
         Ok(self.memory.as_mut_ptr().cast::<u8>().wrapping_add(start))
     }
 
+    /// Where an address lies in shared memory.
+    pub fn place(&self, address: usize) -> Result<usize, String> {
+        self.offset_of(address).ok_or("uses an address outside of shared memory as if it lay inside".to_string())
+    }
+
     /// Where an address lies in shared memory, if it does.
     fn offset_of(&self, address: usize) -> Option<usize> {
         let start = self.memory.as_ptr() as usize;
         (start..start + SHARED).contains(&address).then(|| address - start)
     }
 
-    fn check(&mut self, offset: usize, bytes: usize, access: Access, thread: u32) -> Result<(), String> {
+    pub fn check(&mut self, offset: usize, bytes: usize, access: Access, thread: u32) -> Result<(), String> {
         let inside = |variable: &Variable| variable.start <= offset && offset + bytes <= variable.end;
         if !self.variables.iter().any(inside) {
             let verb = if access == Access::Read { "reads" } else { "writes" };
@@ -258,6 +355,12 @@ impl Shared {
         }
         if offset & (bytes - 1) != 0 {
             return Err(format!("{bytes} bytes of shared memory at an address that is not a multiple of {bytes}"));
+        }
+        if access != Access::Read {
+            self.products.note_write(self.epoch, thread);
+            if (offset / WORD..(offset + bytes).div_ceil(WORD)).any(|word| self.products.read(word)) {
+                return Err("writes shared memory that a product reads which was not waited for".to_string());
+            }
         }
         let epoch = self.epoch;
         let marks = match bytes < WORD {
@@ -271,7 +374,7 @@ impl Shared {
                     "{verb} shared memory to which an asynchronous copy of thread {writer} goes that was not waited for"
                 ));
             }
-            let written_now = mark.written == epoch && mark.writer != thread;
+            let written_now = mark.written == epoch && mark.writer != thread && mark.writer != BULK_COPY;
             if access == Access::Read {
                 if mark.written == 0 {
                     return Err("reads shared memory that no thread has written".to_string());

@@ -4,6 +4,7 @@ use super::access::{Running, Shared, RUNNING};
 use super::kernels::{kernel, Kernel};
 use super::matrix::{self, Lane, MatrixOp};
 use super::memory::{Memory, Regions};
+use super::products::{Product, WARPGROUP};
 use crate::backend::cuda::driver::{Arg, Launch};
 use crate::error::{Error, Result};
 use crate::tensor::random::Sequence;
@@ -33,6 +34,12 @@ pub(super) enum Wait {
     Shuffle { mask: u32, value: u64, source: u32 },
     /// All lanes of the warp, to do this with what each holds.
     Matrix { op: MatrixOp, lane: *mut Lane },
+    /// The end of a phase of a barrier in shared memory.
+    Phase { barrier: usize, parity: u32 },
+    /// All threads of the four warps, to multiply this.
+    Product(Product),
+    /// All lanes of the warp, and the products of all its groups but so many.
+    Products { pending: u32 },
     /// Nothing: it has failed, and is not resumed.
     Failed,
 }
@@ -233,6 +240,9 @@ impl Block<'_> {
         loop {
             let ready: Vec<usize> = self.in_state(|state| matches!(state, State::Ready(_))).collect();
             if ready.is_empty() {
+                if let Err((thread, reason)) = shared.left_behind() {
+                    self.grid.fail(self.number, Some(thread as u32), reason);
+                }
                 return;
             }
             for i in self.order.permutation(ready.len()) {
@@ -285,19 +295,74 @@ impl Block<'_> {
             self.meet_with_matrices(warp).map_err(|reason| (warp[0], reason))?;
             met.extend(warp.iter().map(|&thread| (thread, 0)));
         }
-        if met.is_empty() {
-            let waiting: Vec<usize> = self.in_state(|state| matches!(state, State::Waiting(Wait::Barrier))).collect();
-            if let (Some(&thread), true) = (waiting.first(), waiting.len() < self.threads.len()) {
-                let exited = self.in_state(|state| matches!(state, State::Done)).next().unwrap_or(0);
-                return Err((thread, format!("waits at a barrier for all threads, but thread {exited} has ended")));
+        let with_product: Vec<usize> =
+            self.in_state(|state| matches!(state, State::Waiting(Wait::Product(_)))).collect();
+        for warps in with_product.chunk_by(|a, b| a / WARPGROUP == b / WARPGROUP) {
+            let State::Waiting(Wait::Product(product)) = self.threads[warps[0]].state else { continue };
+            let same = |wait: &Wait| matches!(wait, Wait::Product(other) if *other == product);
+            if self.all_have_come(warps[0], WARPGROUP, "four warps at wgmma", same)? {
+                let number = shared.start_product(product).map_err(|reason| (warps[0], reason))?;
+                met.extend(warps.iter().map(|&thread| (thread, number as u64)));
             }
+        }
+        let for_products: Vec<usize> =
+            self.in_state(|state| matches!(state, State::Waiting(Wait::Products { .. }))).collect();
+        let mut warps_for_products = Vec::new();
+        for warp in for_products.chunk_by(|a, b| a / WARP == b / WARP) {
+            let State::Waiting(Wait::Products { pending }) = self.threads[warp[0]].state else { continue };
+            let same = |wait: &Wait| matches!(wait, Wait::Products { pending: other } if *other == pending);
+            if self.all_have_come(warp[0], WARP, "its warp at wgmma.wait_group", same)? {
+                warps_for_products.push((warp, pending as usize));
+            }
+        }
+        // One warp at a time, so that the others' products are still under way.
+        if !warps_for_products.is_empty() {
+            let (warp, pending) = warps_for_products[self.order.below(warps_for_products.len() as u32) as usize];
+            warp.iter().for_each(|&thread| shared.wait_for_products(thread as u32, pending));
+            met.extend(warp.iter().map(|&thread| (thread, 0)));
+        }
+        met.extend(self.behind_phases(shared));
+        let waiting = self.in_state(|state| matches!(state, State::Waiting(_))).count();
+        let at_barrier = self.in_state(|state| matches!(state, State::Waiting(Wait::Barrier))).count();
+        if met.is_empty() && at_barrier == self.threads.len() {
             shared.pass_barrier();
-            met.extend(waiting.into_iter().map(|thread| (thread, 0)));
+            met.extend((0..self.threads.len()).map(|thread| (thread, 0)));
+        }
+        // Copies arrive when nothing else can go on.
+        while met.is_empty() && waiting > 0 && shared.barriers.has_copies() {
+            shared.let_a_copy_arrive(self.order.next_u32());
+            met.extend(self.behind_phases(shared));
+        }
+        if met.is_empty() && waiting > 0 {
+            return Err(self.waits_in_vain(shared));
         }
         for (thread, brought) in met {
             self.threads[thread].state = State::Ready(brought);
         }
         Ok(())
+    }
+
+    /// Threads that wait for the end of a phase which has ended.
+    fn behind_phases(&self, shared: &Shared) -> Vec<(usize, u64)> {
+        let ended = |state: &State| match state {
+            State::Waiting(Wait::Phase { barrier, parity }) => shared.barriers.has_ended(*barrier, *parity),
+            _ => false,
+        };
+        self.in_state(ended).map(|thread| (thread, 0)).collect()
+    }
+
+    /// Which thread waits for what will not happen, where none can go on.
+    fn waits_in_vain(&self, shared: &Shared) -> (usize, String) {
+        let at_phase = self.threads.iter().enumerate().find_map(|(number, thread)| match thread.state {
+            State::Waiting(Wait::Phase { barrier, .. }) => Some((number, shared.barriers.lacks(barrier))),
+            _ => None,
+        });
+        at_phase.unwrap_or_else(|| {
+            let first = |is: fn(&State) -> bool| self.in_state(is).next().unwrap_or(0);
+            let (waiting, ended) =
+                (first(|state| matches!(state, State::Waiting(_))), first(|state| matches!(state, State::Done)));
+            (waiting, format!("waits at a barrier for all threads, but thread {ended} has ended"))
+        })
     }
 
     /// What a thread that waits at a shuffle receives, if all lanes that it names are there.
@@ -329,6 +394,26 @@ impl Block<'_> {
         Ok(brought)
     }
 
+    /// Whether all of the `count` threads among which a thread waits have come for the same. Not yet, while some wait for a phase or for
+    /// products, which end without the others.
+    fn all_have_come(
+        &self,
+        thread: usize,
+        count: usize,
+        whom: &str,
+        same: impl Fn(&Wait) -> bool,
+    ) -> Result<bool, (usize, String)> {
+        let first = thread / count * count;
+        for number in first..first + count {
+            match self.threads.get(number).map(|thread| &thread.state) {
+                Some(State::Waiting(wait)) if same(wait) => {}
+                Some(State::Waiting(Wait::Phase { .. } | Wait::Products { .. })) => return Ok(false),
+                other => return Err((thread, format!("waits for {whom}, but thread {number} {}", whereabouts(other)))),
+            }
+        }
+        Ok(true)
+    }
+
     /// Carries out what the threads of one warp that wait with matrices have come for, if all lanes are there for the same.
     fn meet_with_matrices(&self, warp: &[usize]) -> Result<(), String> {
         let first = warp[0] / WARP * WARP;
@@ -356,6 +441,9 @@ fn whereabouts(state: Option<&State>) -> String {
     match state {
         Some(State::Waiting(Wait::Shuffle { mask, .. })) => format!("is at a shuffle under the mask {mask:#x}"),
         Some(State::Waiting(Wait::Matrix { op, .. })) => format!("is at {op}"),
+        Some(State::Waiting(Wait::Phase { .. })) => "waits for the end of a phase".to_string(),
+        Some(State::Waiting(Wait::Product(_))) => "is at another wgmma".to_string(),
+        Some(State::Waiting(Wait::Products { .. })) => "is at a wgmma.wait_group".to_string(),
         Some(State::Waiting(_)) => "waits at a barrier".to_string(),
         Some(_) => "has ended".to_string(),
         None => "does not exist".to_string(),

@@ -1,5 +1,6 @@
 // Kernels with a bug each, which the emulator must find (tests/emulator.rs). Nothing else uses them.
 #include "common.cuh"
+#include "hopper.cuh"
 
 struct Row {
     float of[64];
@@ -196,4 +197,80 @@ extern "C" __global__ void __launch_bounds__(32) warp_product_tf32(const float* 
 }
 extern "C" __global__ void __launch_bounds__(32) warp_product_bf16(const float* a, const float* b, float* c, int mistake) {
     warp_product<true>(a, b, c, mistake);
+}
+
+// Products by four warps: c = a · bᵀ, 64 × 128 results of 8 TF32 or 16 bfloat16 numbers a row, all in f32 in memory; b arrives by bulk copy from
+// where it lies packed. `mistake` says what is wrong; with NONE nothing is.
+enum Mistake : int {
+    NONE,
+    HALVES_EXCHANGED,           // Halves of k taken for groups of 8 rows.
+    NO_WAIT_FOR_THE_COPY,
+    NOT_SHOWN,
+    NO_BARRIER,
+    NO_BEGIN,
+    SUMS_READ_TOO_EARLY,
+    OPERAND_REUSED_TOO_EARLY,   // After the wait of one thread only.
+    OPERAND_OVERWRITTEN,        // By a store.
+    NEVER_WAITED_FOR,
+    COPY_NEVER_WAITED_FOR,
+    PHASE_NEVER_ENDS,
+    BARRIER_NOT_ANNOUNCED,
+    WARP_MISSING,
+    TOO_MANY_ARRIVALS,
+    CROOKED_COPY,
+};
+
+struct WarpgroupOperands {
+    alignas(128) u32 a[8][2][8][4], b[16][2][8][4];
+    PhaseBarrier arrived, used;
+};
+
+template <bool BF16>
+__device__ __forceinline__ void warpgroup_product(const float* a, const u32* b, float* c, int mistake) {
+    auto& memory = shared_memory<WarpgroupOperands>();
+    const u32 bytes = mistake == CROOKED_COPY ? 4088 : 4096;
+    if (threadIdx.x == 0) {
+        make_barrier(memory.arrived, mistake == PHASE_NEVER_ENDS ? 2 : 1);
+        make_barrier(memory.used, 4);
+        if (mistake != BARRIER_NOT_ANNOUNCED) barriers_are_made();
+        arrive_with_copy(memory.arrived, memory.b, b, bytes);
+        if (mistake == TOO_MANY_ARRIVALS) arrive(memory.arrived);
+    }
+    __syncthreads();
+    const int k = BF16 ? 16 : 8;
+    for (int i = threadIdx.x; i < 64 * 8; i += 128) {
+        const int row = i / 8, word = i % 8;
+        const float* from = a + row * k + word * (k / 8);
+        memory.a[row / 8][word / 4][row % 8][word % 4] = BF16 ? floats_to_bf16(from[0], from[1]) : float_to_tf32(from[0]);
+    }
+    if (mistake != NOT_SHOWN) show_to_products();
+    if (mistake != NO_BARRIER) __syncthreads();
+    if (mistake != NO_WAIT_FOR_THE_COPY && mistake != COPY_NEVER_WAITED_FOR) wait_for_phase(memory.arrived, 0);
+    if (mistake == COPY_NEVER_WAITED_FOR) return;
+    if (mistake == WARP_MISSING && threadIdx.x >= 96) return;
+    const u32 halves = mistake == HALVES_EXCHANGED ? 256 : 128, eights = mistake == HALVES_EXCHANGED ? 128 : 256;
+    const SharedRows rows_of_a(memory.a, halves, eights), rows_of_b(memory.b, 128, 256);
+    float sum[64] = {};
+    if (mistake != NO_BEGIN) begin_products();
+    if (BF16)
+        multiply_shared_bf16(sum, rows_of_a, rows_of_b);
+    else
+        multiply_shared_tf32(sum, rows_of_a, rows_of_b);
+    commit_products();
+    if (mistake == OPERAND_OVERWRITTEN) memory.a[0][0][0][threadIdx.x % 4] = 0;
+    if (mistake == NEVER_WAITED_FOR) return;
+    if (mistake != SUMS_READ_TOO_EARLY) wait_products<0>();
+    if (mistake == OPERAND_REUSED_TOO_EARLY) {
+        if (threadIdx.x == 0) arrive_with_copy(memory.arrived, memory.b, b, bytes);
+        wait_for_phase(memory.arrived, 1);
+    }
+    const int row = warp() * 16 + lane() / 4, column = lane() % 4 * 2;
+    for (int i = 0; i < 64; ++i) c[(row + i / 2 % 2 * 8) * 128 + i / 4 * 8 + column + i % 2] = sum[i];
+}
+
+extern "C" __global__ void __launch_bounds__(128) warpgroup_product_tf32(const float* a, const u32* b, float* c, int mistake) {
+    warpgroup_product<false>(a, b, c, mistake);
+}
+extern "C" __global__ void __launch_bounds__(128) warpgroup_product_bf16(const float* a, const u32* b, float* c, int mistake) {
+    warpgroup_product<true>(a, b, c, mistake);
 }

@@ -12,11 +12,9 @@ pub fn build() {
     let out = PathBuf::from(std::env::var("OUT_DIR").expect("set by cargo")).join("emulator");
     fs::create_dir_all(&out).expect("the build folder is writable");
     let here = Path::new(HERE);
-    // Headers are looked for beside the file that includes them first, so all of them go to one folder, with our device.cuh.
-    for header in files("kernels", "cuh").into_iter().filter(|path| !path.ends_with("device.cuh")) {
-        copy(&header, &out);
-    }
-    ["device.cuh", "registry.h"].iter().for_each(|name| copy(&here.join(name), &out));
+    // Headers are looked for beside the file that includes them first, so all of them go to one folder; ours replace those of the GPU.
+    files("kernels", "cuh").iter().for_each(|header| copy(header, &out));
+    ["device.cuh", "hopper.cuh", "registry.h"].iter().for_each(|name| copy(&here.join(name), &out));
     let mut sources = files("kernels", "cu");
     sources.push(here.join("broken.cu"));
     let units: Vec<String> = sources.iter().map(|source| unit(source, &out)).collect();

@@ -1,8 +1,9 @@
 //! What compiled kernels call: the rendezvous of `device.cuh`, and the thread sanitizer's hooks before every access to memory.
 
-use super::access::{check, copy_async, fail, suspend, Access, RUNNING, WORD};
+use super::access::{check, copy_async, copy_in_bulk, fail, suspend, with_shared, Access, RUNNING, WORD};
 use super::block::Wait;
 use super::matrix::{Lane, MatrixOp};
+use super::products::{Product, Rows, Sums};
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -83,6 +84,91 @@ extern "C" fn emulated_multiply_matrices(bf16: u32, a: *const [u32; 4], b: *cons
         suspend(Wait::Matrix { op, lane: &raw mut lane });
         *sum = lane.result;
     }
+}
+
+#[no_mangle]
+extern "C" fn emulated_make_barrier(barrier: usize, arrivals: u32) {
+    with_shared(|shared, thread| shared.make_barrier(shared.place(barrier)?, arrivals, thread));
+}
+
+#[no_mangle]
+extern "C" fn emulated_barriers_are_made() {
+    with_shared(|shared, thread| {
+        shared.announce_barriers(thread);
+        Ok(())
+    });
+}
+
+#[no_mangle]
+extern "C" fn emulated_arrive(barrier: usize) {
+    with_shared(|shared, thread| shared.arrive_at(shared.place(barrier)?, thread));
+}
+
+#[no_mangle]
+extern "C" fn emulated_arrive_with_copy(barrier: usize, to: usize, from: usize, bytes: u32) {
+    copy_in_bulk(barrier, to, from, bytes as usize);
+}
+
+#[no_mangle]
+extern "C" fn emulated_wait_for_phase(barrier: usize, parity: u32) {
+    let waits = with_shared(|shared, thread| {
+        let barrier = shared.place(barrier)?;
+        shared.check_barrier(barrier, thread)?;
+        Ok((!shared.barriers.has_ended(barrier, parity)).then_some(barrier))
+    });
+    if let Some(barrier) = waits {
+        suspend(Wait::Phase { barrier, parity });
+    }
+}
+
+#[no_mangle]
+extern "C" fn emulated_show_to_products() {
+    with_shared(|shared, thread| {
+        shared.products.show(shared.epoch(), thread);
+        Ok(())
+    });
+}
+
+#[no_mangle]
+extern "C" fn emulated_begin_products() {
+    with_shared(|shared, thread| {
+        shared.products.begin(thread);
+        Ok(())
+    });
+}
+
+#[no_mangle]
+extern "C" fn emulated_multiply_shared(bf16: u32, first: *const [usize; 2], strides: *const [u32; 4], sums: *mut Sums) {
+    // SAFETY: kernels pass what is on the thread's stack.
+    let ([a, b], strides) = unsafe { (*first, (*strides).map(|bytes| bytes as usize)) };
+    let product = with_shared(|shared, thread| {
+        if !shared.products.has_begun(thread) {
+            return Err("multiplies without `begin_products` since the last group".to_string());
+        }
+        let a = Rows { first: shared.place(a)?, halves: strides[0], eights: strides[1] };
+        let b = Rows { first: shared.place(b)?, halves: strides[2], eights: strides[3] };
+        Ok(Some(Product { bf16: bf16 != 0, a, b }))
+    });
+    if let Some(product) = product {
+        let number = suspend(Wait::Product(product)) as usize;
+        with_shared(|shared, thread| {
+            shared.products.join(number, sums, thread);
+            Ok(())
+        });
+    }
+}
+
+#[no_mangle]
+extern "C" fn emulated_commit_products() {
+    with_shared(|shared, thread| {
+        shared.products.commit(thread);
+        Ok(())
+    });
+}
+
+#[no_mangle]
+extern "C" fn emulated_wait_products(pending: u32) {
+    suspend(Wait::Products { pending });
 }
 
 /// A hook for accesses of a fixed size.

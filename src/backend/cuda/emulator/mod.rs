@@ -10,15 +10,18 @@
 //! - `access`: the checks;
 //! - `copies`: asynchronous copies to shared memory;
 //! - `matrix`: what a warp does on tensor cores;
+//! - `barriers`, `products`: what compute capability 9.0 adds: barriers in shared memory, bulk copies, products by four warps;
 //! - `hooks`: what compiled kernels call.
 
 mod access;
+mod barriers;
 mod block;
 mod copies;
 mod hooks;
 mod kernels;
 mod matrix;
 mod memory;
+mod products;
 
 use super::driver::{predecessors, DeviceInfo, DevicePtr, Driver, Graph, Launch, MemoryUse, Node, Step};
 use crate::error::Result;
@@ -62,7 +65,7 @@ impl Default for Emulator {
     fn default() -> Emulator {
         let info = DeviceInfo {
             name: "kernel emulator".to_string(),
-            capability: (8, 0),
+            capability: (9, 0),
             multiprocessors: 2,
             memory: MEMORY,
             cache: 0,
