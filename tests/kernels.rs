@@ -45,8 +45,8 @@ impl Machine {
         }
     }
 
-    /// Every kernel in an ELF file: sections `.text.<kernel>`, whose headers hold registers, `.nv.shared.<kernel>`, `.nv.info.<kernel>`, and
-    /// `.nv.info` for all.
+    /// Every kernel in an ELF file: sections `.text.<kernel>`, `.nv.shared.<kernel>`, `.nv.info.<kernel>`, and `.nv.info` for all. From
+    /// sm_90 on the size of shared memory includes the KiB that a block takes more than it asks for.
     fn of_kernels(elf: &[u8]) -> BTreeMap<String, Machine> {
         let number = |at: usize, bytes: usize| (0..bytes).rev().fold(0, |n, i| n << 8 | usize::from(elf[at + i]));
         let (sections, size, count, names) = (number(0x28, 8), number(0x3a, 2), number(0x3c, 2), number(0x3e, 2));
@@ -55,28 +55,31 @@ impl Machine {
         let contents = |i: usize| &elf[place(i)..][..bytes(i)];
         let text = |at: &[u8]| String::from_utf8_lossy(at.split(|&byte| byte == 0).next().unwrap()).into_owned();
         let name = |i: usize| text(&contents(names)[number(header(i), 4)..]);
-        let called = |wanted: &str| (1..count).find(|&i| name(i) == wanted).expect("the section is there");
+        let find = |wanted: &str| (1..count).find(|&i| name(i) == wanted);
+        let called = |wanted: &str| find(wanted).expect("the section is there");
+        const RESERVED: &str = ".nv.shared.reserved.0";
+        let reserved = if find(RESERVED).is_some() { 1024 } else { 0 };
         let symbol = |index: u32| {
             let at = number(place(called(".symtab")) + 24 * index as usize, 4);
             text(&contents(called(".strtab"))[at..])
         };
         let mut kernels = BTreeMap::<String, Machine>::new();
-        for i in 1..count {
+        for i in (1..count).filter(|&i| name(i) != RESERVED) {
             let name = name(i);
             let mut kernel =
                 |kernel: &str, note: &dyn Fn(&mut Machine)| note(kernels.entry(kernel.to_string()).or_default());
             if let Some(of) = name.strip_prefix(".text.") {
-                kernel(of, &|kernel| {
-                    kernel.registers = (number(header(i) + 0x2c, 4) >> 24) as u32;
-                    kernel.count(contents(i));
-                });
+                kernel(of, &|kernel| kernel.count(contents(i)));
             } else if let Some(of) = name.strip_prefix(".nv.shared.") {
-                kernel(of, &|kernel| kernel.shared = bytes(i) as u32);
+                kernel(of, &|kernel| kernel.shared = (bytes(i) - reserved) as u32);
             } else if let Some(of) = name.strip_prefix(".nv.info.") {
                 kernel(of, &|kernel| kernel.threads = attributes(contents(i), MAX_THREADS)[0][0]);
             } else if name == ".nv.info" {
-                for frame in attributes(contents(i), FRAME_SIZE) {
-                    kernel(&symbol(frame[0]), &|kernel| kernel.local = frame[1]);
+                for of_symbol in attributes(contents(i), REGISTERS) {
+                    kernel(&symbol(of_symbol[0]), &|kernel| kernel.registers = of_symbol[1]);
+                }
+                for of_symbol in attributes(contents(i), FRAME_SIZE) {
+                    kernel(&symbol(of_symbol[0]), &|kernel| kernel.local = of_symbol[1]);
                 }
             }
         }
@@ -85,8 +88,9 @@ impl Machine {
     }
 }
 
-/// A kernel's launch bound; a symbol and the bytes of its frame in local memory.
+/// A kernel's launch bound; a symbol and its registers; a symbol and the bytes of its frame in local memory.
 const MAX_THREADS: u8 = 5;
+const REGISTERS: u8 = 0x2f;
 const FRAME_SIZE: u8 = 0x11;
 
 /// The values of all attributes of a name: each is a format, a name, and a value of 2 bytes or, in format 4, of so many.
