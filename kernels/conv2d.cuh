@@ -96,11 +96,8 @@ struct Outputs {
     }
     // What is added to all results of a channel.
     __device__ __forceinline__ float shift(int channel) const { return bias ? bias[channel] : 0.0f; }
-    // One pixel's result, shifted.
-    __device__ __forceinline__ void store_pixel(const Conv& g, int channel, Pixel p, float v) const {
-        const u32 plane = u32(p.image) * u32(g.c_out) + u32(channel);
-        y[(plane * u32(g.out_h) + u32(p.y)) * u32(g.out_w) + u32(p.x)] = clip ? relu(v) : v;
-    }
+    // One result, shifted.
+    __device__ __forceinline__ void store_at(u32 at, float v) const { y[at] = clip ? relu(v) : v; }
 };
 
 // The same behind ReLU and 2×2 max-pooling.

@@ -35,6 +35,13 @@ struct PaddedRows {
         return {image, row - image * height, at - (row + 1) * pitch};
     }
 
+    // The same of the next place.
+    __device__ __forceinline__ Pixel next(Pixel p) const {
+        if (++p.x == pitch) p.x = 0, ++p.y;
+        if (p.y == height) p.y = 0, ++p.image;
+        return p;
+    }
+
     // Where `source`, of so many channels, holds in its first channel what belongs at `at`, and what has to be true of it there; −1: zero.
     template <class Source>
     __device__ __forceinline__ int locate(const Conv& g, const Source& source, int channels, int at, u32& place) const {

@@ -1,6 +1,6 @@
 // The dialect of CUDA in which the kernels are written: fixed-size types, shared memory, 16-byte accesses, conversions, asynchronous
 // copies, and what a warp does with matrices. Everything exists from sm_80 on.
-// Inline PTX stands in this file alone. The emulator puts a file of the same name in its place (src/backend/cuda/emulator/device.cuh)
+// Inline PTX stands here and in hopper.cuh alone. The emulator puts files of the same names in their place (src/backend/cuda/emulator)
 // and compiles the very same kernels with a C++ compiler.
 #pragma once
 

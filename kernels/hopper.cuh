@@ -1,6 +1,6 @@
 // What only compute capability 9.0 has: barriers in shared memory that wait for bytes, bulk copies that arrive at them, and products of
 // matrices in shared memory by four warps together (mbarrier, cp.async.bulk, wgmma). HAS_HOPPER says whether this is its machine code.
-// Inline PTX of these stands in this file alone; the emulator puts a file of the same name in its place.
+// The emulator puts a file of the same name in its place.
 #pragma once
 #include "device.cuh"
 
@@ -17,7 +17,10 @@ struct PhaseBarrier {
 __device__ __forceinline__ void make_barrier(PhaseBarrier& barrier, u32 arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(&barrier)), "r"(arrivals) : "memory");
 }
-__device__ __forceinline__ void barriers_are_made() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+__device__ __forceinline__ void barriers_are_made() {
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
 
 __device__ __forceinline__ void arrive(PhaseBarrier& barrier) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(&barrier)) : "memory");
@@ -59,7 +62,10 @@ struct SharedRows {
 // What threads wrote to shared memory before is there for products after the next barrier.
 __device__ __forceinline__ void show_to_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
-// The registers of sums are ready for products: before the first product, and after sums were touched.
+// Lanes of a warp that went different ways are together again, as all that follows wants them.
+__device__ __forceinline__ void rejoin() { __syncwarp(); }
+
+// The registers of sums are ready for products: before the first product of a group.
 __device__ __forceinline__ void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 // Ends a group of products.
 __device__ __forceinline__ void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
@@ -86,6 +92,10 @@ __device__ __forceinline__ void multiply_shared_bf16(float (&sum)[64], SharedRow
     asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 " SUMS ", %64, %65, 1, 1, 1, 0, 0;"
                  : SIXTEEN(0), SIXTEEN(16), SIXTEEN(32), SIXTEEN(48)
                  : "l"(a.descriptor), "l"(b.descriptor));
+}
+// For the compiler, which sees no connection between sums and the end of products: they are as they are here, not before and not behind.
+__device__ __forceinline__ void pin_sums(float (&sum)[64]) {
+    asm volatile("" : SIXTEEN(0), SIXTEEN(16), SIXTEEN(32), SIXTEEN(48)::"memory");
 }
 #undef SUMS
 #undef SIXTEEN

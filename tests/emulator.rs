@@ -185,7 +185,7 @@ fn a_warp_multiplies_matrices_and_a_wrong_layout_of_their_fragments_shows() {
 }
 
 /// What can be wrong with a product by four warps (`Mistake` in `broken.cu`), and what is said of it.
-const WARPGROUP_MISTAKES: [(i32, &str); 13] = [
+const WARPGROUP_MISTAKES: [(i32, &str); 15] = [
     (2, "multiplies shared memory to which an asynchronous copy goes that was not waited for"),
     (3, "wrote to shared memory, without `show_to_products` between"),
     (4, "writes to shared memory, without a barrier between"),
@@ -199,6 +199,8 @@ const WARPGROUP_MISTAKES: [(i32, &str); 13] = [
     (13, "waits for four warps at wgmma, but thread 96 has ended"),
     (14, "thread 0: arrives at a phase at which 1 have arrived, which is all"),
     (15, "thread 0: copies 4088 bytes, which is not a multiple of 16"),
+    (16, "multiplies what a bulk copy brought, for which thread 32 has not waited"),
+    (17, "reads shared memory to which an asynchronous copy of thread 0 goes that was not waited for"),
 ];
 
 #[test]

@@ -20,6 +20,7 @@ struct Machine {
     all: u32,
     products: u32,
     warpgroup_products: u32,
+    warpgroup_waits: u32,
     matrix_loads: u32,
     copies: u32,
     bulk_copies: u32,
@@ -37,6 +38,7 @@ impl Machine {
             match u16::from_le_bytes([instruction[0], instruction[1]]) & 0xfff {
                 0x23c => self.products += 1,           // HMMA
                 0x9f0 => self.warpgroup_products += 1, // HGMMA
+                0x9c5 => self.warpgroup_waits += 1,    // WARPGROUP: before and behind a group
                 0x83b => self.matrix_loads += 1,       // LDSM
                 0xfae => self.copies += 1,             // LDGSTS
                 0x3ba => self.bulk_copies += 1,        // UBLKCP
@@ -193,6 +195,9 @@ fn no_kernel_keeps_variables_in_memory_and_the_documentation_says_what_each_uses
         let by_warps = !by_warpgroups && (kernel.ends_with("_tf32") || kernel.ends_with("_bf16"));
         let expected = TARGETS.map(|target| [by_warps, by_warpgroups && target == HOPPER]);
         assert_eq!(multiplies, expected, "{kernel} in {file} multiplies where its name says");
+        // Three groups of products; a compiler that finds them unsafe would wait for each.
+        let waits = if by_warpgroups { 6 } else { 0 };
+        assert_eq!(machines[1].warpgroup_waits, waits, "{kernel} in {file} waits for products where it says");
     }
     let both = [resources_table(&table), tensor_core_table(&table)].join("\n### Tensor cores\n\n");
     let rows = format!("{BEGIN}\n\n{both}\n{END}");

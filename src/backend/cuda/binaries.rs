@@ -151,7 +151,8 @@ fn compile(file: &'static str, capability: u32) -> Result<Vec<u8>> {
         failed(format!("the kernels were not compiled when kdengine was built, and {reason}; {HOW_TO_INSTALL}"))
     })?;
     let own = |target: &&Target| matches!(target, Target::Machine { capability: own, .. } if *own == capability);
-    let machine = MACHINES.iter().find(own).copied().unwrap_or(Target::Machine { capability, specific: false });
+    let plain = Target::Machine { capability, specific: false };
+    let machine = MACHINES.iter().find(own).copied().filter(|&own| nvrtc.knows(own)).unwrap_or(plain);
     let older = nvrtc.capabilities.iter().copied().filter(|&known| known < capability).max();
     let target = match older {
         _ if nvrtc.knows(machine) => machine,

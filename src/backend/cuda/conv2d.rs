@@ -115,13 +115,13 @@ pub(super) fn conv2d(
         let config = launch::exactly(pixels, g.c_out.div_ceil(FIRST_OUTPUTS));
         device.launch("conv2d_first", config, args(w), &[x, w])?;
     } else if let Some(plan) = conv2d_3x3::plan(device, g, false)? {
-        plan.conv2d(device, g, [x, w, &y], bias, relu)?;
+        plan.conv2d(device, g, Pass::Forward, [x, w, &y], bias, relu)?;
     } else {
         let channels = g.c_out / g.groups;
         let tile = tile(g, channels, pixels);
         let w = &weights_for(device, g, tile, Pass::Forward, w)?;
         let candidate = |&tile: &Tile| (for_tile!(tile, "conv2d"), tile.grid(channels, pixels, g.groups));
-        device.launch_fastest(&candidates(tile, candidate), &y, &[x, w], |_| Ok((args(w), None)))?;
+        device.launch_fastest(&candidates(tile, candidate), &[&y], &[x, w], |_| Ok((args(w), None)))?;
     }
     Ok(y)
 }
@@ -151,7 +151,7 @@ pub(super) fn relu_pool(
         let w = &weights_for(device, g, tile, Pass::Forward, w)?;
         let candidate =
             |&tile: &Tile| (for_tile!(tile, "conv2d_relu_pool"), tile.grid(channels, 4 * windows, g.groups));
-        device.launch_fastest(&candidates(tile, candidate), &y, &[x, w], |_| Ok((args(w), None)))?;
+        device.launch_fastest(&candidates(tile, candidate), &[&y, &winners], &[x, w], |_| Ok((args(w), None)))?;
     }
     Ok((y, winners))
 }
@@ -233,7 +233,7 @@ pub(super) fn grad_input(
         args.extend(args![address(w), address(&dx)]);
         Ok((args, None))
     };
-    device.launch_fastest(&candidates(tile, candidate), &dx, &[gradient.dy, w], args)?;
+    device.launch_fastest(&candidates(tile, candidate), &[&dx], &[gradient.dy, w], args)?;
     Ok(dx)
 }
 

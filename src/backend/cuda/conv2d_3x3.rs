@@ -64,7 +64,7 @@ impl Format {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Width {
+pub(super) enum Width {
     Wide,
     Narrow,
 }
@@ -93,21 +93,21 @@ fn suits(g: &Conv2dGeometry) -> bool {
 
 /// Who multiplies together, which decides the order of the packed weights.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Team {
+pub(super) enum Team {
     Warp,
     Warpgroup,
 }
 
 /// One way to make a product of tiles.
 #[derive(Clone, Copy)]
-struct Tiles {
-    team: Team,
-    width: Width,
-    config: Config,
+pub(super) struct Tiles {
+    pub team: Team,
+    pub width: Width,
+    pub config: Config,
     /// The longest stretch that a tile needs.
-    stretch: usize,
+    pub stretch: usize,
     /// Pairs of image rows in a warpgroup's tile of pooling windows.
-    pairs: usize,
+    pub pairs: usize,
 }
 
 /// The ways to make a product of tiles, which all give the same bits: first the one that is expected to be the fastest.
@@ -129,10 +129,13 @@ const SPAN: usize = 328;
 pub(super) fn plan(device: &CudaDevice, g: &Conv2dGeometry, windows: bool) -> Result<Option<Plan>> {
     let Some(format) = Format::active().filter(|_| suits(g)) else { return Ok(None) };
     let mut tiles = warp_tiles(g, windows);
-    if device.capability()? == (9, 0) {
-        tiles.extend(warpgroup_tiles(g, windows));
+    if tiles.is_empty() {
+        return Ok(None);
     }
-    Ok(Some(Plan { format, tiles }).filter(|plan| !plan.tiles.is_empty()))
+    if device.offers_warpgroups()? {
+        tiles.extend(warpgroups::tiles(g, windows));
+    }
+    Ok(Some(Plan { format, tiles }))
 }
 
 /// The plan for an input gradient.
@@ -164,21 +167,8 @@ fn warp_tiles(g: &Conv2dGeometry, windows: bool) -> Vec<Tiles> {
     widths.map(tiles).to_vec()
 }
 
-/// The tiles that four warps multiply together; half of them would be empty with few channels.
-fn warpgroup_tiles(g: &Conv2dGeometry, windows: bool) -> Vec<Tiles> {
-    let made = match g.c_out > NARROW {
-        true => warpgroups::tiles(g, windows, pitch(g)),
-        false => [None; 2],
-    };
-    let tiles = |(width, tiles): (Width, Option<warpgroups::Tiles>)| {
-        let warpgroups::Tiles { config, stretch, pairs } = tiles?;
-        Some(Tiles { team: Team::Warpgroup, width, config, stretch, pairs })
-    };
-    [Width::Wide, Width::Narrow].into_iter().zip(made).filter_map(tiles).collect()
-}
-
 /// Places from row to row, but for weight gradients.
-fn pitch(g: &Conv2dGeometry) -> usize {
+pub(super) fn pitch(g: &Conv2dGeometry) -> usize {
     g.w + 1
 }
 
@@ -251,12 +241,12 @@ impl Plan {
         pass: Pass,
         name: impl Fn(&Tiles) -> &'static str,
         w: &Tensor,
-        output: &Tensor,
+        outputs: &[&Tensor],
         tensors: &[&Tensor],
         more: impl Fn(&Tensor, &Tiles) -> Vec<Arg>,
     ) -> Result<()> {
         let candidates: Vec<Candidate> = self.tiles.iter().map(|tiles| (name(tiles), tiles.config)).collect();
-        device.launch_fastest(&candidates, output, tensors, |number| {
+        device.launch_fastest(&candidates, outputs, tensors, |number| {
             let tiles = &self.tiles[number];
             let packed = packed(device, g, self.format, pass, tiles.team, w)?;
             let mut args = args![Conv::from(g), PaddedRows::new(g, pitch(g), tiles.stretch)];
@@ -269,24 +259,13 @@ impl Plan {
         &self,
         device: &CudaDevice,
         g: &Conv2dGeometry,
-        [x, w, y]: [&Tensor; 3],
-        bias: DevicePtr,
-        relu: bool,
-    ) -> Result<()> {
-        self.dense(device, g, Pass::Forward, [x, w, y], bias, relu)
-    }
-
-    fn dense(
-        &self,
-        device: &CudaDevice,
-        g: &Conv2dGeometry,
         pass: Pass,
         [x, w, y]: [&Tensor; 3],
         bias: DevicePtr,
         relu: bool,
     ) -> Result<()> {
         let name = |tiles: &Tiles| kernel_of_tiles!(self.format, tiles, "conv2d_3x3");
-        self.launch(device, g, pass, name, w, y, &[x, y], |packed, _| {
+        self.launch(device, g, pass, name, w, &[y], &[x, y], |packed, _| {
             args![address(x), address(packed), bias, i32::from(relu), address(y)]
         })
     }
@@ -299,7 +278,7 @@ impl Plan {
         [y, winners]: [&Tensor; 2],
     ) -> Result<()> {
         let name = |tiles: &Tiles| kernel_of_tiles!(self.format, tiles, "conv2d_3x3_relu_pool");
-        self.launch(device, g, Pass::Forward, name, w, y, &[x, w], |packed, tiles| {
+        self.launch(device, g, Pass::Forward, name, w, &[y, winners], &[x, w], |packed, tiles| {
             let mut args = args![address(x), address(packed), address(bias), address(y), address(winners)];
             if tiles.team == Team::Warpgroup {
                 args.extend(args![tiles.pairs as i32]);
@@ -318,10 +297,10 @@ impl Plan {
     ) -> Result<()> {
         let (g, pass, dy) = (&mirrored(g), Pass::InputGradient, gradient.dy);
         let Some(winners) = gradient.winners else {
-            return self.dense(device, g, pass, [dy, w, dx], DevicePtr::NULL, false);
+            return self.conv2d(device, g, pass, [dy, w, dx], DevicePtr::NULL, false);
         };
         let name = |tiles: &Tiles| kernel_of_tiles!(self.format, tiles, "conv2d_3x3_pooled_grad_input");
-        self.launch(device, g, pass, name, w, dx, &[dy, w], |packed, _| {
+        self.launch(device, g, pass, name, w, &[dx], &[dy, w], |packed, _| {
             args![address(dy), address(winners), address(packed), address(dx)]
         })
     }
@@ -396,7 +375,7 @@ mod tests {
         ) -> Option<Vec<Vec<u8>>> {
             let device = crate::backend::cuda::cuda(Device::Emulator);
             let plan = |g: &Conv2dGeometry, windows| {
-                let tiles = choose([warp_tiles(g, windows), warpgroup_tiles(g, windows)].concat())?;
+                let tiles = choose([warp_tiles(g, windows), warpgroups::tiles(g, windows)].concat())?;
                 Some(Plan { format, tiles: vec![tiles] })
             };
             let (image, result, pooled) =
@@ -404,7 +383,7 @@ mod tests {
             let (x, w, bias) = (some(image, 1), some([g.c_out, g.c_in, 3, 3], 2), some([g.c_out], 3));
             let (y, y_pooled) = (device.floats(result).unwrap(), device.floats(pooled).unwrap());
             let winners = device.output(pooled, DType::U8).unwrap();
-            plan(g, false)?.conv2d(device, g, [&x, &w, &y], address(&bias), true).unwrap();
+            plan(g, false)?.conv2d(device, g, Pass::Forward, [&x, &w, &y], address(&bias), true).unwrap();
             plan(g, true)?.relu_pool(device, g, [&x, &w, &bias], [&y_pooled, &winners]).unwrap();
             let (dx, dx_pooled) = (device.floats(image).unwrap(), device.floats(image).unwrap());
             let (dy, dy_pooled) = (some(result, 4), some(pooled, 5));

@@ -5,6 +5,7 @@ use super::driver::{Arg, Driver, Launch, Step};
 use super::launch::{Config, MAX_GRID_YZ};
 use super::memory::Buffer;
 use super::tuner::{self, Candidate, Tuner};
+use super::warpgroups;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Device, Shape, Storage, Tensor};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -21,6 +22,7 @@ struct Opened {
     driver: Arc<dyn Driver>,
     /// None: the first kernel of several is taken.
     tuner: Option<Mutex<Tuner>>,
+    offers_warpgroups: bool,
 }
 
 /// Kernels count elements in 31 bits.
@@ -39,12 +41,12 @@ impl CudaDevice {
         Ok(&self.opened()?.driver)
     }
 
-    /// Compute capability, major and minor.
+    /// Whether products by four warps are among those that are chosen between.
     ///
     /// # Errors
     /// There is no such device here.
-    pub(super) fn capability(&self) -> Result<(u32, u32)> {
-        Ok(self.driver()?.info().capability)
+    pub(super) fn offers_warpgroups(&self) -> Result<bool> {
+        Ok(self.opened()?.offers_warpgroups)
     }
 
     /// What holds launches back.
@@ -65,7 +67,8 @@ impl CudaDevice {
             let tunes = tuner::is_on(self.device)?;
             let bundler = Arc::new(Bundler::new(open(self.device).map_err(reason)?));
             let tuner = tunes.then(|| Mutex::new(Tuner::new(bundler.info())));
-            Ok(Opened { driver: bundler.clone(), bundler, tuner })
+            let offers_warpgroups = warpgroups::are_on()? && bundler.info().capability == warpgroups::CAPABILITY;
+            Ok(Opened { driver: bundler.clone(), bundler, tuner, offers_warpgroups })
         };
         let opened = self.opened.get_or_init(open);
         opened.as_ref().map_err(|reason| Error::Device { op: "device", reason: reason.clone() })
@@ -127,11 +130,11 @@ impl CudaDevice {
 
     /// Launches one of several kernels that compute the same bits, and write only what they do not read: the one that is the fastest on this
     /// GPU, or the first if that is not to be measured. `prepare` has the arguments of a kernel, by its number, and what has to live until
-    /// it is launched. `output` is what the kernels write: one whose bits differ from the first one's is not taken.
+    /// it is launched. `outputs` are all that the kernels write, whole: one whose bits differ from the first one's is not taken.
     pub(super) fn launch_fastest(
         &self,
         candidates: &[Candidate],
-        output: &Tensor,
+        outputs: &[&Tensor],
         tensors: &[&Tensor],
         prepare: impl Fn(usize) -> Result<(Vec<Arg>, Option<Tensor>)>,
     ) -> Result<()> {
@@ -148,16 +151,21 @@ impl CudaDevice {
                     let (args, _held) = prepare(number)?;
                     let steps =
                         vec![Step::Launch(Launch { kernel, grid, block, args, shapes: shapes.clone() }); LAUNCHES];
+                    outputs.iter().try_for_each(|output| self.blank(output))?;
                     // The first launch may load a module, for which the device would wait.
                     driver.time_each(&steps[..1])?;
                     let seconds = driver.time_each(&steps)?.into_iter().skip(1).fold(f64::INFINITY, f64::min);
-                    let mut bits = vec![0; output.numel() * output.dtype().size()];
-                    driver.download(super::memory::address(output), &mut bits)?;
+                    let bits = outputs.iter().map(|output| self.bits(output)).collect::<Result<Vec<_>>>()?;
                     if number == 0 {
                         expected = bits;
-                        return Ok(seconds);
+                    } else if bits != expected {
+                        let first = candidates[0].0;
+                        eprintln!(
+                            "kernel `{kernel}` is not used for {shapes:?}: its bits differ from those of `{first}`"
+                        );
+                        return Ok(f64::INFINITY);
                     }
-                    Ok(if bits == expected { seconds } else { f64::INFINITY })
+                    Ok(seconds)
                 };
                 tuner.lock().unwrap_or_else(|e| e.into_inner()).choose(candidates, &shapes, seconds)
             }
@@ -166,6 +174,19 @@ impl CudaDevice {
         let (kernel, config) = candidates[chosen];
         let (args, _held) = prepare(chosen)?;
         self.launch(kernel, config, args, tensors)
+    }
+}
+
+impl CudaDevice {
+    /// Overwrites a tensor with what no kernel computes, so that elements show which are not written.
+    fn blank(&self, x: &Tensor) -> Result<()> {
+        self.driver()?.upload(super::memory::address(x), &vec![0xff; x.numel() * x.dtype().size()])
+    }
+
+    fn bits(&self, x: &Tensor) -> Result<Vec<u8>> {
+        let mut bits = vec![0; x.numel() * x.dtype().size()];
+        self.driver()?.download(super::memory::address(x), &mut bits)?;
+        Ok(bits)
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn matmul(device: &CudaDevice, p: Matmul, a: &Tensor, b: &Tensor, bia
     if splits > 1 {
         let sums = device.floats([splits, c.numel()])?;
         let args = |_| Ok((args![sizes, address(a), address(b), DevicePtr::NULL, address(&sums)], None));
-        device.launch_fastest(&candidates(batch * splits), &sums, &[a, b], args)?;
+        device.launch_fastest(&candidates(batch * splits), &[&sums], &[a, b], args)?;
         let args = args![sizes, address(&sums), bias, address(&c), c.numel() as u32];
         device.launch("matmul_sum", launch::elements(c.numel()), args, &[a, b])?;
         return Ok(c);
@@ -55,9 +55,12 @@ pub(super) fn matmul(device: &CudaDevice, p: Matmul, a: &Tensor, b: &Tensor, bia
     for first in (0..batch).step_by(MAX_GRID_YZ) {
         let b_len = if b_is_shared { 0 } else { k * n };
         let pointers = [at(a, first, m * k), at(b, first, b_len), bias, at(&c, first, m * n)];
-        let candidates = candidates((batch - first).min(MAX_GRID_YZ));
+        let mut candidates = candidates((batch - first).min(MAX_GRID_YZ));
+        if batch > MAX_GRID_YZ {
+            candidates.truncate(1); // Each writes a part of the result.
+        }
         let args = |_| Ok((args![sizes, pointers[0], pointers[1], pointers[2], pointers[3]], None));
-        device.launch_fastest(&candidates, &c, &[a, b], args)?;
+        device.launch_fastest(&candidates, &[&c], &[a, b], args)?;
     }
     Ok(c)
 }

@@ -106,7 +106,9 @@ impl Nvrtc {
     /// Whether it can compile for a target.
     pub fn knows(&self, target: Target) -> bool {
         let (Target::Machine { capability, .. } | Target::Ptx { capability }) = target;
-        self.capabilities.contains(&capability)
+        // Code for one very GPU came with CUDA 12.
+        let specific = matches!(target, Target::Machine { specific: true, .. });
+        self.capabilities.contains(&capability) && (!specific || self.version.0 >= 12)
     }
 
     /// Compiles a source that includes some of the headers to an image of machine code or PTX.

@@ -1,7 +1,7 @@
 //! Which of several kernels is the fastest on this GPU: measured at the first use of a size, and kept on disk.
 //!
 //! Only kernels that give the same bits are chosen between, so that a choice changes how long a training takes and nothing else; one that
-//! does not, on this very GPU, takes forever. A size
+//! does not, on this very GPU, is not taken. A size
 //! is measured when it is met for the first time, a few launches of each kernel, and then never again: steps that are timed come after a
 //! warm-up. `KDENGINE_TUNE=off` leaves the choice to the size alone, as on the emulator; `on` measures there too, for tests.
 
@@ -51,8 +51,8 @@ impl Tuner {
         Tuner { by_launch: HashMap::new(), kept, file }
     }
 
-    /// The number of the candidate to launch for these shapes; `seconds` measures one by its number. Where one cannot be measured, for lack of memory for
-    /// example, it is the first.
+    /// The number of the candidate to launch for these shapes; `seconds` measures one by its number. One that cannot be measured, for lack
+    /// of memory for example, is not taken, unless it is the first: then it is.
     pub(super) fn choose(
         &mut self,
         candidates: &[Candidate],
@@ -74,16 +74,27 @@ impl Tuner {
         &mut self,
         candidates: &[Candidate],
         shapes: &[Shape],
-        seconds: impl FnMut(usize) -> Result<f64>,
+        mut seconds: impl FnMut(usize) -> Result<f64>,
     ) -> Result<usize> {
         let (kernel, config) = &candidates[0];
-        let name = format!("{kernel} {shapes:?} in {:?}", config.grid);
+        let name = format!("{kernel} {shapes:?} in {:?}, of {}", config.grid, candidates.len());
         let known = self.kept.get(&name).and_then(|best| candidates.iter().position(|(kernel, _)| kernel == best));
         if let Some(known) = known {
             return Ok(known);
         }
-        let seconds = (0..candidates.len()).map(seconds).collect::<Result<Vec<f64>>>()?;
-        let best = (0..candidates.len()).min_by(|&a, &b| seconds[a].total_cmp(&seconds[b])).unwrap_or(0);
+        let mut best = (0, seconds(0)?);
+        let mut all_measured = true;
+        for number in 1..candidates.len() {
+            match seconds(number) {
+                Ok(seconds) if seconds < best.1 => best = (number, seconds),
+                Ok(_) => {}
+                Err(_) => all_measured = false,
+            }
+        }
+        let best = best.0;
+        if !all_measured {
+            return Ok(best);
+        }
         self.kept.insert(name, candidates[best].0.to_string());
         if let Some(file) = &self.file {
             // Other processes may have written meanwhile. Where nothing can be written, the next process measures again.
@@ -160,6 +171,23 @@ mod tests {
         assert_eq!(b.choose(&candidates, &two, narrow), 1);
         let mut later = Tuner::with_file(file);
         assert_eq!([&one, &two].map(|shapes| later.choose(&candidates, shapes, full)), [1, 1]);
+    }
+
+    #[test]
+    fn one_that_cannot_be_measured_does_not_keep_the_others_from_being_chosen_between() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = Some(folder.path().join("a.json"));
+        let candidates = [("wide", one_block(128)), ("narrow", one_block(64)), ("other", one_block(32))];
+        let broken = |number: usize| match number {
+            2 => Err(crate::error::Error::out_of_memory(1, 1, 0)),
+            _ => Ok(-(number as f64)),
+        };
+        assert_eq!(Tuner::with_file(file.clone()).choose(&candidates, &[], broken), 1);
+        assert_eq!(
+            Tuner::with_file(file).choose(&candidates, &[], |number| Ok(-(number as f64))),
+            2,
+            "nothing was kept"
+        );
     }
 
     #[test]

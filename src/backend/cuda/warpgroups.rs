@@ -1,39 +1,51 @@
 //! Tiles of 3 × 3 convolutions by the instructions of compute capability 9.0 (`kernels/conv2d_3x3_wgmma.cu`).
 
+use super::conv2d_3x3::{pitch, Team, Tiles, Width};
 use super::launch::Config;
 use crate::backend::params::Conv2dGeometry;
+
+/// The compute capability that has these instructions.
+pub(super) const CAPABILITY: (u32, u32) = (9, 0);
+
+const VARIABLE: &str = "KDENGINE_WGMMA";
+
+/// Whether they are among those that are chosen between: if `KDENGINE_WGMMA` is `on`.
+///
+/// # Errors
+/// The variable has a value that means nothing.
+pub(super) fn are_on() -> Result<bool, String> {
+    match std::env::var(VARIABLE).as_deref() {
+        Ok("on") => Ok(true),
+        Ok("off") | Err(_) => Ok(false),
+        Ok(other) => Err(format!("{VARIABLE} is `{other}`; it may be `on` or `off`")),
+    }
+}
 
 /// Output channels and threads of a block, and the places of its wide and of its narrow tile.
 const CHANNELS: usize = 64;
 const THREADS: u32 = 128;
-const PLACES: [usize; 2] = [256, 128];
+const PLACES: [(Width, usize); 2] = [(Width::Wide, 256), (Width::Narrow, 128)];
 /// Places that a stretch has room for beyond the tile's own.
 const AROUND: usize = 120;
 
-/// How a product is made of tiles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tiles {
-    pub config: Config,
-    /// Places of the stretch of padded rows that a tile needs.
-    pub stretch: usize,
-    /// Pairs of image rows in a tile of pooling windows.
-    pub pairs: usize,
-}
-
-/// Wide and narrow tiles for a convolution with these kernels' geometry, whose rows lie `pitch` places apart; none where images are too wide.
-pub(super) fn tiles(g: &Conv2dGeometry, windows: bool, pitch: usize) -> [Option<Tiles>; 2] {
-    PLACES.map(|places| {
-        let around = 2 * pitch + 2;
-        let pairs = if windows { pairs(g, places / pitch) } else { 0 };
+/// The tiles for a convolution with these kernels' geometry; none for few channels, where half of each would be empty, and wide images.
+pub(super) fn tiles(g: &Conv2dGeometry, windows: bool) -> Vec<Tiles> {
+    let around = 2 * pitch(g) + 2;
+    if g.c_out <= CHANNELS / 2 || around > AROUND {
+        return Vec::new();
+    }
+    let made = |(width, places): (Width, usize)| {
+        let pairs = if windows { pairs(g, places / pitch(g)) } else { 0 };
         let count = match windows {
             true => (g.n * (g.h / 2)).div_ceil(pairs.max(1)),
             // All places but those of the zeros above the first image.
-            false => ((g.n * (g.h + 1) - 1) * pitch).div_ceil(places),
+            false => ((g.n * (g.h + 1) - 1) * pitch(g)).div_ceil(places),
         };
         let config = Config { grid: [count as u32, g.c_out.div_ceil(CHANNELS) as u32, 1], block: THREADS };
-        let fits = around <= AROUND && (pairs > 0 || !windows);
-        fits.then_some(Tiles { config, stretch: places + around, pairs })
-    })
+        let tiles = Tiles { team: Team::Warpgroup, width, config, stretch: places + around, pairs };
+        (pairs > 0 || !windows).then_some(tiles)
+    };
+    PLACES.into_iter().filter_map(made).collect()
 }
 
 /// The most pairs of rows that pooling windows lie in, one after another through all images, which always fit so many rows of the stretch.

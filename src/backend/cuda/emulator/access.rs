@@ -281,8 +281,8 @@ impl Shared {
         self.arrive(offset, bytes, BULK_COPY)
     }
 
-    /// Checks a word that a product is about to read.
-    pub fn check_operand(&self, offset: usize) -> Result<(), String> {
+    /// Checks a word that a product of these threads is about to read.
+    pub fn check_operand(&self, offset: usize, mut threads: std::ops::Range<u32>) -> Result<(), String> {
         if !self.variables.iter().any(|variable| variable.start <= offset && offset + WORD <= variable.end) {
             return Err("multiplies what lies outside of the block's variables in shared memory".to_string());
         }
@@ -292,7 +292,14 @@ impl Shared {
             UNDER_WAY => {
                 Err("multiplies shared memory to which an asynchronous copy goes that was not waited for".to_string())
             }
-            _ if writer == BULK_COPY => Ok(()),
+            _ if writer == BULK_COPY => {
+                match threads.find(|&thread| !self.barriers.is_seen(offset, thread, self.epoch)) {
+                    None => Ok(()),
+                    Some(thread) => {
+                        Err(format!("multiplies what a bulk copy brought, for which thread {thread} has not waited"))
+                    }
+                }
+            }
             _ if written == self.epoch => {
                 Err(format!("multiplies what thread {writer} writes to shared memory, without a barrier between"))
             }
@@ -378,6 +385,9 @@ impl Shared {
             if access == Access::Read {
                 if mark.written == 0 {
                     return Err("reads shared memory that no thread has written".to_string());
+                }
+                if mark.writer == BULK_COPY && !self.barriers.is_seen(offset, thread, epoch) {
+                    return Err("reads what a bulk copy brought, for which it has not waited".to_string());
                 }
                 if written_now {
                     let writer = mark.writer;

@@ -2,6 +2,8 @@
 //! late as possible, when no thread can go on without it: who does not wait for it reads memory to which it still goes.
 
 use super::access::{Access, Shared};
+use std::collections::HashSet;
+use std::ops::Range;
 
 /// Addresses and sizes of bulk copies are multiples of this many bytes.
 pub(super) const UNIT: usize = 16;
@@ -37,11 +39,21 @@ struct BulkCopy {
     barrier: usize,
 }
 
-/// The barriers of a block and the copies that will arrive at them.
+/// A bulk copy that has arrived in a phase, and who has waited for the end of that: from the next barrier of the block on all know of it.
+struct Arrival {
+    place: Range<usize>,
+    barrier: usize,
+    phase: u32,
+    seen_by: HashSet<u32>,
+    seen_in: Option<u32>,
+}
+
+/// The barriers of a block, and the copies that will arrive or have arrived at them.
 #[derive(Default)]
 pub(super) struct Barriers {
     all: Vec<PhaseBarrier>,
     copies: Vec<BulkCopy>,
+    arrivals: Vec<Arrival>,
 }
 
 impl Barriers {
@@ -56,6 +68,23 @@ impl Barriers {
     /// Whether the phase with this parity, which is the current one or the one before, has ended.
     pub fn has_ended(&self, at: usize, parity: u32) -> bool {
         self.all.iter().any(|barrier| barrier.at == at && barrier.phase % 2 != parity)
+    }
+
+    /// A thread has waited for the end of a phase of this barrier: it sees what arrived before.
+    pub fn see(&mut self, at: usize, thread: u32, epoch: u32) {
+        let phase = self.all.iter().find(|barrier| barrier.at == at).map_or(0, |barrier| barrier.phase);
+        for arrival in self.arrivals.iter_mut().filter(|arrival| arrival.barrier == at && arrival.phase < phase) {
+            arrival.seen_by.insert(thread);
+            arrival.seen_in.get_or_insert(epoch);
+        }
+    }
+
+    /// Whether a thread may read what a bulk copy brought to this place.
+    pub fn is_seen(&self, place: usize, thread: u32, epoch: u32) -> bool {
+        self.arrivals
+            .iter()
+            .filter(|arrival| arrival.place.contains(&place))
+            .all(|arrival| arrival.seen_by.contains(&thread) || arrival.seen_in.is_some_and(|seen_in| seen_in < epoch))
     }
 
     /// What a thread lacks that waits at a barrier in vain.
@@ -139,8 +168,14 @@ impl Shared {
         let memory = self.arrive_in_bulk(to, bytes);
         // SAFETY: both places were checked when the copy was asked for; device memory lives as long as the grid.
         unsafe { memory.copy_from_nonoverlapping(from as *const u8, bytes) };
-        let barrier = self.barriers.at(barrier).expect("it was there when the copy began");
+        let place = to..to + bytes;
+        let overlaps = |other: &Range<usize>| other.start < place.end && place.start < other.end;
+        self.barriers.arrivals.retain(|arrival| !overlaps(&arrival.place));
+        let at = barrier;
+        let barrier = self.barriers.at(at).expect("it was there when the copy began");
+        let phase = barrier.phase;
         barrier.bytes -= bytes;
         barrier.end_phase_if_complete();
+        self.barriers.arrivals.push(Arrival { place, barrier: at, phase, seen_by: HashSet::new(), seen_in: None });
     }
 }

@@ -301,7 +301,7 @@ impl Block<'_> {
             let State::Waiting(Wait::Product(product)) = self.threads[warps[0]].state else { continue };
             let same = |wait: &Wait| matches!(wait, Wait::Product(other) if *other == product);
             if self.all_have_come(warps[0], WARPGROUP, "four warps at wgmma", same)? {
-                let number = shared.start_product(product).map_err(|reason| (warps[0], reason))?;
+                let number = shared.start_product(product, warps[0]).map_err(|reason| (warps[0], reason))?;
                 met.extend(warps.iter().map(|&thread| (thread, number as u64)));
             }
         }

@@ -218,6 +218,8 @@ enum Mistake : int {
     WARP_MISSING,
     TOO_MANY_ARRIVALS,
     CROOKED_COPY,
+    ONE_WARP_WAITS,             // For the copy; the others go on.
+    READ_BEFORE_THE_WAIT,       // Of what the copy brought, by another thread than the one that waited.
 };
 
 struct WarpgroupOperands {
@@ -245,7 +247,14 @@ __device__ __forceinline__ void warpgroup_product(const float* a, const u32* b, 
     }
     if (mistake != NOT_SHOWN) show_to_products();
     if (mistake != NO_BARRIER) __syncthreads();
-    if (mistake != NO_WAIT_FOR_THE_COPY && mistake != COPY_NEVER_WAITED_FOR) wait_for_phase(memory.arrived, 0);
+    if (mistake != NO_WAIT_FOR_THE_COPY && mistake != COPY_NEVER_WAITED_FOR) {
+        const bool some_go_on = mistake == ONE_WARP_WAITS || mistake == READ_BEFORE_THE_WAIT;
+        if (!some_go_on || warp() == 0) wait_for_phase(memory.arrived, 0);
+    }
+    if (mistake == READ_BEFORE_THE_WAIT) {
+        __shfl_sync(FULL_WARP, 0, 0);
+        c[threadIdx.x] = float_of_bits(memory.b[0][0][0][0]);
+    }
     if (mistake == COPY_NEVER_WAITED_FOR) return;
     if (mistake == WARP_MISSING && threadIdx.x >= 96) return;
     const u32 halves = mistake == HALVES_EXCHANGED ? 256 : 128, eights = mistake == HALVES_EXCHANGED ? 128 : 256;

@@ -119,6 +119,11 @@ extern "C" fn emulated_wait_for_phase(barrier: usize, parity: u32) {
     if let Some(barrier) = waits {
         suspend(Wait::Phase { barrier, parity });
     }
+    with_shared(|shared, thread| {
+        let (barrier, epoch) = (shared.place(barrier)?, shared.epoch());
+        shared.barriers.see(barrier, thread, epoch);
+        Ok(())
+    });
 }
 
 #[no_mangle]

@@ -151,14 +151,14 @@ impl Products {
 }
 
 impl Shared {
-    /// Starts a product for which all threads have come, and returns its number.
-    pub fn start_product(&mut self, product: Product) -> Result<usize, String> {
+    /// Starts a product for which all threads have come, from `first` on, and returns its number.
+    pub fn start_product(&mut self, product: Product, first: usize) -> Result<usize, String> {
         let crooked = |rows: Rows| (rows.first | rows.halves | rows.eights) % HALF_BYTES != 0;
         if crooked(product.a) || crooked(product.b) {
             return Err(format!("multiplies rows that are not at multiples of {HALF_BYTES} bytes"));
         }
         for at in product.words() {
-            self.check_operand(at)?;
+            self.check_operand(at, first as u32..(first + WARPGROUP) as u32)?;
         }
         let readers = &mut self.products.readers;
         for at in product.words() {
