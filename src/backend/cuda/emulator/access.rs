@@ -124,7 +124,7 @@ pub(super) fn with_shared<R: Default>(body: impl FnOnce(&mut Shared, u32) -> Res
 pub(super) fn copy_in_bulk(barrier: usize, to: usize, from: usize, bytes: usize) {
     let running = RUNNING.get();
     with_shared(|shared, thread| {
-        if bytes % UNIT != 0 {
+        if !bytes.is_multiple_of(UNIT) {
             return Err(format!("copies {bytes} bytes, which is not a multiple of {UNIT}"));
         }
         for at in (from..from + bytes).step_by(UNIT) {

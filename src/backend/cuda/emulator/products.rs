@@ -153,7 +153,7 @@ impl Products {
 impl Shared {
     /// Starts a product for which all threads have come, from `first` on, and returns its number.
     pub fn start_product(&mut self, product: Product, first: usize) -> Result<usize, String> {
-        let crooked = |rows: Rows| (rows.first | rows.halves | rows.eights) % HALF_BYTES != 0;
+        let crooked = |rows: Rows| !(rows.first | rows.halves | rows.eights).is_multiple_of(HALF_BYTES);
         if crooked(product.a) || crooked(product.b) {
             return Err(format!("multiplies rows that are not at multiples of {HALF_BYTES} bytes"));
         }
