@@ -36,6 +36,14 @@ for how in graph plain; do
   KDENGINE_LAUNCH=$how step "sweep-$how" 60 "$kdengine" sweep "${small[@]}" --out "$out/sweep-$how"
 done
 step graphs-have-the-same-bits 10 cmp "$out/sweep-graph/jobs/sweep-t4/model.safetensors" "$out/sweep-plain/jobs/sweep-t4/model.safetensors"
+# Products by four warps (compute capability 9.0): a message where their bits are not the others', then the times of both.
+wide=(--device "$device" --precision tf32 --data digits --train-limit 256 --batch-size 64 --teacher-model cnn-16-64-96-fc32 --epochs 1
+  --teacher-epochs 1 --student-model cnn-4-fc16)
+for wgmma in on off; do
+  rm -rf "$out/wgmma-$wgmma"
+  KDENGINE_WGMMA=$wgmma step "wgmma-$wgmma" 60 "$kdengine" train "${wide[@]}" --out "$out/wgmma-$wgmma"
+done
+step wgmma-has-the-same-bits 10 cmp "$out/wgmma-on/jobs/teacher/model.safetensors" "$out/wgmma-off/jobs/teacher/model.safetensors"
 if command -v compute-sanitizer > /dev/null; then
   rm -rf "$out/sanitized"
   step sanitizer 180 compute-sanitizer --error-exitcode 3 "$kdengine" train "${small[@]:0:6}" --teacher-model cnn-4-fc16 \
@@ -67,6 +75,10 @@ for ((round = 1; round <= rounds; round++)); do
     step "ours-steps-$precision" 60 "$kdengine" bench step --device "$device" --precision $precision --json
     step "ours-convs-$precision" 60 "$kdengine" bench kernels --device "$device" --precision $precision --filter conv --json
   done
+  for precision in tf32 bf16; do
+    KDENGINE_WGMMA=on step "ours-convs-wgmma-$precision" 60 "$kdengine" bench kernels --device "$device" --precision $precision \
+      --filter conv --json
+  done
   KDENGINE_LAUNCH=plain step ours-steps-plain 60 "$kdengine" bench step --device "$device" --precision tf32 --json
   step ours-losses-f32 60 "$kdengine" bench loss --device "$device" --json
 done
@@ -90,6 +102,7 @@ ratios() {
   ratios ours-steps-tf32 ours-steps-plain
   ratios ours-losses-f32 peer-losses-f32
   for precision in f32 tf32 bf16; do ratios "ours-convs-$precision" "peer-convs-$precision"; done
+  for precision in tf32 bf16; do ratios "ours-convs-wgmma-$precision" "ours-convs-$precision"; done
 } >> "$table"
 echo
 cat "$table"
