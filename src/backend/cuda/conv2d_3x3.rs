@@ -232,7 +232,7 @@ macro_rules! kernel_of_tiles {
 }
 
 impl Plan {
-    /// Launches the fastest kernel of a family. `prepare` adds to the geometry what it needs, given the packed weights and the tiles.
+    /// Launches the fastest kernel of a family, which `name` names. `more` has its arguments behind the geometry, given the packed weights.
     #[allow(clippy::too_many_arguments)]
     fn launch(
         &self,

@@ -1,9 +1,9 @@
 //! Which of several kernels is the fastest on this GPU: measured at the first use of a size, and kept on disk.
 //!
 //! Only kernels that give the same bits are chosen between, so that a choice changes how long a training takes and nothing else; one that
-//! does not, on this very GPU, is not taken. A size
-//! is measured when it is met for the first time, a few launches of each kernel, and then never again: steps that are timed come after a
-//! warm-up. `KDENGINE_TUNE=off` leaves the choice to the size alone, as on the emulator; `on` measures there too, for tests.
+//! does not, on this very GPU, is not taken. A size is measured when it is met for the first time, a few launches of each kernel, and then
+//! never again: steps that are timed come after a warm-up. `KDENGINE_TUNE=off` leaves the choice to the size alone, as on the emulator; `on`
+//! measures there too, for tests.
 
 use super::driver::DeviceInfo;
 use super::launch::Config;
