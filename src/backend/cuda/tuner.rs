@@ -32,11 +32,16 @@ pub(super) struct Tuner {
 
 /// Refuses a value of `KDENGINE_TUNE` that means nothing, and says whether to measure on this device.
 pub(super) fn is_on(device: Device) -> Result<bool, String> {
-    match std::env::var(VARIABLE).as_deref() {
-        Ok("on") => Ok(true),
-        Ok("off") => Ok(false),
-        Ok(other) => Err(format!("{VARIABLE} is `{other}`; it may be `on` or `off`")),
-        Err(_) => Ok(matches!(device, Device::Cuda(_))),
+    Ok(on_or_off(VARIABLE)?.unwrap_or(matches!(device, Device::Cuda(_))))
+}
+
+/// Whether a variable is `on` or `off`, if it is set.
+pub(super) fn on_or_off(variable: &str) -> Result<Option<bool>, String> {
+    match std::env::var(variable).as_deref() {
+        Ok("on") => Ok(Some(true)),
+        Ok("off") => Ok(Some(false)),
+        Ok(other) => Err(format!("{variable} is `{other}`; it may be `on` or `off`")),
+        Err(_) => Ok(None),
     }
 }
 

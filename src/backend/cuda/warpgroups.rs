@@ -2,6 +2,7 @@
 
 use super::conv2d_3x3::{pitch, Team, Tiles, Width};
 use super::launch::Config;
+use super::tuner::on_or_off;
 use crate::backend::params::Conv2dGeometry;
 
 /// The compute capability that has these instructions.
@@ -14,11 +15,7 @@ const VARIABLE: &str = "KDENGINE_WGMMA";
 /// # Errors
 /// The variable has a value that means nothing.
 pub(super) fn are_on() -> Result<bool, String> {
-    match std::env::var(VARIABLE).as_deref() {
-        Ok("on") => Ok(true),
-        Ok("off") | Err(_) => Ok(false),
-        Ok(other) => Err(format!("{VARIABLE} is `{other}`; it may be `on` or `off`")),
-    }
+    Ok(on_or_off(VARIABLE)?.unwrap_or(false))
 }
 
 /// Output channels and threads of a block, and the places of its wide and of its narrow tile.
