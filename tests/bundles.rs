@@ -189,6 +189,20 @@ fn a_step_seen_before_asks_the_device_for_no_memory_and_changes_one_kernels_argu
     );
 }
 
+#[test]
+fn a_tiny_network_takes_several_steps_in_one_graph() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = small_digits(&folder.path().join("data"), 64, 4);
+    let mut command = kdengine();
+    command.env("KDENGINE_LAUNCH", "graph").args(["train", "--device", "emulator", "--data"]).arg(&data);
+    command.args(["--teacher-model", "cnn-2-fc4", "--batch-size", "4", "--teacher-epochs", "3", "--out"]);
+    let text = String::from_utf8(expect(command.arg(folder.path().join("run")), 0).stderr).unwrap();
+    let counted = text.split_once("in graphs (").and_then(|(_, behind)| behind.split_once(','));
+    let graphs: usize = counted.expect("launches are counted").0.parse().unwrap();
+    // 48 steps, and the evaluations.
+    assert!((11..40).contains(&graphs), "{text}");
+}
+
 /// Everything that a run's trainings computed, whatever the order of the trainings.
 fn results(run: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files = Vec::new();

@@ -2,6 +2,7 @@
 
 use super::augment::{beta, AugmentConfig};
 use super::{Curriculum, Dataset};
+use crate::backend;
 use crate::backend::params::ImagePlan;
 use crate::error::{Error, Result};
 use crate::tensor::{Device, Rng, Tensor};
@@ -89,6 +90,11 @@ impl Loader {
         &self.data
     }
 
+    /// Images a batch.
+    pub fn batch_size(&self) -> usize {
+        self.config.batch_size
+    }
+
     /// Whether batches are of mixtures of images (mixup).
     pub fn mixes(&self) -> bool {
         self.config.augment.mixup > 0.0
@@ -104,14 +110,17 @@ impl Loader {
         let (data, resident) = (self.data.clone(), self.resident.clone());
         let maker = BatchMaker { data, resident, config: self.config, curriculum: self.curriculum.clone(), epoch };
         let (sender, receiver) = sync_channel(PREFETCH);
-        let worker = std::thread::spawn(move || maker.run(first, &sender));
+        let worker = std::thread::spawn(move || Arc::new(maker).run(first, &sender));
         Epoch { receiver: Some(receiver), worker: Some(worker) }
     }
 }
 
+/// Gives a prepared batch.
+type Prepared = Box<dyn FnOnce() -> Result<Batch> + Send>;
+
 /// The batches of one epoch, while a thread prepares the next ones.
 pub struct Epoch {
-    receiver: Option<Receiver<Result<Batch>>>,
+    receiver: Option<Receiver<Prepared>>,
     worker: Option<JoinHandle<()>>,
 }
 
@@ -119,8 +128,8 @@ impl Iterator for Epoch {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Result<Batch>> {
-        if let Ok(batch) = self.receiver.as_ref()?.recv() {
-            return Some(batch);
+        if let Ok(prepared) = self.receiver.as_ref()?.recv() {
+            return Some(prepared());
         }
         self.receiver = None;
         let failed = self.worker.take()?.join().is_err();
@@ -148,15 +157,33 @@ struct BatchMaker {
     epoch: u64,
 }
 
+/// A batch before its images are fetched.
+struct Choice {
+    index: Vec<u32>,
+    plans: Option<Vec<ImagePlan>>,
+    /// With mixup, the share of the first image and the numbers within the batch of the others.
+    mix: Option<(f64, Vec<u32>)>,
+}
+
 impl BatchMaker {
-    fn run(&self, first: usize, sender: &SyncSender<Result<Batch>>) {
+    fn run(self: Arc<BatchMaker>, first: usize, sender: &SyncSender<Prepared>) {
         let mut random = self.rng(ORDER).sequence();
         let order = match &self.curriculum {
             None => random.permutation(self.data.len()),
             Some(curriculum) => curriculum.order(self.epoch, &mut random),
         };
+        // A device that computes meanwhile fetches the images as part of the step that takes them, the processor here.
+        let later = backend::of(self.resident.device()).runs_ahead();
         for (number, index) in order.chunks(self.config.batch_size).enumerate().skip(first) {
-            if sender.send(self.batch(number, index)).is_err() {
+            let (maker, choice) = (self.clone(), self.choose(number, index));
+            let prepared: Prepared = match later {
+                true => Box::new(move || maker.batch(choice)),
+                false => {
+                    let batch = maker.batch(choice);
+                    Box::new(move || batch)
+                }
+            };
+            if sender.send(prepared).is_err() {
                 return; // Nobody wants the rest.
             }
         }
@@ -166,20 +193,26 @@ impl BatchMaker {
         Rng::new(self.config.seed, stream).derive(self.epoch)
     }
 
-    fn batch(&self, number: usize, index: &[u32]) -> Result<Batch> {
-        let labels: Vec<i32> = index.iter().map(|&i| self.data.labels[i as usize]).collect();
-        let plans = self.config.augment.is_active().then(|| index.iter().map(|&i| self.plan(i)).collect::<Vec<_>>());
-        let mut images = self.resident.gather_images(&self.rows(index)?, plans.as_deref())?;
-        let mut mix = None;
-        if self.config.augment.mixup > 0.0 {
+    fn choose(&self, number: usize, index: &[u32]) -> Choice {
+        let augment = &self.config.augment;
+        let plans = augment.is_active().then(|| index.iter().map(|&i| self.plan(i)).collect());
+        let mix = (augment.mixup > 0.0).then(|| {
             let mut random = self.rng(MIXUP).derive(number as u64).sequence();
-            let lambda = beta(self.config.augment.mixup, &mut random);
-            let partners = random.permutation(index.len());
-            let others = images.gather_rows(&self.rows(&partners)?)?;
-            images = images.affine(lambda, 0.0)?.add(&others.affine(1.0 - lambda, 0.0)?)?;
-            mix = Some(Mix { labels: partners.iter().map(|&p| labels[p as usize]).collect(), lambda });
+            (beta(augment.mixup, &mut random), random.permutation(index.len()))
+        });
+        Choice { index: index.to_vec(), plans, mix }
+    }
+
+    fn batch(&self, Choice { index, plans, mix }: Choice) -> Result<Batch> {
+        let labels: Vec<i32> = index.iter().map(|&i| self.data.labels[i as usize]).collect();
+        let mut images = self.resident.gather_images(&self.rows(&index)?, plans.as_deref())?;
+        if let Some((lambda, partners)) = &mix {
+            let others = images.gather_rows(&self.rows(partners)?)?;
+            images = images.affine(*lambda, 0.0)?.add(&others.affine(1.0 - lambda, 0.0)?)?;
         }
-        Ok(Batch { index: index.to_vec(), images, labels, mix })
+        let labels_of = |partners: Vec<u32>| partners.into_iter().map(|p| labels[p as usize]).collect();
+        let mix = mix.map(|(lambda, partners)| Mix { labels: labels_of(partners), lambda });
+        Ok(Batch { index, images, labels, mix })
     }
 
     /// Numbers of rows, on the device.

@@ -10,8 +10,9 @@ use crate::autograd::no_grad;
 use crate::backend;
 use crate::data::Batch;
 use crate::error::{Error, Result};
-use crate::models::Model;
+use crate::models::{summarise, Model};
 use crate::optim::{follow, warmed_up};
+use crate::tensor::{Device, Rng};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,11 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
 const STEPS_AHEAD: usize = 32;
 const READ_INTERVAL: Duration = Duration::from_millis(200);
 
+/// Such a device is given so many steps at once where one has fewer floating-point operations than this: a large GPU does them in some
+/// ten microseconds, in which nothing else can be started.
+const STEPS_AT_ONCE: usize = 4;
+const TINY_STEP: f64 = 1e9;
+
 /// Networks under training, all at the same step.
 pub(super) struct Cohort<'a> {
     members: &'a [Member<'a>],
@@ -30,6 +36,8 @@ pub(super) struct Cohort<'a> {
     setting: Setting<'a>,
     position: Position,
     last_saved: Instant,
+    /// Steps that the device is given at once.
+    at_once: usize,
 }
 
 impl<'a> Cohort<'a> {
@@ -40,10 +48,11 @@ impl<'a> Cohort<'a> {
         update: Update,
         setting: Setting<'a>,
     ) -> Result<Cohort<'a>> {
+        let at_once = steps_at_once(&models, setting)?;
         let trainees =
             models.into_iter().enumerate().map(|(number, model)| Trainee::new(number, model, members, setting));
         let (trainees, position) = (trainees.collect::<Result<Vec<_>>>()?, Position::new(members.len()));
-        Ok(Cohort { members, trainees, update, setting, position, last_saved: Instant::now() })
+        Ok(Cohort { members, trainees, update, setting, position, last_saved: Instant::now(), at_once })
     }
 
     /// The cohort as its checkpoint has it, or at its beginning.
@@ -95,11 +104,21 @@ impl<'a> Cohort<'a> {
         // The steps whose losses were not read yet, and how many images each saw.
         let (mut ahead, mut images, mut last_read) = (Vec::new(), Vec::new(), started);
         let furthest = if self.runs_ahead() { STEPS_AHEAD } else { 1 };
-        for batch in self.setting.loader.epoch_from(self.position.epoch as u64, self.position.batch) {
-            let batch = batch?;
-            ahead.extend(self.train_step(number, &batch)?);
-            images.push(batch.labels.len());
-            self.position.batch += 1;
+        let mut batches = self.setting.loader.epoch_from(self.position.epoch as u64, self.position.batch);
+        loop {
+            let before = self.position.batch;
+            backend::bundled(self.setting.device, || {
+                for batch in batches.by_ref().take(self.at_once) {
+                    let batch = batch?;
+                    ahead.extend(self.train_step(number, &batch)?);
+                    images.push(batch.labels.len());
+                    self.position.batch += 1;
+                }
+                Ok(())
+            })?;
+            if self.position.batch == before {
+                break;
+            }
             self.position.seconds = earlier + started.elapsed().as_secs_f64();
             let (stop, due) = (interrupt::requested(), self.last_saved.elapsed() > CHECKPOINT_INTERVAL);
             if stop || due || images.len() >= furthest || last_read.elapsed() > READ_INTERVAL {
@@ -248,4 +267,18 @@ impl<'a> Cohort<'a> {
         self.last_saved = Instant::now();
         Ok(())
     }
+}
+
+/// How many steps of these networks the device is given at once.
+fn steps_at_once(models: &[Model], setting: Setting) -> Result<usize> {
+    if !backend::of(setting.device).runs_ahead() {
+        return Ok(1);
+    }
+    let mut flops = 0.0;
+    for model in models {
+        let same = Model::new(model.name(), model.task(), Rng::new(0, 0), Device::Cpu)?;
+        // Backward takes a product for the weights and one for the input.
+        flops += 3.0 * summarise(&same)?.flops * setting.loader.batch_size() as f64;
+    }
+    Ok(if flops < TINY_STEP { STEPS_AT_ONCE } else { 1 })
 }
