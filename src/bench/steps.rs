@@ -6,7 +6,7 @@ use crate::autograd::no_grad;
 use crate::backend;
 use crate::backend::params::HintonKd;
 use crate::error::Result;
-use crate::models::{architecture, summarise, Model};
+use crate::models::{architecture, summarise_architecture, Model};
 use crate::nn::{Context, Module};
 use crate::optim::{Optimizer, OptimizerConfig};
 use crate::tensor::{Device, Rng, Tensor};
@@ -45,8 +45,8 @@ pub(super) fn cases(device: Device) -> Result<Vec<Case>> {
 /// There is no such architecture.
 pub fn custom_step(device: Device, model: &str, batch: usize, mode: Mode) -> Result<Case> {
     let flops_of = |name: &str| {
-        let model = Model::new(name, architecture(name)?.default_task, Rng::new(0, 1), Device::Cpu)?;
-        Ok::<f64, crate::Error>(summarise(&model)?.flops * batch as f64)
+        let summary = summarise_architecture(name, architecture(name)?.default_task)?;
+        Ok::<f64, crate::Error>(summary.flops * batch as f64)
     };
     let short = model.strip_suffix("_net").unwrap_or(model);
     // Backward takes a product for the weights and one for the input.

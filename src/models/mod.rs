@@ -10,7 +10,7 @@ mod summary;
 mod teacher_net;
 
 pub use family::{Family, FAMILIES};
-pub use summary::{summarise, LayerSummary, ModelSummary};
+pub use summary::{summarise, summarise_architecture, LayerSummary, ModelSummary};
 
 use crate::error::{Error, Result};
 use crate::nn::{check_state, load_state, Context, Init, Module, Sequential, Visitor};
@@ -33,9 +33,8 @@ pub struct TapShape {
 /// # Errors
 /// There is no such architecture, or the images are too small for it.
 pub fn tap_shapes(name: &str, task: Task) -> Result<Vec<TapShape>> {
-    let model = Model::new(name, task, Rng::new(0, 0), Device::Cpu)?;
     let tapped = |layer: LayerSummary| Some(TapShape { name: layer.tap?, shape: layer.output });
-    Ok(summarise(&model)?.layers.into_iter().filter_map(tapped).collect())
+    Ok(summarise_architecture(name, task)?.layers.into_iter().filter_map(tapped).collect())
 }
 
 /// What a model is built for.

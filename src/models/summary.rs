@@ -1,10 +1,10 @@
 //! What a model consists of and costs, layer by layer.
 
-use super::Model;
+use super::{Model, Task};
 use crate::autograd::{no_grad, observe};
 use crate::error::Result;
 use crate::nn::{Context, Module};
-use crate::tensor::{DType, Device, Shape, Tensor};
+use crate::tensor::{DType, Device, Rng, Shape, Tensor};
 use serde::Serialize;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -78,6 +78,14 @@ pub fn summarise(model: &Model) -> Result<ModelSummary> {
         activation_bytes: layers.iter().map(|l| l.activation_bytes).sum(),
         layers,
     })
+}
+
+/// What an architecture for a task consists of and costs: that does not depend on weights.
+///
+/// # Errors
+/// There is no such architecture, or the images are too small for it.
+pub fn summarise_architecture(name: &str, task: Task) -> Result<ModelSummary> {
+    summarise(&Model::new(name, task, Rng::new(0, 0), Device::Cpu)?)
 }
 
 /// Bytes that a layer's output adds: none where it is its input under another shape.

@@ -2,7 +2,7 @@
 
 use super::budget::Budget;
 use crate::error::{Error, Result};
-use crate::models::{summarise, Model, Task};
+use crate::models::{summarise_architecture, Model, Task};
 use crate::report::ArchitectureCost;
 use crate::tensor::io::write_atomically;
 use crate::tensor::{Device, Rng};
@@ -77,7 +77,7 @@ impl Prices {
 
 /// Parameters and operations.
 fn count(model: &str, task: Task) -> Result<ArchitectureCost> {
-    let summary = summarise(&Model::new(model, task, Rng::new(0, 0), Device::Cpu)?)?;
+    let summary = summarise_architecture(model, task)?;
     Ok(ArchitectureCost {
         model: summary.model,
         parameters: summary.parameters,
