@@ -71,11 +71,11 @@ for ((round = 1; round <= rounds; round++)); do
   peer convs f32
   peer convs tf32 --tf32
   peer convs bf16 --bf16
-  for precision in f32 tf32 bf16; do
+  for precision in f32 tf32 bf16 f16; do
     step "ours-steps-$precision" 60 "$kdengine" bench step --device "$device" --precision $precision --json
     step "ours-convs-$precision" 60 "$kdengine" bench kernels --device "$device" --precision $precision --filter conv --json
   done
-  for precision in tf32 bf16; do
+  for precision in tf32 bf16 f16; do
     KDENGINE_WGMMA=on step "ours-convs-wgmma-$precision" 60 "$kdengine" bench kernels --device "$device" --precision $precision \
       --filter conv --json
   done
@@ -102,7 +102,8 @@ ratios() {
   ratios ours-steps-tf32 ours-steps-plain
   ratios ours-losses-f32 peer-losses-f32
   for precision in f32 tf32 bf16; do ratios "ours-convs-$precision" "peer-convs-$precision"; done
-  for precision in tf32 bf16; do ratios "ours-convs-wgmma-$precision" "ours-convs-$precision"; done
+  ratios ours-convs-f16 ours-convs-bf16
+  for precision in tf32 bf16 f16; do ratios "ours-convs-wgmma-$precision" "ours-convs-$precision"; done
 } >> "$table"
 echo
 cat "$table"

@@ -1,4 +1,4 @@
-// Convolution and its gradients as implicit matrix products (tile_product.cuh in f32, tensor_product.cuh in TF32 and bfloat16; operands
+// Convolution and its gradients as implicit matrix products (tile_product.cuh in f32, tensor_product.cuh on tensor cores; operands
 // in conv2d.cuh). Per group:
 //   forward:          [c_out × c_in·kh·kw] · [c_in·kh·kw × pixels]
 //   input gradient:   [c_in × c_out·kh·kw] · [c_out·kh·kw × input pixels]
@@ -31,7 +31,7 @@ __device__ __forceinline__ auto weight_rows(const float* weight, int rows, int k
     if constexpr (Tile::TENSOR_CORES)
         return PackedWeights(weight, rows, k);
     else
-        return Matrix<true>{weight, rows, k, 0};
+        return Matrix<true>{weight, rows, k, 0, Scale()};
 }
 
 template <class Tile, bool WINDOWS, class Output>
@@ -124,6 +124,7 @@ FOR_TILE(large, LargeTile, 1)
 FOR_TILE(small, SmallTile, 2)
 FOR_TILE(tf32, TensorTile<Tf32>, 2)
 FOR_TILE(bf16, TensorTile<Bf16>, 2)
+FOR_TILE(f16, TensorTile<F16>, 2)
 
 // The weights for products on tensor cores, `n` of them: for the forward pass as [c_out, taps, c_in / groups], for the input gradient as
 // [groups, c_in / groups, taps, c_out / groups]; rounded to TF32 if asked for, once instead of at each use.

@@ -15,6 +15,7 @@ struct Conv {
     int n, c_in, h, w, c_out, kh, kw;
     int stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
     int groups, out_h, out_w;
+    Scale gradient_scale;
     Divisor by_taps, by_kw, by_in_channels, by_out_channels, by_stride_h, by_stride_w, by_out_h, by_out_w, by_pooled_h, by_pooled_w;
 
     __device__ __forceinline__ int in_per_group() const { return c_in / groups; }
@@ -210,13 +211,14 @@ struct PatchColumns {
         return {top && near ? at[0] : 0.0f, top && far ? at[g.stride_w] : 0.0f, bottom && near ? below[0] : 0.0f,
                 bottom && far ? below[g.stride_w] : 0.0f};
     }
+    __device__ __forceinline__ static Scale scale() { return {}; }
 };
 
 // Weights in the order and precision in which products on tensor cores read them.
 struct PackedWeights : Matrix<true> {
     static constexpr bool rounded = true;
 
-    __device__ __forceinline__ PackedWeights(const float* from, int rows, int k) : Matrix<true>{from, rows, k, 0} {}
+    __device__ __forceinline__ PackedWeights(const float* from, int rows, int k) : Matrix<true>{from, rows, k, 0, Scale()} {}
 };
 
 // Patches whose sums run over the taps first and over the channels within each: element (k, q) is that of tap k / channels and channel
@@ -224,7 +226,8 @@ struct PackedWeights : Matrix<true> {
 // A source says what is read:
 //   prepare(q):        this thread's four pixels;
 //   move(tap, i):      where pixel i lies at this tap, in the group's first channel;
-//   at(i, offset):     what lies there, `offset` numbers later.
+//   at(i, offset):     what lies there, `offset` numbers later;
+//   scale():           that of all of it.
 template <class Source>
 struct TapPatches {
     static constexpr bool along_k = false, in_memory = false;
@@ -247,6 +250,7 @@ struct TapPatches {
         const u32 offset = u32(k - now * source.channels()) * u32(source.plane());
         return {source.at(0, offset), source.at(1, offset), source.at(2, offset), source.at(3, offset)};
     }
+    __device__ __forceinline__ Scale scale() const { return source.scale(); }
 };
 
 // The input of the forward pass.
@@ -285,6 +289,7 @@ struct InputAtTaps {
     }
 
     __device__ __forceinline__ float at(int i, u32 offset) const { return inside[i] ? x[place[i] + offset] : 0.0f; }
+    __device__ __forceinline__ static Scale scale() { return {}; }
 };
 
 // The gradient of a convolution's output, as it is.
@@ -368,6 +373,7 @@ struct GradientRows {
             return four_pixels<false>(g, q, *this);
         }
     }
+    __device__ __forceinline__ Scale scale() const { return g.gradient_scale; }
 };
 
 // The output that brings a gradient to an input pixel at a tap, (y, x) of the input plus padding, `down` and `right` of the tap: whether
@@ -415,6 +421,7 @@ struct GradientAtTaps {
     }
 
     __device__ __forceinline__ float at(int i, u32 offset) const { return gradient.value(place[i] + offset, what[i]); }
+    __device__ __forceinline__ Scale scale() const { return g.gradient_scale; }
 };
 
 // b of the input gradient: element (k, q) is the gradient of the output that tap k = (output channel, ky, kx) brings to input pixel q.

@@ -7,7 +7,7 @@
 // same ones. Sums run over slices, taps, and channels within a slice, whatever the tile: both tiles give the same bits.
 //
 // Cost of a tap with 64 channels, for a warp's 16 mma: 4 loads of weights and 8 words a lane from shared memory, 24 wavefronts, so that 4
-// warps keep shared memory and cache busy for 96 cycles; an A100's arithmetic takes 128 and an H100's 64 (TF32; bfloat16 adds up twice the
+// warps keep shared memory and cache busy for 96 cycles; an A100's arithmetic takes 128 and an H100's 64 (TF32; shorter formats add up twice the
 // channels in that time). Banks: a lane reads row lane % 4, column lane / 4, and rows are 8 banks apart.
 #include "conv2d_3x3.cuh"
 
@@ -114,6 +114,7 @@ __device__ __forceinline__ void product_3x3(const Conv& g, const PaddedRows& row
         a_at += TAPS * OF_A_TAP;
     }
 
+    if constexpr (Tile::Format::SCALES) multiply_all(sum, g.gradient_scale.back);
     const auto store = [&](int channel, int q, float4 v) {
         if (channel < g.c_out) output.store(g, channel, q, v);
     };
@@ -151,9 +152,11 @@ FOR_TILE(wide, tf32, WideTile<Tf32>, 3)
 FOR_TILE(narrow, tf32, NarrowTile<Tf32>, 4)
 FOR_TILE(wide, bf16, WideTile<Bf16>, 3)
 FOR_TILE(narrow, bf16, NarrowTile<Bf16>, 4)
+FOR_TILE(wide, f16, WideTile<F16>, 3)
+FOR_TILE(narrow, f16, NarrowTile<F16>, 4)
 
 // Weights, `n` words, zeros where there are none: [rows in groups of 64][slice][tap], then in the order in which lanes hold them, [16 rows][lane][4],
-// or by rows for four warps together, [8 rows][half of the slice][row][4]. The forward pass has a row for each output channel; the input gradient has one for each input channel, and mirrored taps.
+// or by rows for four warps together, [8 rows][half of the slice][row][4]. `format`: 0 TF32, 1 bfloat16, 2 half precision. The forward pass has a row for each output channel; the input gradient has one for each input channel, and mirrored taps.
 template <class Format>
 __device__ __forceinline__ void pack_weights(const float* weight, int rows, int channels, int backward, int by_rows, u32* packed, u32 n) {
     const u32 slices = (channels + DEEP * Format::IN_A_WORD - 1) / (DEEP * Format::IN_A_WORD);
@@ -172,9 +175,11 @@ __device__ __forceinline__ void pack_weights(const float* weight, int rows, int 
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-    conv2d_3x3_weights(const float* weight, int rows, int channels, int backward, int to_tf32, int by_rows, u32* packed, u32 n) {
-    if (to_tf32)
+    conv2d_3x3_weights(const float* weight, int rows, int channels, int backward, int format, int by_rows, u32* packed, u32 n) {
+    if (format == 0)
         pack_weights<Tf32>(weight, rows, channels, backward, by_rows, packed, n);
-    else
+    else if (format == 1)
         pack_weights<Bf16>(weight, rows, channels, backward, by_rows, packed, n);
+    else
+        pack_weights<F16>(weight, rows, channels, backward, by_rows, packed, n);
 }

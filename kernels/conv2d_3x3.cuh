@@ -4,7 +4,7 @@
 // its results need into shared memory once for each slice of channels, rounded, and all nine taps read it there. The stretch holds the
 // rows of the images one after another with one column of zeros behind each row and one row of zeros between images: so the border of
 // a row is the end of the row before, a tap is the same shift for every pixel, and no reader asks where an image ends. A word holds what
-// a lane needs at once: one channel in TF32, two neighbours in bfloat16, eight words of each pixel a slice.
+// a lane needs at once: one channel in TF32, two neighbours of shorter formats, eight words of each pixel a slice.
 #pragma once
 #include "conv2d.cuh"
 
@@ -12,13 +12,13 @@ constexpr int TAPS = 9;
 // Words of one pixel in a slice: what one mma adds up.
 constexpr int DEEP = 8;
 
-// Numbers as words: of TF32 one, of bfloat16 two.
+// Numbers as words: of TF32 one, of shorter formats two.
 template <class Format, class Value>
 __device__ __forceinline__ u32 word_of(int number, Value value) {
     if constexpr (Format::IN_A_WORD == 1)
         return float_to_tf32(value(number));
     else
-        return floats_to_bf16(value(2 * number), value(2 * number + 1));
+        return Format::word(value(2 * number), value(2 * number + 1));
 }
 
 // Where pixels lie in the stretch that goes through all images; `PaddedRows` in src/backend/cuda/conv2d_3x3.rs.
@@ -59,11 +59,12 @@ struct Places {
     Source source;
     int channels;
     u32 plane;
+    Scale scale;
     u32 place[EACH];
     int what[EACH];
 
     __device__ __forceinline__ Places(const Conv& g, const PaddedRows& rows, const Source& source_, int first, int step) : source(source_) {
-        channels = g.c_in, plane = u32(Source::plane(g));
+        channels = g.c_in, plane = u32(Source::plane(g)), scale = g.gradient_scale;
 #pragma unroll
         for (int i = 0; i < EACH; ++i) what[i] = rows.locate(g, source, channels, first + i * step, place[i]);
     }
@@ -71,7 +72,8 @@ struct Places {
     // What the stretch holds at place i in a row of words.
     __device__ __forceinline__ u32 word(int row, int i) const {
         return word_of<Format>(row, [&](int channel) {
-            return source.value(place[i] + u32(min(channel, channels - 1)) * plane, channel < channels ? what[i] : -1);
+            const float value = source.value(place[i] + u32(min(channel, channels - 1)) * plane, channel < channels ? what[i] : -1);
+            return scaled<Format>(value, scale);
         });
     }
 };

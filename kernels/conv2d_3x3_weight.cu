@@ -3,7 +3,7 @@
 // output has no gradient. (So a pixel that is infinite makes the tap beside it NaN, where there are only infinities otherwise.)
 //
 // A block of 8 or 4 warps owns 64 or 32 output channels, 32 input channels and all nine taps, a warp 32 × 8 of them. It brings the
-// gradients of 64 places and the pixels around them into shared memory, and the taps read the same pixels, each shifted. In bfloat16 a word
+// gradients of 64 places and the pixels around them into shared memory, and the taps read the same pixels, each shifted. In 16 bits a word
 // holds two neighbouring places, so that pixels stand there twice, from an even place on and from an odd one; rows have an even pitch.
 // Two or more blocks on a multiprocessor hide each other's fetching. The places are split among blocks, whose sums a second kernel adds in
 // order; sums lie as [split][tap][c_out][c_in], so that lanes write whole sectors.
@@ -30,8 +30,8 @@ struct WeightSlice {
 // Calls store(channel, word, values) for `count` words of CHANNELS channels from `first` on, where values are the word's numbers and one more.
 // ABREAST threads take neighbouring words of the same channels.
 template <class Tile, int CHANNELS, int ABREAST, class Source, class Store>
-__device__ __forceinline__ void bring(const Conv& g, const PaddedRows& rows, const Source& source, int channels, int channel0, int first,
-                                      int count, Store store) {
+__device__ __forceinline__ void bring(const Conv& g, const PaddedRows& rows, const Source& source, Scale scale, int channels, int channel0,
+                                      int first, int count, Store store) {
     constexpr int NUMBERS = Tile::Format::IN_A_WORD == 1 ? 1 : 3, GROUPS = Tile::THREADS / ABREAST;
     constexpr int AT_ONCE = 8 / Tile::Format::IN_A_WORD;  // As many loads under way as registers allow.
     const u32 plane = u32(Source::plane(g));
@@ -48,7 +48,7 @@ __device__ __forceinline__ void bring(const Conv& g, const PaddedRows& rows, con
             const u32 offset = u32(min(channel0 + channel, channels - 1)) * plane;
             float values[NUMBERS];
 #pragma unroll
-            for (int j = 0; j < NUMBERS; ++j) values[j] = source.value(place[j] + offset, what[j]);
+            for (int j = 0; j < NUMBERS; ++j) values[j] = scaled<typename Tile::Format>(source.value(place[j] + offset, what[j]), scale);
             store(channel, word, values);
         }
     }
@@ -69,11 +69,11 @@ __device__ __forceinline__ void weight_sums(const Conv& g, const PaddedRows& row
     for (int k0 = begin; k0 < end; k0 += Tile::PLACES) {
         __syncthreads();  // All are done with the slice before.
         // The first row of the stretch is zeros.
-        bring<Tile, Tile::OUT, Tile::WORDS>(g, rows, gradient, g.c_out, out0, rows.pitch + k0, Tile::WORDS,
+        bring<Tile, Tile::OUT, Tile::WORDS>(g, rows, gradient, g.gradient_scale, g.c_out, out0, rows.pitch + k0, Tile::WORDS,
                                             [&](int channel, int word, const float* values) {
                                                 slice.gradients[channel][word] = word_of<Format>(0, [&](int i) { return values[i]; });
                                             });
-        bring<Tile, Tile::IN, 128>(g, rows, DenseGradient{x}, g.c_in, in0, k0 - 1, around,
+        bring<Tile, Tile::IN, 128>(g, rows, DenseGradient{x}, Scale(), g.c_in, in0, k0 - 1, around,
                                    [&](int channel, int word, const float* values) {
 #pragma unroll
                                        for (int odd = 0; odd < IN_A_WORD; ++odd)
@@ -97,6 +97,7 @@ __device__ __forceinline__ void weight_sums(const Conv& g, const PaddedRows& row
         }
     }
 
+    if constexpr (Format::SCALES) multiply_all(sum, g.gradient_scale.back);
 #pragma unroll
     for (int m = 0; m < 2; ++m)
 #pragma unroll
@@ -123,10 +124,14 @@ using WideTf32 = WeightTile<Tf32, 2>;
 using WideBf16 = WeightTile<Bf16, 2>;
 using NarrowTf32 = WeightTile<Tf32, 1>;
 using NarrowBf16 = WeightTile<Bf16, 1>;
+using WideF16 = WeightTile<F16, 2>;
+using NarrowF16 = WeightTile<F16, 1>;
 FOR_TILE(wide, tf32, WideTf32, 256, 2)
 FOR_TILE(narrow, tf32, NarrowTf32, 128, 4)
 FOR_TILE(wide, bf16, WideBf16, 256, 2)
 FOR_TILE(narrow, bf16, NarrowBf16, 128, 3)
+FOR_TILE(wide, f16, WideF16, 256, 2)
+FOR_TILE(narrow, f16, NarrowF16, 128, 3)
 
 // Adds up the splits' sums, in order: n numbers [c_out, c_in, taps].
 extern "C" __global__ void __launch_bounds__(256) conv2d_3x3_grad_weight_sum(const float* sums, float* dw, int splits, u32 channels, u32 n) {

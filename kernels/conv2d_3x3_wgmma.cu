@@ -48,13 +48,9 @@ struct WarpgroupMemory {
     PhaseBarrier arrived[3], used[3];
 };
 
-template <class Format>
-__device__ __forceinline__ void multiply_shared(float (&sum)[64], SharedRows a, SharedRows b) {
-    if constexpr (Format::IN_A_WORD == 1)
-        multiply_shared_tf32(sum, a, b);
-    else
-        multiply_shared_bf16(sum, a, b);
-}
+__device__ __forceinline__ void multiply_shared(Tf32, float (&sum)[64], SharedRows a, SharedRows b) { multiply_shared_tf32(sum, a, b); }
+__device__ __forceinline__ void multiply_shared(Bf16, float (&sum)[64], SharedRows a, SharedRows b) { multiply_shared_bf16(sum, a, b); }
+__device__ __forceinline__ void multiply_shared(F16, float (&sum)[64], SharedRows a, SharedRows b) { multiply_shared_f16(sum, a, b); }
 
 // Stores each place that is a pixel.
 template <class Tile>
@@ -171,7 +167,7 @@ __device__ __forceinline__ void product_3x3_wgmma(const Conv& g, const PaddedRow
 #pragma unroll
                 for (int run = 0; run < Tile::RUNS; ++run) {
                     const SharedRows pixels(stretch, u32(ky * rows.pitch + kx + 128 * run) * u32(HALF * sizeof(u32)));
-                    multiply_shared<typename Tile::Format>(sum[run], SharedRows(row, kx * TAP_BYTES), pixels);
+                    multiply_shared(typename Tile::Format(), sum[run], SharedRows(row, kx * TAP_BYTES), pixels);
                 }
             commit_products();
             if (!more) continue;
@@ -190,6 +186,7 @@ __device__ __forceinline__ void product_3x3_wgmma(const Conv& g, const PaddedRow
         if (more && leads) wait_for_phase(memory.used[2], parity), copy_weights(slice + 1, 2);
     }
 
+    if constexpr (Tile::Format::SCALES) multiply_all(sum, g.gradient_scale.back);
     if constexpr (WINDOWS)
         store_windows<Tile>(g, rows, own, pair, pairs, sum, output, memory.results);
     else
@@ -214,5 +211,7 @@ FOR_TILE(wide, tf32, WideTile<Tf32>, 2)
 FOR_TILE(narrow, tf32, NarrowTile<Tf32>, 3)
 FOR_TILE(wide, bf16, WideTile<Bf16>, 2)
 FOR_TILE(narrow, bf16, NarrowTile<Bf16>, 3)
+FOR_TILE(wide, f16, WideTile<F16>, 2)
+FOR_TILE(narrow, f16, NarrowTile<F16>, 3)
 
 #endif

@@ -57,6 +57,13 @@ __device__ __forceinline__ u32 floats_to_bf16(float low, float high) {
     return rounded;
 }
 
+// Two floats rounded to the nearest half-precision numbers, ties to even, `low` in the lower half; beyond 65,504 infinite.
+__device__ __forceinline__ u32 floats_to_f16(float low, float high) {
+    u32 rounded;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(rounded) : "f"(high), "f"(low));
+    return rounded;
+}
+
 // A float rounded to the nearest TF32 (10 bits behind the point), ties away from zero; NaN stays NaN.
 __device__ __forceinline__ u32 float_to_tf32(float value) {
     u32 rounded;
@@ -109,7 +116,7 @@ __device__ __forceinline__ Matrices load_matrices_transposed(const void* row) {
 //   of sum: (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1);
 //   of a:   registers for rows g, g + 8, g, g + 8; the first two in the first half of k, the others in the second;
 //   of b:   registers for column g, in the first and the second half of k;
-// where half of k is one TF32 number at t of 4, or two bfloat16 numbers at 2t and 2t + 1 of 8. Of TF32 the lower 13 bits do not count.
+// where half of k is one TF32 number at t of 4, or two 16-bit numbers at 2t and 2t + 1 of 8. Of TF32 the lower 13 bits do not count.
 __device__ __forceinline__ void multiply_tf32(float (&sum)[4], const u32 (&a)[4], const u32 (&b)[2]) {
     asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
@@ -117,6 +124,11 @@ __device__ __forceinline__ void multiply_tf32(float (&sum)[4], const u32 (&a)[4]
 }
 __device__ __forceinline__ void multiply_bf16(float (&sum)[4], const u32 (&a)[4], const u32 (&b)[2]) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+__device__ __forceinline__ void multiply_f16(float (&sum)[4], const u32 (&a)[4], const u32 (&b)[2]) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }

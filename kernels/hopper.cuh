@@ -48,7 +48,7 @@ __device__ __forceinline__ void wait_for_phase(PhaseBarrier& barrier, u32 parity
         : "memory");
 }
 
-// Operands of a product in shared memory: rows of 32 bytes (8 TF32 or 16 bfloat16 numbers) in two halves. The first halves of 8 rows lie
+// Operands of a product in shared memory: rows of 32 bytes (8 TF32 or 16 shorter numbers) in two halves. The first halves of 8 rows lie
 // one after another, 16 bytes each, the second halves `halves` bytes behind them, and the next 8 rows `eights` bytes behind them.
 struct SharedRows {
     u64 descriptor;
@@ -90,6 +90,11 @@ __device__ __forceinline__ void multiply_shared_tf32(float (&sum)[64], SharedRow
 }
 __device__ __forceinline__ void multiply_shared_bf16(float (&sum)[64], SharedRows a, SharedRows b) {
     asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 " SUMS ", %64, %65, 1, 1, 1, 0, 0;"
+                 : SIXTEEN(0), SIXTEEN(16), SIXTEEN(32), SIXTEEN(48)
+                 : "l"(a.descriptor), "l"(b.descriptor));
+}
+__device__ __forceinline__ void multiply_shared_f16(float (&sum)[64], SharedRows a, SharedRows b) {
+    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 " SUMS ", %64, %65, 1, 1, 1, 0, 0;"
                  : SIXTEEN(0), SIXTEEN(16), SIXTEEN(32), SIXTEEN(48)
                  : "l"(a.descriptor), "l"(b.descriptor));
 }

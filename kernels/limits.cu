@@ -1,6 +1,6 @@
 // The limits that other kernels are measured against: each thread keeps eight independent chains of fused multiply-adds in registers,
 // enough to cover their latency, and touches memory once at the end. 16 operations a thread and round; on tensor cores, where a warp keeps
-// eight chains of products of matrices, 8 · 2 · 16 · 8 · 8 (TF32) or · 16 (bfloat16) a warp and round.
+// eight chains of products of matrices, 8 · 2 · 16 · 8 · 8 (TF32) or · 16 (shorter formats) a warp and round.
 #include "common.cuh"
 
 extern "C" __global__ void __launch_bounds__(256) multiply_adds(float* out, u32 rounds) {
@@ -44,4 +44,8 @@ extern "C" __global__ void __launch_bounds__(256) multiply_adds_tf32(float* out,
 
 extern "C" __global__ void __launch_bounds__(256) multiply_adds_bf16(float* out, u32 rounds) {
     tensor_multiply_adds(out, rounds, 0x3e803e80u, multiply_bf16);
+}
+
+extern "C" __global__ void __launch_bounds__(256) multiply_adds_f16(float* out, u32 rounds) {
+    tensor_multiply_adds(out, rounds, 0x34003400u, multiply_f16);
 }

@@ -1,39 +1,60 @@
 // The matrix product of one block on tensor cores, with the same operands and the same `store` as tile_product.cuh.
 //
-// Idea: operands are rounded to TF32 or bfloat16, products are summed in f32 (mma.sync m16n8k8 and m16n8k16). A block of 8 warps owns a
-// tile of 64 × 128 or 128 × 128 results, a warp 32 × 32 or 64 × 32 of them, and walks over k in slices of 64 bytes a row (16 TF32 or 32 bfloat16 numbers), two
+// Idea: operands are rounded to TF32, bfloat16 or half precision, products are summed in f32 (mma.sync m16n8k8 and m16n8k16). A block of 8 warps owns a
+// tile of 64 × 128 or 128 × 128 results, a warp 32 × 32 or 64 × 32 of them, and walks over k in slices of 64 bytes a row (16 TF32 or 32 shorter numbers), two
 // steps of mma each. Three slices are in flight: one is multiplied, the next one is there or about to be, the one after that is being
 // fetched; one barrier a slice is enough. The order of additions is that of k, whatever the grid.
 //
 // How a slice gets into shared memory. TF32 from a matrix in memory: by cp.async, 16 bytes where rows are aligned and 4 elsewhere, two
 // slices ahead; it is rounded after it was read from shared memory, because a copy cannot round and mma would cut off, unless it lies
-// rounded in memory, as a convolution's weights do. All else goes through registers and is rounded on the way, once: bfloat16 halves in
+// rounded in memory, as a convolution's weights do. All else goes through registers and is rounded on the way, once: shorter numbers halve in
 // width, a gradient behind pooling is compared with its winner, and of a patch each element has an address and a border of its own, so
-// that cp.async would need four instructions where one store of 16 bytes does. Tensors stay f32 in memory: bfloat16 reads twice the
-// bytes that a copy in bfloat16 would have, mostly from cache.
+// that cp.async would need four instructions where one store of 16 bytes does. Tensors stay f32 in memory: twice the bytes of a copy
+// in 16 bits, mostly from cache.
 //
 // Shared memory has no bank conflicts. Operands that run along k lie as [i][64 bytes], others as [k][i]; pieces of 16 bytes change places
 // within a row so that the 8 rows of an ldmatrix, and what neighbouring threads store in one go, cover the 32 banks exactly once. TF32
 // along i is read word by word (ldmatrix cannot transpose 32 bits): 4 rows of k, turned against each other by 8 banks, times 8 columns.
 //
 // Cost of a step: 16 KiB read from shared memory and 6 KiB written, 176 cycles at 128 bytes a cycle; with 128 × 128 results 24 and 8 KiB,
-// 256 cycles. The arithmetic takes an A100 128 or 256 cycles (512 TF32 or 1,024 bfloat16 multiply-adds a cycle and multiprocessor) and an
+// 256 cycles. The arithmetic takes an A100 128 or 256 cycles (512 multiply-adds of TF32 or 1,024 of 16 bits a cycle and multiprocessor) and an
 // H100 half of that, so that shared memory limits matrices to 73 or 100 % of an A100's peak and 36 or 50 % of an H100's. Patches are limited by their addresses (docs/kernels.md).
 #pragma once
 #include "tile_product.cuh"
 
-// A number of 10 bits behind the point in a word; only mma looks at it.
+// What operands are rounded to; a word holds so many numbers. Where SCALES an operand's Scale counts.
+
+// 10 bits behind the point, the exponents of f32.
 struct Tf32 {
     static constexpr int IN_A_WORD = 1;
+    static constexpr bool SCALES = false;
 
     __device__ static __forceinline__ void multiply(float (&sum)[4], const u32 (&a)[4], const u32 (&b)[2]) { multiply_tf32(sum, a, b); }
 };
 
+// 7 bits behind the point, the exponents of f32.
 struct Bf16 {
     static constexpr int IN_A_WORD = 2;
+    static constexpr bool SCALES = false;
 
+    __device__ static __forceinline__ u32 word(float low, float high) { return floats_to_bf16(low, high); }
     __device__ static __forceinline__ void multiply(float (&sum)[4], const u32 (&a)[4], const u32 (&b)[2]) { multiply_bf16(sum, a, b); }
 };
+
+// Half precision: 10 bits behind the point, from 2^-24 to 65,504.
+struct F16 {
+    static constexpr int IN_A_WORD = 2;
+    static constexpr bool SCALES = true;
+
+    __device__ static __forceinline__ u32 word(float low, float high) { return floats_to_f16(low, high); }
+    __device__ static __forceinline__ void multiply(float (&sum)[4], const u32 (&a)[4], const u32 (&b)[2]) { multiply_f16(sum, a, b); }
+};
+
+// A number as it is rounded.
+template <class Format>
+__device__ __forceinline__ float scaled(float value, Scale scale) {
+    return Format::SCALES ? value * scale.by : value;
+}
 
 template <class Format_, int M_ = 64>
 struct TensorTile {
@@ -62,10 +83,10 @@ struct TensorSlice {
 
     // Four neighbours from (i, k) on, along k or along i, rounded.
     __device__ __forceinline__ void store(int i, int k, float4 v) {
-        if (Format::IN_A_WORD == 1)
+        if constexpr (Format::IN_A_WORD == 1)
             store_words(at(i, k), float_to_tf32(v.x), float_to_tf32(v.y), float_to_tf32(v.z), float_to_tf32(v.w));
         else
-            store_words(at(i, k), floats_to_bf16(v.x, v.y), floats_to_bf16(v.z, v.w));
+            store_words(at(i, k), Format::word(v.x, v.y), Format::word(v.z, v.w));
     }
 
     // This lane's part of 16 rows from i on in one step: two halves of the rows by two of k, in mma's order. Of a the first two registers
@@ -134,8 +155,14 @@ struct TensorSliceLoader {
         if constexpr (!ASYNC) {
 #pragma unroll
             for (int v = 0; v < IN_A_STEP; ++v)
-                if (exists(step, v)) slice.store(i, place(step, v), fetched[v]);
+                if (exists(step, v)) slice.store(i, place(step, v), to_round(fetched[v]));
         }
+    }
+
+    __device__ __forceinline__ float4 to_round(float4 v) const {
+        if constexpr (!Format::SCALES) return v;
+        const float scale = operand.scale().by;
+        return {v.x * scale, v.y * scale, v.z * scale, v.w * scale};
     }
 
     template <bool OF_A>
@@ -159,6 +186,14 @@ template <class Stage, int STAGES>
 struct Pipeline {
     Stage stages[STAGES];
 };
+
+// Multiplies all numbers of an array, of any depth.
+__device__ __forceinline__ void multiply_all(float& number, float by) { number *= by; }
+template <class T, int N>
+__device__ __forceinline__ void multiply_all(T (&numbers)[N], float by) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) multiply_all(numbers[i], by);
+}
 
 // Hands a warp's sums to `store`, whose first one lies at (row, column).
 template <int MS, int NS, class Store>
@@ -228,6 +263,7 @@ __device__ __forceinline__ void tensor_product(int m0, int n0, int k_begin, int 
         into = into + 1 == STAGES ? 0 : into + 1;
     }
 
+    if constexpr (Tile::Format::SCALES) multiply_all(sum, load_a.operand.scale().back * load_b.operand.scale().back);
     store_sums(sum, m0 + warp_row, n0 + warp_column, store);
 }
 

@@ -11,6 +11,12 @@
 #pragma once
 #include "common.cuh"
 
+// A power of two by which an operand is multiplied before it is rounded to half precision, and its inverse: 1 but for gradients, which
+// would become 0 for want of exponents.
+struct Scale {
+    float by = 1.0f, back = 1.0f;
+};
+
 template <int M_, int N_, int K_, int TM_, int TN_>
 struct TileShape {
     static constexpr bool TENSOR_CORES = false;
@@ -33,6 +39,7 @@ struct Slices {
 //   along_k:       whether its four neighbours lie along k (else along the rows of a, the columns of b);
 //   in_memory:     whether it is a matrix in memory, of which tensor_product.cuh can copy, and then
 //   rounded:       whether its elements are TF32 numbers already;
+//   scale():       see Scale; in f32 nobody asks;
 //   prepare(i):    i is this thread's row or column (the first of four, if not along_k), for the whole product;
 //   load(k):       four elements from k on, zero outside.
 template <class Operand, int EXTENT, int K>
@@ -134,8 +141,10 @@ struct Matrix {
     const float* from;
     int i_extent, k_extent;
     int i;
+    Scale scale_;
 
     __device__ __forceinline__ void prepare(int first) { i = first; }
+    __device__ __forceinline__ Scale scale() const { return scale_; }
 
     __device__ __forceinline__ float4 load(int k) const {
         const int outer = ALONG_K ? i : k, inner = ALONG_K ? k : i;

@@ -31,7 +31,7 @@ fn options_out_of_range_are_usage_errors() {
         (vec!["--student-model", "studentnet"], "did you mean `student_net`?"),
         (vec!["--schedule", "cosin"], "did you mean `cosine`?"),
         (vec!["--device", "gpu"], "unknown device `gpu`"),
-        (vec!["--precision", "fp16"], "unknown precision `fp16`; did you mean `bf16`?"),
+        (vec!["--precision", "fp16"], "unknown precision `fp16`; did you mean `f16`?"),
         (vec!["--precision", "tf32", "--device", "reference"], "tf32 is for tensor cores; reference does not round"),
         (vec!["--threads", "100000"], "threads: must be at most 1024, found 100000"),
         (vec!["--method", "crd", "--set", "width=1000000000"], "crd: width: must be a whole number, 1 to 4096"),

@@ -1,6 +1,7 @@
 //! The emulator finds what a GPU would let pass: every planted bug is reported with kernel, block and thread, under every schedule.
 #![cfg(feature = "emulator")]
 
+use half::{bf16, f16};
 use kdengine::backend::cuda::driver::{Arg, DevicePtr, Driver, Launch, Node, Step};
 use kdengine::backend::cuda::emulator::{with_schedule, Emulator};
 use kdengine::{Error, Shape};
@@ -151,9 +152,8 @@ fn a_graph_does_its_steps_in_order_with_the_arguments_set_last() {
 #[test]
 fn the_limits_of_arithmetic_are_of_the_products_that_they_count() {
     // Sums of 1/16 for each multiply-add of a chain's result, and of the chains' numbers: 4 results a thread on tensor cores.
-    let expected =
-        [("multiply_adds_tf32", 112.0 + 32.0 * 3.0 * 8.0 / 16.0), ("multiply_adds_bf16", 112.0 + 32.0 * 3.0)];
-    for (kernel, sum) in expected {
+    for (kernel, k) in [("multiply_adds_tf32", 8.0), ("multiply_adds_bf16", 16.0), ("multiply_adds_f16", 16.0)] {
+        let sum = 112.0 + 32.0 * 3.0 * k / 16.0;
         let emulator = Emulator::new();
         let out = upload(&emulator, &[0.0; 64]);
         emulator.launch(&launch(kernel, [1, 1, 1], 64, vec![out.into(), 3u32.into()])).unwrap();
@@ -163,8 +163,8 @@ fn the_limits_of_arithmetic_are_of_the_products_that_they_count() {
 
 #[test]
 fn a_warp_multiplies_matrices_and_a_wrong_layout_of_their_fragments_shows() {
-    for (kernel, k) in [("warp_product_tf32", 8), ("warp_product_bf16", 16)] {
-        // Whole numbers that bfloat16 holds exactly, and so do the sums.
+    for (kernel, k) in [("warp_product_tf32", 8), ("warp_product_bf16", 16), ("warp_product_f16", 16)] {
+        // Whole numbers that all formats hold exactly.
         let number = |i: usize| (i * 37 % 61) as f32 - 30.0;
         let (a, b) =
             ((0..16 * k).map(number).collect::<Vec<_>>(), (0..8 * k).map(|i| number(i + 5)).collect::<Vec<_>>());
@@ -205,8 +205,8 @@ const WARPGROUP_MISTAKES: [(i32, &str); 15] = [
 
 #[test]
 fn four_warps_multiply_matrices_in_shared_memory_and_every_mistake_shows() {
-    for (kernel, k) in [("warpgroup_product_tf32", 8), ("warpgroup_product_bf16", 16)] {
-        // Whole numbers that bfloat16 holds exactly, and so do the sums.
+    for (kernel, k) in [("warpgroup_product_tf32", 8), ("warpgroup_product_bf16", 16), ("warpgroup_product_f16", 16)] {
+        // Whole numbers that all formats hold exactly.
         let number = |i: usize| (i * 37 % 61) as f32 - 30.0;
         let a: Vec<f32> = (0..64 * k).map(number).collect();
         let b = |row: usize, i: usize| number(row * k + i + 5);
@@ -215,9 +215,11 @@ fn four_warps_multiply_matrices_in_shared_memory_and_every_mistake_shows() {
         // Words of 8 rows lie together, the first four of each row before the others.
         let word = |i: usize| {
             let (row, at) = (i / 64 * 8 + i / 4 % 8, i / 32 % 2 * 4 + i % 4);
-            match k {
-                8 => b(row, at).to_bits(),
-                _ => b(row, 2 * at).to_bits() >> 16 | b(row, 2 * at + 1).to_bits() & 0xffff_0000,
+            let pair = |of: fn(f32) -> u16| u32::from(of(b(row, 2 * at))) | u32::from(of(b(row, 2 * at + 1))) << 16;
+            match kernel {
+                "warpgroup_product_tf32" => b(row, at).to_bits(),
+                "warpgroup_product_bf16" => pair(|x| bf16::from_f32(x).to_bits()),
+                _ => pair(|x| f16::from_f32(x).to_bits()),
             }
         };
         let packed: Vec<f32> = (0..128 * 8).map(|i| f32::from_bits(word(i))).collect();

@@ -192,7 +192,7 @@ fn no_kernel_keeps_variables_in_memory_and_the_documentation_says_what_each_uses
         let exists = machines.map(|machine| machine.exists());
         assert_eq!(exists, TARGETS.map(|target| !by_warpgroups || target == HOPPER), "{kernel} in {file}");
         let multiplies = machines.map(|machine| [machine.products > 0, machine.warpgroup_products > 0]);
-        let by_warps = !by_warpgroups && (kernel.ends_with("_tf32") || kernel.ends_with("_bf16"));
+        let by_warps = !by_warpgroups && ["_tf32", "_bf16", "_f16"].iter().any(|format| kernel.ends_with(format));
         let expected = TARGETS.map(|target| [by_warps, by_warpgroups && target == HOPPER]);
         assert_eq!(multiplies, expected, "{kernel} in {file} multiplies where its name says");
         // Three groups of products; a compiler that finds them unsafe would wait for each.

@@ -145,7 +145,7 @@ pub trait Backend: Send + Sync {
     fn matmul(&self, p: Matmul, a: &Tensor, b: &Tensor, bias: Option<&Tensor>) -> Result<Tensor>;
     /// `x·xᵀ`: the inner products of all pairs of rows of `[n, features]`.
     fn gram(&self, x: &Tensor) -> Result<Tensor> {
-        self.matmul(Matmul { transpose_a: false, transpose_b: true, relu: false }, x, x, None)
+        self.matmul(Matmul { transpose_b: true, ..Matmul::default() }, x, x, None)
     }
     /// Convolution of `x: [n, c_in, h, w]` with `w: [c_out, c_in/groups, kh, kw]`, plus bias, then ReLU if asked for.
     fn conv2d(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, relu: bool) -> Result<Tensor>;

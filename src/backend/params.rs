@@ -50,6 +50,15 @@ pub struct Matmul {
     pub transpose_b: bool,
     /// Apply ReLU to the result.
     pub relu: bool,
+    /// The operand that is a loss's gradient, if one is: half precision scales it.
+    pub gradient: Option<Side>,
+}
+
+/// One of a product's operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    A,
+    B,
 }
 
 /// The sizes of a matrix product.

@@ -19,12 +19,15 @@ pub enum Precision {
     Tf32,
     /// bfloat16: 7 bits behind the point, the exponents of `f32`.
     Bf16,
+    /// IEEE's half precision: 10 bits behind the point, but only numbers from 2⁻²⁴ to 65,504. Gradients are scaled
+    /// ([`Precision::gradient_scale`]).
+    F16,
 }
 
 impl Precision {
-    const ALL: [Precision; 3] = [Precision::F32, Precision::Tf32, Precision::Bf16];
+    const ALL: [Precision; 4] = [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16];
 
-    /// The precision with this name: `f32`, `tf32` or `bf16`.
+    /// The precision with this name: `f32`, `tf32`, `bf16` or `f16`.
     ///
     /// # Errors
     /// An unknown name.
@@ -43,6 +46,19 @@ impl Precision {
             Precision::F32 => "f32",
             Precision::Tf32 => "tf32",
             Precision::Bf16 => "bf16",
+            Precision::F16 => "f16",
+        }
+    }
+
+    /// What a product's gradient is multiplied by before it is rounded; the result is divided by it. Losses are averages over a batch, so
+    /// gradients are small, and half precision has too few exponents for them: unscaled, what is below 2⁻²⁵ becomes 0. Scaled they
+    /// may lie between 2⁻³⁴ and 64. This is loss scaling (Micikevicius et al., ICLR 2018, section 3.2) where it is needed and nowhere else:
+    /// gradients in memory are `f32` and as they are, so clipping and optimisers know nothing of it, and no step has to be
+    /// skipped to find a scale.
+    pub fn gradient_scale(self) -> f32 {
+        match self {
+            Precision::F16 => 1024.0,
+            Precision::F32 | Precision::Tf32 | Precision::Bf16 => 1.0,
         }
     }
 

@@ -136,7 +136,7 @@ pub fn device_of(matches: &ArgMatches) -> Result<Device> {
 
 /// `--precision NAME`, for the same commands.
 pub fn precision_arg() -> Arg {
-    let help = "what convolutions and products round their operands to: f32, or tf32 or bf16 for tensor cores (a cpu is no faster for it)";
+    let help = "what convolutions and products round their operands to: f32, or tf32, bf16 or f16 for tensor cores (a cpu is no faster for it)";
     Arg::new("precision").long("precision").value_name("NAME").default_value("f32").help(help)
 }
 

@@ -4,7 +4,7 @@ use super::case::{sample_extent, sample_normal, Case, OpSpec};
 use super::check;
 use super::matmul::as_rows;
 use crate::autograd::{record, Cost};
-use crate::backend::params::{Matmul, Unary};
+use crate::backend::params::{Matmul, Side, Unary};
 use crate::error::Result;
 use crate::tensor::{Shape, Tensor};
 
@@ -52,8 +52,12 @@ impl Tensor {
                 Some(y) => backend.unary_grad(Unary::Relu, y, y, &dy)?,
                 None => dy,
             };
-            let dx = || Ok(backend.matmul(Matmul::default(), &dy, &w, None)?.with_shape(shape));
-            let dw = || backend.matmul(Matmul { transpose_a: true, ..Matmul::default() }, &dy, &x, None);
+            let gradient = Some(Side::A);
+            let dx = || {
+                let p = Matmul { gradient, ..Matmul::default() };
+                Ok(backend.matmul(p, &dy, &w, None)?.with_shape(shape))
+            };
+            let dw = || backend.matmul(Matmul { transpose_a: true, gradient, ..Matmul::default() }, &dy, &x, None);
             let db = || Ok(backend.sum(&dy, &[0])?.with_shape(Shape::from([out])));
             let mut gradients = vec![needed[0].then(dx).transpose()?, needed[1].then(dw).transpose()?];
             if let Some(needed) = needed.get(2) {

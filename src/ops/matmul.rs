@@ -3,11 +3,11 @@
 use super::case::{sample_extent, sample_normal, Case, OpSpec};
 use super::check;
 use crate::autograd::{record, Cost};
-use crate::backend::params::{Binary, Matmul};
+use crate::backend::params::{Binary, Matmul, Side};
 use crate::error::Result;
 use crate::tensor::{Shape, Tensor};
 
-const PLAIN: Matmul = Matmul { transpose_a: false, transpose_b: false, relu: false };
+const PLAIN: Matmul = Matmul { transpose_a: false, transpose_b: false, relu: false, gradient: None };
 const A_TRANSPOSED: Matmul = Matmul { transpose_a: true, ..PLAIN };
 const B_TRANSPOSED: Matmul = Matmul { transpose_b: true, ..PLAIN };
 
@@ -45,7 +45,7 @@ impl Tensor {
         record(OP, cost, y, &[self], move |dy, _| {
             let backend = dy.backend();
             let both = backend.binary(Binary::Add, dy, &backend.permute(dy, &[1, 0])?)?;
-            Ok(vec![Some(backend.matmul(PLAIN, &both, &x, None)?)])
+            Ok(vec![Some(backend.matmul(of_gradient(Side::A, PLAIN), &both, &x, None)?)])
         })
     }
 
@@ -58,19 +58,27 @@ impl Tensor {
         let cost = Cost::new(2.0 * (y.numel() * inner) as f64, &[&a, &b, &y]);
         record(op, cost, y, &[self, other], move |dy, needed| {
             let backend = dy.backend();
-            let da = || backend.matmul(if transposed { PLAIN } else { B_TRANSPOSED }, dy, &b, None);
+            let da = || {
+                let p = if transposed { PLAIN } else { B_TRANSPOSED };
+                backend.matmul(of_gradient(Side::A, p), dy, &b, None)
+            };
             let db = || {
                 // A matrix that served the whole batch sees the batch as more rows.
                 let shared = b.shape().rank() < a.shape().rank();
                 let (a, dy) = if shared { (as_rows(&a)?, as_rows(dy)?) } else { (a.clone(), dy.clone()) };
                 match transposed {
-                    true => backend.matmul(A_TRANSPOSED, &dy, &a, None),
-                    false => backend.matmul(A_TRANSPOSED, &a, &dy, None),
+                    true => backend.matmul(of_gradient(Side::A, A_TRANSPOSED), &dy, &a, None),
+                    false => backend.matmul(of_gradient(Side::B, A_TRANSPOSED), &a, &dy, None),
                 }
             };
             Ok(vec![needed[0].then(da).transpose()?, needed[1].then(db).transpose()?])
         })
     }
+}
+
+/// The product, of an operand that is a gradient.
+fn of_gradient(side: Side, p: Matmul) -> Matmul {
+    Matmul { gradient: Some(side), ..p }
 }
 
 /// The tensor as a matrix of its last dimension's rows.

@@ -259,7 +259,7 @@ pub const OPTIONS: &[RunOption] = &[
         "precision",
         "NAME",
         Text,
-        "f32, or tf32 or bf16: what convolutions and products round their operands to, for tensor cores; all else stays f32. On a cpu it \
+        "f32, or tf32, bf16 or f16: what convolutions and products round their operands to, for tensor cores; all else stays f32. On a cpu it \
          shows what that does to accuracy, and is no faster [f32]",
     ),
     option(Execution, "threads", "N", Count, "threads to compute with; results do not depend on it [0: all]"),

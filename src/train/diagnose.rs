@@ -1,6 +1,7 @@
 //! Finding where a number stopped being finite.
 
 use crate::autograd::observe;
+use crate::backend::precision::{self, Precision};
 use crate::error::{Error, Result};
 use crate::nn::Module;
 use std::cell::RefCell;
@@ -31,6 +32,11 @@ pub fn first_non_finite(model: &dyn Module, forward: impl FnOnce() -> Result<()>
 
 /// The error for a loss that is not finite.
 pub fn non_finite_loss(job: &str, loss: f64, step: u64, epoch: usize, where_found: &str, kept: &str) -> Error {
-    let next = "lower --lr, or limit the gradient with --clip-norm";
+    let next = match precision::active() {
+        Precision::F16 => {
+            "f16 has no numbers beyond 65,504, nor gradients beyond 64: use --precision bf16 or tf32, or lower --lr"
+        }
+        _ => "lower --lr, or limit the gradient with --clip-norm",
+    };
     Error::NonFinite(format!("{job}: the loss is {loss} at step {step} (epoch {epoch}); {where_found}; {kept}; {next}"))
 }

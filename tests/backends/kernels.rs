@@ -125,7 +125,7 @@ pub fn layout(check: Check, shape: [usize; 4], dims: [bool; 4], seed: u64) {
 
 pub fn matmul(check: Check, [m, k, n]: [usize; 3], batch: usize, flags: [bool; 4], seed: u64) {
     let [transpose_a, transpose_b, relu, shared] = flags;
-    let p = Matmul { transpose_a, transpose_b, relu };
+    let p = Matmul { transpose_a, transpose_b, relu, ..Matmul::default() };
     let a = if transpose_a { [batch, k, m] } else { [batch, m, k] };
     let b = if transpose_b { [batch, n, k] } else { [batch, k, n] };
     let inputs = [normal(&a, seed), normal(&b[usize::from(shared)..], seed ^ 1), normal(&[n], seed ^ 2)];

@@ -1,19 +1,20 @@
-//! Products on tensor cores, in TF32 and bfloat16, against the reference in `f64`.
+//! Products on tensor cores against the reference in `f64`.
 //!
 //! How far a result may be off follows from the format: operands are rounded to the nearest number of p bits, with u = 2⁻ᵖ, so a product
 //! is off by at most (2u + u²)·|a·b|, and a sum of k of them in `f32` by another k·2⁻²⁴·Σ|a·b|. Σ|a·b| is what the same kernel computes
-//! from the absolute values of its inputs. ReLU and maxima add nothing to that.
+//! from the absolute values of its inputs. Half precision adds 2⁻²⁵ to an operand's error, or of a scaled gradient 2⁻³⁵. ReLU and maxima
+//! add nothing to that.
 
 use super::kernels::{normal, Kernel};
 use kdengine::backend::cuda::emulator::with_schedule;
-use kdengine::backend::params::{Conv2dGeometry, Matmul};
+use kdengine::backend::params::{Conv2dGeometry, Matmul, Side};
 use kdengine::backend::precision::{with, Precision};
 use kdengine::backend::{self, Backend};
 use kdengine::{DType, Device, Tensor};
 use proptest::prelude::*;
 
-/// The formats, and the significant bits of their numbers: TF32 stores 10 behind the leading one, bfloat16 7.
-const FORMATS: [(Precision, i32); 2] = [(Precision::Tf32, 11), (Precision::Bf16, 8)];
+/// The formats, and the significant bits of their numbers: TF32 and half precision store 10 behind the leading one, bfloat16 7.
+const FORMATS: [(Precision, i32); 3] = [(Precision::Tf32, 11), (Precision::Bf16, 8), (Precision::F16, 11)];
 const SCHEDULES: u64 = 8;
 
 /// How far the CPU and tensor cores may be apart, in units of the sum of the products' absolute values: both round the operands to the same
@@ -24,6 +25,13 @@ const ROUNDED_ALIKE: f64 = 2e-5;
 fn tolerance(bits: i32, k: usize) -> f64 {
     let u = 2f64.powi(-bits);
     2.0 * u + u * u + (k + 2) as f64 * 2f64.powi(-24)
+}
+
+/// How far a sum of `k` products of these inputs may be off for want of exponents.
+fn underflow(precision: Precision, inputs: &[Tensor], k: usize) -> f64 {
+    let largest = |x: &Tensor| x.to_f64_vec().unwrap().iter().fold(0.0f64, |a, b| a.max(b.abs()));
+    let step = if precision == Precision::F16 { 2f64.powi(-25) } else { 0.0 };
+    2.0 * step * k as f64 * inputs.iter().map(largest).fold(0.0, f64::max)
 }
 
 /// A kernel's outputs in `f64` on the reference backend, from inputs to which `f` was applied.
@@ -53,7 +61,8 @@ fn check(name: &str, inputs: &[Tensor], ks: &[usize], kernel: Kernel) {
                 "{name} in {precision}: output {i} depends on the order"
             );
             let found = runs[0][i].to_f64_vec().unwrap();
-            let off = |j: usize| (found[j] - expected[i][j]).abs() - tolerance(bits, k) * scale[i][j];
+            let underflow = underflow(precision, inputs, k);
+            let off = |j: usize| (found[j] - expected[i][j]).abs() - tolerance(bits, k) * scale[i][j] - underflow;
             let worst = (0..found.len()).map(off).fold(0.0, |a: f64, b| if b.is_nan() { b } else { a.max(b) });
             assert!(worst <= 0.0, "{name} in {precision}: output {i} is off by {worst:.1e} more than it may be");
             let on_cpu = with(precision, || kernel(backend::of(Device::Cpu), inputs));
@@ -71,7 +80,7 @@ fn check(name: &str, inputs: &[Tensor], ks: &[usize], kernel: Kernel) {
 }
 
 fn matmul([m, k, n]: [usize; 3], batch: usize, [transpose_a, transpose_b, relu, shared]: [bool; 4], seed: u64) {
-    let p = Matmul { transpose_a, transpose_b, relu };
+    let p = Matmul { transpose_a, transpose_b, relu, ..Matmul::default() };
     let a = if transpose_a { [batch, k, m] } else { [batch, m, k] };
     let b = if transpose_b { [batch, n, k] } else { [batch, k, n] };
     let inputs = [normal(&a, seed), normal(&b[usize::from(shared)..], seed ^ 1), normal(&[n], seed ^ 2)];
@@ -124,13 +133,15 @@ fn winners(g: &Conv2dGeometry, seed: u64) {
     let (h, w) = (g.out_h() / 2, g.out_w() / 2);
     for (precision, bits) in FORMATS {
         let tolerance = tolerance(bits, g.c_in / g.groups * g.kh * g.kw);
+        let underflow = underflow(precision, &inputs, g.c_in / g.groups * g.kh * g.kw);
         let found = emulated(precision, 0, &inputs, pool)[0].to_f64_vec().unwrap();
         for (window, &winner) in found.iter().enumerate() {
             let (plane, y, x) = (window / (h * w), window / w % h * 2, window % w * 2);
             let at = |i: usize| (plane * g.out_h() + y + i / 2) * g.out_w() + x + i % 2;
             // The least and the most that a pixel may have been taken for.
             let range = |i: usize| {
-                (exact[0][at(i)] - tolerance * scale[0][at(i)], exact[0][at(i)] + tolerance * scale[0][at(i)])
+                let off = tolerance * scale[0][at(i)] + underflow;
+                (exact[0][at(i)] - off, exact[0][at(i)] + off)
             };
             let least = (0..4).map(|i| range(i).0).fold(0.0, f64::max);
             let most = if winner == 4.0 { 0.0 } else { range(winner as usize).1 };
@@ -193,7 +204,7 @@ fn what_pooling_left_nothing_of_has_no_gradient() {
         let dx = backend.conv2d_pooled_grad_input(&g, &y, &winner, &t[1]).unwrap();
         vec![dx, backend.conv2d_pooled_grad_weight(&g, &t[0], &y, &winner).unwrap().0]
     };
-    for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
+    for precision in [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16] {
         for gradient in emulated(precision, 0, &[x.clone(), weight.clone(), bias.clone()], kernel) {
             assert!(gradient.to_f64_vec().unwrap().iter().all(|&d| d == 0.0), "{precision}");
         }
@@ -237,7 +248,7 @@ fn what_is_not_a_number_shows() {
         for broken in [f32::NAN, f32::INFINITY] {
             let a = Tensor::from_slice(&[1.0, broken, 2.0, 3.0], [2, 2], Device::Reference).unwrap();
             let kernel: Kernel = &|backend, t| {
-                let p = Matmul { transpose_a: false, transpose_b: true, relu: true };
+                let p = Matmul { transpose_b: true, relu: true, ..Matmul::default() };
                 vec![backend.matmul(p, &t[0], &t[0], None).unwrap()]
             };
             let found = emulated(precision, 0, &[a], kernel)[0].to_f64_vec().unwrap();
@@ -246,4 +257,59 @@ fn what_is_not_a_number_shows() {
             assert_eq!(found[3], 13.0, "{precision}");
         }
     }
+}
+
+/// Losses are averages, so gradients are small: half precision has no numbers for these unless it scales them.
+#[test]
+fn half_precision_keeps_small_gradients() {
+    let small = |shape: &[usize], seed| normal(shape, seed).affine(2f64.powi(-26), 0.0).unwrap();
+    let close = |name: &str, inputs: &[Tensor], k: usize, kernel: Kernel| {
+        let (expected, scale) =
+            (reference(inputs, kernel, Tensor::clone), reference(inputs, kernel, |x| x.abs().unwrap()));
+        let on_cpu = with(Precision::F16, || kernel(backend::of(Device::Cpu), inputs));
+        for (device, found) in [("emulator", emulated(Precision::F16, 0, inputs, kernel)), ("cpu", on_cpu)] {
+            for (i, found) in found.iter().map(|y| y.to_f64_vec().unwrap()).enumerate() {
+                // Numbers of 2⁻²⁶ have eight bits above 2⁻³⁴; the other operand is at most 8.
+                let off = |j: usize| tolerance(11, k) * scale[i][j] + k as f64 * 8.0 * 2f64.powi(-35);
+                let far = (0..found.len()).find(|&j| (found[j] - expected[i][j]).abs() > off(j));
+                assert!(far.is_none(), "{name} on {device}: output {i}, element {far:?}");
+                assert!(found.iter().any(|&x| x != 0.0), "{name} on {device}: output {i} is 0");
+            }
+        }
+    };
+    let (x, w) = (normal(&[9, 40], 1), normal(&[40, 7], 2));
+    let product = |gradient, transpose_a| Matmul { gradient: Some(gradient), transpose_a, ..Matmul::default() };
+    close("matmul", &[small(&[9, 40], 3), w], 40, &|backend, t| {
+        vec![backend.matmul(product(Side::A, false), &t[0], &t[1], None).unwrap()]
+    });
+    close("matmul", &[x, small(&[9, 7], 4)], 9, &|backend, t| {
+        vec![backend.matmul(product(Side::B, true), &t[0], &t[1], None).unwrap()]
+    });
+    // By the kernels for 3 × 3 taps and by the general ones.
+    for g in [geometry(2, [6, 34], [8, 9]), Conv2dGeometry { stride: [2, 2], ..geometry(2, [6, 34], [8, 9]) }] {
+        let [x, w, bias] = operands(&g, 5);
+        let dy = small(&[g.n, g.c_out, g.out_h(), g.out_w()], 6);
+        close("conv2d", &[x.clone(), w.clone(), dy], 34 * 9, &|backend, t| {
+            let dw = backend.conv2d_grad_weight(&g, &t[0], &t[2], false).unwrap().0;
+            vec![backend.conv2d_grad_input(&g, &t[2], &t[1]).unwrap(), dw]
+        });
+        let winner = backend::of(Device::Reference).conv2d_relu_pool(&g, &x, &w, &bias).unwrap().1;
+        let dy = small(winner.shape(), 7);
+        close("conv2d_relu_pool", &[x, w, dy, winner], 34 * 9, &|backend, t| {
+            let dw = backend.conv2d_pooled_grad_weight(&g, &t[0], &t[2], &t[3]).unwrap().0;
+            vec![backend.conv2d_pooled_grad_input(&g, &t[2], &t[3], &t[1]).unwrap(), dw]
+        });
+    }
+}
+
+#[test]
+fn what_half_precision_has_no_numbers_for_is_infinite() {
+    let a = Tensor::from_slice(&[70_000.0f32, 1.0, 70.0, 0.5], [2, 2], Device::Reference).unwrap();
+    let product = |gradient| {
+        let p = Matmul { transpose_b: true, gradient, ..Matmul::default() };
+        let kernel: Kernel = &|backend, t| vec![backend.matmul(p, &t[0], &t[0], None).unwrap()];
+        emulated(Precision::F16, 0, std::slice::from_ref(&a), kernel)[0].to_f64_vec().unwrap()
+    };
+    assert_eq!(product(None)[3], 4900.25);
+    assert!(product(None)[0].is_infinite() && product(Some(Side::A))[3].is_infinite());
 }

@@ -142,7 +142,8 @@ impl Backend for Cpu {
 
     fn matmul(&self, p: Matmul, a: &Tensor, b: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         reference_unless_f32!(a, matmul(p, a, b, bias));
-        let (a, b) = (&rounding::operand(a), &rounding::operand(b));
+        let round = |side, x| if p.gradient == Some(side) { rounding::gradient(x) } else { rounding::operand(x) };
+        let (a, b) = (&round(Side::A, a), &round(Side::B, b));
         let sizes = MatmulSizes::new(p, a.shape(), b.shape());
         let &MatmulSizes { batch, m, k, n, b_is_shared, shape } = &sizes;
         let bias = bias.map_or(Bias::None, |bias| Bias::PerColumn(bias.slice()));
@@ -177,7 +178,7 @@ impl Backend for Cpu {
 
     fn conv2d_grad_input(&self, g: &Conv2dGeometry, dy: &Tensor, w: &Tensor) -> Result<Tensor> {
         reference_unless_f32!(dy, conv2d_grad_input(g, dy, w));
-        let (dy, w) = (&rounding::of_convolution(g, dy), &rounding::of_convolution(g, w));
+        let (dy, w) = (&rounding::gradient_of_convolution(g, dy), &rounding::of_convolution(g, w));
         Ok(build(input_shape(g), |dx| conv::grad_input(&conv(g), dy.slice(), w.slice(), dx)))
     }
 
@@ -220,7 +221,7 @@ impl Backend for Cpu {
 
     fn conv2d_pooled_grad_input(&self, g: &Conv2dGeometry, dy: &Tensor, winner: &Tensor, w: &Tensor) -> Result<Tensor> {
         reference_unless_f32!(dy, conv2d_pooled_grad_input(g, dy, winner, w));
-        let (dy, w) = (&rounding::of_convolution(g, dy), &rounding::of_convolution(g, w));
+        let (dy, w) = (&rounding::gradient_of_convolution(g, dy), &rounding::of_convolution(g, w));
         Ok(build(input_shape(g), |dx| {
             conv::pooled_grad_input(&conv(g), dy.slice(), winner.slice(), w.slice(), dx);
         }))

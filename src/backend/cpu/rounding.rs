@@ -1,11 +1,11 @@
-//! What tensor cores would round, rounded: with `--precision tf32` or `bf16` the processor computes what a GPU would, and says how accurate a
+//! What tensor cores would round, rounded: with `--precision tf32`, `bf16` or `f16` the processor computes what a GPU would, and says how accurate a
 //! training would be there. It is not faster for it.
 
 use crate::backend::params::Conv2dGeometry;
 use crate::backend::precision::{self, Precision};
 use crate::error::Result;
 use crate::tensor::Tensor;
-use half::bf16;
+use half::{bf16, f16};
 
 /// An operand of a matrix product as the active precision sees it.
 pub(super) fn operand(x: &Tensor) -> Tensor {
@@ -13,6 +13,15 @@ pub(super) fn operand(x: &Tensor) -> Tensor {
         Precision::F32 => x.detach(),
         Precision::Tf32 => rounded(x, to_tf32),
         Precision::Bf16 => rounded(x, |value| bf16::from_f32(value).to_f32()),
+        Precision::F16 => rounded(x, |value| to_f16(value, 1.0)),
+    }
+}
+
+/// The same of an operand that is a gradient.
+pub(super) fn gradient(dy: &Tensor) -> Tensor {
+    match precision::active() {
+        Precision::F16 => rounded(dy, |value| to_f16(value, Precision::F16.gradient_scale())),
+        Precision::F32 | Precision::Tf32 | Precision::Bf16 => operand(dy),
     }
 }
 
@@ -22,6 +31,15 @@ pub(super) fn of_convolution(g: &Conv2dGeometry, x: &Tensor) -> Tensor {
         operand(x)
     } else {
         x.detach()
+    }
+}
+
+/// The same of its output's gradient.
+pub(super) fn gradient_of_convolution(g: &Conv2dGeometry, dy: &Tensor) -> Tensor {
+    if rounds(g) {
+        gradient(dy)
+    } else {
+        dy.detach()
     }
 }
 
@@ -37,7 +55,7 @@ pub(super) fn weight_of_rounded<Bias>(
     dy: &Tensor,
     gradients: impl Fn(&Tensor, &Tensor) -> Result<(Tensor, Bias)>,
 ) -> Result<(Tensor, Bias)> {
-    let (x_rounded, dy_rounded) = (operand(x), operand(dy));
+    let (x_rounded, dy_rounded) = (operand(x), gradient(dy));
     precision::with(Precision::F32, || Ok((gradients(&x_rounded, &dy_rounded)?.0, gradients(x, dy)?.1)))
 }
 
@@ -53,9 +71,32 @@ fn to_tf32(value: f32) -> f32 {
     }
 }
 
+/// To half precision, multiplied by a power of two while it is that.
+fn to_f16(value: f32, scale: f32) -> f32 {
+    f16::from_f32(value * scale).to_f32() / scale
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_scale_moves_the_range_of_half_precision() {
+        let cases = [
+            (1.0 + 2f32.powi(-11), 1.0, 1.0),
+            (1.0 + 2f32.powi(-10), 1.0, 1.0 + 2f32.powi(-10)),
+            (2f32.powi(-26), 1.0, 0.0),
+            (2f32.powi(-26), 1024.0, 2f32.powi(-26)),
+            (2f32.powi(-34), 1024.0, 2f32.powi(-34)),
+            (63.9, 1024.0, 63.90625),
+            (64.0, 1024.0, f32::INFINITY),
+            (-70_000.0, 1.0, f32::NEG_INFINITY),
+        ];
+        cases
+            .iter()
+            .for_each(|&(value, scale, expected)| assert_eq!(to_f16(value, scale), expected, "{value} {scale}"));
+        assert!(to_f16(f32::NAN, 1.0).is_nan());
+    }
 
     #[test]
     fn tf32_keeps_ten_bits_behind_the_point() {

@@ -4,6 +4,7 @@ use super::conv2d_3x3;
 use super::device::{args, CudaDevice};
 use super::driver::{Arg, DevicePtr};
 use super::elementwise::fill;
+use super::format::{Format, Scale};
 use super::launch::{self, for_tile, Tile};
 use super::layout::{sum, sum_middle};
 use super::memory::address;
@@ -22,6 +23,7 @@ pub(super) struct Conv {
     dilation: [i32; 2],
     groups: i32,
     out: [i32; 2],
+    gradient_scale: Scale,
     by_taps: Divisor,
     by_kw: Divisor,
     by_in_channels: Divisor,
@@ -58,6 +60,7 @@ impl From<&Conv2dGeometry> for Conv {
             dilation: pair(g.dilation),
             groups: g.groups as i32,
             out: pair([g.out_h(), g.out_w()]),
+            gradient_scale: Scale::ONE,
             by_taps: Divisor::new(g.kh * g.kw),
             by_kw: Divisor::new(g.kw),
             by_in_channels: Divisor::new(g.c_in / g.groups),
@@ -66,6 +69,13 @@ impl From<&Conv2dGeometry> for Conv {
             by_out: [g.out_h(), g.out_w()].map(Divisor::new),
             by_pooled: [g.out_h() / 2, g.out_w() / 2].map(Divisor::new),
         }
+    }
+}
+
+impl Conv {
+    /// The same, of which the output's gradient is an operand.
+    pub(super) fn backward(g: &Conv2dGeometry) -> Conv {
+        Conv { gradient_scale: Scale::of_gradient(), ..Conv::from(g) }
     }
 }
 
@@ -169,7 +179,7 @@ fn weights_for(device: &CudaDevice, g: &Conv2dGeometry, tile: Tile, pass: Pass, 
         return Ok(w.detach());
     }
     let packed = device.floats(*w.shape())?;
-    let (backward, to_tf32) = (i32::from(pass == Pass::InputGradient), i32::from(tile == Tile::Tf32));
+    let (backward, to_tf32) = (i32::from(pass == Pass::InputGradient), i32::from(tile == Tile::Tensor(Format::Tf32)));
     let n = w.numel();
     let args = args![Conv::from(g), address(w), backward, to_tf32, address(&packed), n as u32];
     device.launch("conv2d_weights", launch::elements(n), args, &[w])?;
@@ -228,7 +238,7 @@ pub(super) fn grad_input(
     };
     let w = &weights_for(device, g, tile, Pass::InputGradient, w)?;
     let args = |_| {
-        let mut args = args![Conv::from(g)];
+        let mut args = args![Conv::backward(g)];
         args.extend(gradient.args());
         args.extend(args![address(w), address(&dx)]);
         Ok((args, None))
@@ -269,7 +279,7 @@ pub(super) fn grad_weight(
         None => for_tile!(tile, "conv2d_grad_weight"),
         Some(_) => for_tile!(tile, "conv2d_pooled_grad_weight"),
     };
-    let mut args = args![Conv::from(g), address(x)];
+    let mut args = args![Conv::backward(g), address(x)];
     args.extend(gradient.args());
     args.extend(args![splits as i32, stretch as i32, address(&sums)]);
     if sums.numel() > 0 {

@@ -4,12 +4,12 @@
 use super::conv2d::{Conv, Divisor, OutputGradient, Pass};
 use super::device::{args, CudaDevice};
 use super::driver::{Arg, DevicePtr};
+use super::format::Format;
 use super::launch::{self, Config, ENOUGH_BLOCKS, MAX_GRID_YZ};
 use super::memory::address;
 use super::tuner::Candidate;
 use super::warpgroups;
 use crate::backend::params::Conv2dGeometry;
-use crate::backend::precision::{self, Precision};
 use crate::error::Result;
 use crate::tensor::{Shape, Tensor};
 
@@ -37,32 +37,6 @@ impl PaddedRows {
     }
 }
 
-/// What the operands are rounded to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Tf32,
-    Bf16,
-}
-
-impl Format {
-    /// That of the precision which was asked for; `f32` has none.
-    fn active() -> Option<Format> {
-        match precision::active() {
-            Precision::F32 => None,
-            Precision::Tf32 => Some(Format::Tf32),
-            Precision::Bf16 => Some(Format::Bf16),
-        }
-    }
-
-    /// Numbers in a word.
-    fn in_a_word(self) -> usize {
-        match self {
-            Format::Tf32 => 1,
-            Format::Bf16 => 2,
-        }
-    }
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Width {
     Wide,
@@ -77,6 +51,8 @@ macro_rules! kernel {
             (Format::Tf32, Width::Narrow) => concat!($($name,)+ "_narrow_tf32"),
             (Format::Bf16, Width::Wide) => concat!($($name,)+ "_wide_bf16"),
             (Format::Bf16, Width::Narrow) => concat!($($name,)+ "_narrow_bf16"),
+            (Format::F16, Width::Wide) => concat!($($name,)+ "_wide_f16"),
+            (Format::F16, Width::Narrow) => concat!($($name,)+ "_narrow_f16"),
         }
     };
 }
@@ -214,9 +190,9 @@ fn packed(
     let words = g.c_out.next_multiple_of(PACKED_ROWS) * slices * TAPS * DEEP;
     let packed = device.floats([words])?;
     let [rows, channels] = [g.c_out, g.c_in].map(|size| size as i32);
-    let (backward, to_tf32) = (i32::from(pass == Pass::InputGradient), i32::from(format == Format::Tf32));
+    let (backward, format) = (i32::from(pass == Pass::InputGradient), format as i32);
     let by_rows = i32::from(team == Team::Warpgroup);
-    let args = args![address(w), rows, channels, backward, to_tf32, by_rows, address(&packed), words as u32];
+    let args = args![address(w), rows, channels, backward, format, by_rows, address(&packed), words as u32];
     device.launch("conv2d_3x3_weights", launch::elements(words), args, &[w])?;
     Ok(packed)
 }
@@ -249,7 +225,8 @@ impl Plan {
         device.launch_fastest(&candidates, outputs, tensors, |number| {
             let tiles = &self.tiles[number];
             let packed = packed(device, g, self.format, pass, tiles.team, w)?;
-            let mut args = args![Conv::from(g), PaddedRows::new(g, pitch(g), tiles.stretch)];
+            let geometry = if pass == Pass::InputGradient { Conv::backward(g) } else { Conv::from(g) };
+            let mut args = args![geometry, PaddedRows::new(g, pitch(g), tiles.stretch)];
             args.extend(more(&packed, tiles));
             Ok((args, Some(packed)))
         })
@@ -334,7 +311,7 @@ pub(super) fn grad_weight(
         None => kernel!(format, width, "conv2d_3x3_grad_weight"),
         Some(_) => kernel!(format, width, "conv2d_3x3_pooled_grad_weight"),
     };
-    let mut args: Vec<Arg> = args![Conv::from(g), rows, address(x)];
+    let mut args: Vec<Arg> = args![Conv::backward(g), rows, address(x)];
     args.extend(gradient.args());
     args.extend(args![stretch as i32, address(&sums)]);
     let config = Config { grid: [blocks[0] as u32, blocks[1] as u32, splits as u32], block };
@@ -416,7 +393,7 @@ mod tests {
         #[test]
         fn all_tiles_give_the_same_bits() {
             for sizes in [[2, 39, 70, 12, 11], [3, 40, 33, 7, 7], [1, 35, 64, 33, 57], [5, 36, 130, 2, 2]] {
-                for format in [Format::Tf32, Format::Bf16] {
+                for format in Format::ALL {
                     all_tiles_agree(&geometry(sizes), format);
                 }
             }
@@ -427,9 +404,10 @@ mod tests {
 
             #[test]
             fn all_tiles_give_the_same_bits_on_random_shapes_under_any_schedule(
-                n in 1..5usize, c_in in 33..50usize, c_out in 33..80usize, h in 2..20usize, w in 2..20usize, schedule: u64, bf16: bool,
+                n in 1..5usize, c_in in 33..50usize, c_out in 33..80usize, h in 2..20usize, w in 2..20usize, schedule: u64,
+                format in 0..Format::ALL.len(),
             ) {
-                let format = if bf16 { Format::Bf16 } else { Format::Tf32 };
+                let format = Format::ALL[format];
                 with_schedule(schedule, || all_tiles_agree(&geometry([n, c_in, c_out, h, w]), format));
             }
         }

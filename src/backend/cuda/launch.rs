@@ -2,7 +2,7 @@
 //!
 //! Every choice depends on the problem's size and the precision alone, so that a result has the same bits on every GPU.
 
-use crate::backend::precision::{self, Precision};
+use super::format::Format;
 
 /// A grid of blocks, and the threads of each block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,24 +121,16 @@ pub enum Tile {
     Large,
     /// 64 × 64 results in `f32`.
     Small,
-    /// 64 × 128 results on tensor cores, of operands in TF32.
-    Tf32,
-    /// The same, of operands in bfloat16.
-    Bf16,
-    /// 128 × 128 results on tensor cores, of operands in TF32. Matrices have it, convolutions have not.
-    LargeTf32,
-    /// The same, of operands in bfloat16.
-    LargeBf16,
+    /// 64 × 128 results on tensor cores.
+    Tensor(Format),
+    /// 128 × 128 results on tensor cores. Matrices have it, convolutions have not.
+    LargeTensor(Format),
 }
 
 impl Tile {
     /// The tile for results of m × n in the precision that was asked for.
     pub fn for_product(m: usize, n: usize) -> Tile {
-        match precision::active() {
-            Precision::F32 => Tile::in_f32(m, n),
-            Precision::Tf32 => Tile::Tf32,
-            Precision::Bf16 => Tile::Bf16,
-        }
+        Format::active().map_or_else(|| Tile::in_f32(m, n), Tile::Tensor)
     }
 
     /// The large tile where it would not be mostly padding, whatever was asked for.
@@ -150,26 +142,23 @@ impl Tile {
     }
 
     /// The tiles that give the same bits as this one, for a convolution: the one that is expected to be the fastest first.
-    pub fn candidates(self) -> &'static [Tile] {
+    pub fn candidates(self) -> Vec<Tile> {
         match self {
-            Tile::Large => &[Tile::Large, Tile::Small],
-            Tile::Small => &[Tile::Small, Tile::Large],
-            Tile::Tf32 => &[Tile::Tf32],
-            Tile::Bf16 => &[Tile::Bf16],
-            Tile::LargeTf32 => &[Tile::LargeTf32],
-            Tile::LargeBf16 => &[Tile::LargeBf16],
+            Tile::Large => vec![Tile::Large, Tile::Small],
+            Tile::Small => vec![Tile::Small, Tile::Large],
+            on_tensor_cores => vec![on_tensor_cores],
         }
     }
 
     /// The same, for z products of matrices of m × n results.
-    pub fn candidates_for_matrices(self, m: usize, n: usize, z: usize) -> &'static [Tile] {
-        let fills = |tile: Tile| tile.count(m, n).into_iter().product::<usize>() * z >= ENOUGH_BLOCKS;
-        match self {
-            Tile::Tf32 if fills(Tile::LargeTf32) => &[Tile::LargeTf32, Tile::Tf32],
-            Tile::Tf32 => &[Tile::Tf32, Tile::LargeTf32],
-            Tile::Bf16 if fills(Tile::LargeBf16) => &[Tile::LargeBf16, Tile::Bf16],
-            Tile::Bf16 => &[Tile::Bf16, Tile::LargeBf16],
-            tile => tile.candidates(),
+    pub fn candidates_for_matrices(self, m: usize, n: usize, z: usize) -> Vec<Tile> {
+        let Tile::Tensor(format) = self else { return self.candidates() };
+        let large = Tile::LargeTensor(format);
+        let fills = large.count(m, n).into_iter().product::<usize>() * z >= ENOUGH_BLOCKS;
+        if fills {
+            vec![large, self]
+        } else {
+            vec![self, large]
         }
     }
 
@@ -181,17 +170,17 @@ impl Tile {
     /// Rows and columns of results.
     pub fn extents(self) -> [usize; 2] {
         match self {
-            Tile::Large | Tile::LargeTf32 | Tile::LargeBf16 => [128, 128],
+            Tile::Large | Tile::LargeTensor(_) => [128, 128],
             Tile::Small => [64, 64],
-            Tile::Tf32 | Tile::Bf16 => [64, 128],
+            Tile::Tensor(_) => [64, 128],
         }
     }
 
     /// The products that kernels add up at a time, or a multiple.
     fn slice(self) -> usize {
         match self {
-            Tile::Large | Tile::Small | Tile::Tf32 | Tile::LargeTf32 => 16,
-            Tile::Bf16 | Tile::LargeBf16 => 32,
+            Tile::Large | Tile::Small => 16,
+            Tile::Tensor(format) | Tile::LargeTensor(format) => 16 * format.in_a_word(),
         }
     }
 
@@ -214,10 +203,12 @@ macro_rules! for_tile {
         match $tile {
             Tile::Large => concat!($name, "_large"),
             Tile::Small => concat!($name, "_small"),
-            Tile::Tf32 => concat!($name, "_tf32"),
-            Tile::Bf16 => concat!($name, "_bf16"),
-            Tile::LargeTf32 => concat!($name, "_large_tf32"),
-            Tile::LargeBf16 => concat!($name, "_large_bf16"),
+            Tile::Tensor(Format::Tf32) => concat!($name, "_tf32"),
+            Tile::Tensor(Format::Bf16) => concat!($name, "_bf16"),
+            Tile::Tensor(Format::F16) => concat!($name, "_f16"),
+            Tile::LargeTensor(Format::Tf32) => concat!($name, "_large_tf32"),
+            Tile::LargeTensor(Format::Bf16) => concat!($name, "_large_bf16"),
+            Tile::LargeTensor(Format::F16) => concat!($name, "_large_f16"),
         }
     };
 }
@@ -279,7 +270,7 @@ mod tests {
             assert!(config.grid[0] as usize * THREADS as usize >= n && config.grid[1] == 3);
         }
         for (m, n) in [(1, 1), (64, 64), (96, 96), (129, 1000), (4_000_000, 10)] {
-            for tile in [Tile::in_f32(m, n), Tile::Tf32, Tile::Bf16] {
+            for tile in [Tile::in_f32(m, n), Tile::Tensor(Format::Tf32), Tile::Tensor(Format::F16)] {
                 let (Config { grid: [x, y, z], .. }, [rows, columns]) = (tile.grid(m, n, 7), tile.extents());
                 assert!(x as usize * columns >= n && y as usize * rows >= m && z == 7);
                 assert!(y as usize <= MAX_GRID_YZ);
@@ -305,7 +296,7 @@ mod tests {
     fn splits_cover_the_sum_and_none_is_empty() {
         for k in [1, 15, 16, 17, 511, 512, 513, 100_352] {
             for (m, n, groups) in [(64, 9, 1), (128, 576, 1), (1, 9, 512), (256, 1152, 2)] {
-                for tile in [Tile::in_f32(m, n), Tile::Tf32, Tile::Bf16] {
+                for tile in [Tile::in_f32(m, n), Tile::Tensor(Format::Tf32), Tile::Tensor(Format::F16)] {
                     let (splits, stretch) = split_k(tile, m, n, k, groups);
                     assert!(
                         splits * stretch >= k && (splits - 1) * stretch < k && stretch % tile.slice() == 0,

@@ -24,6 +24,7 @@ pub(super) fn multiply_adds(device: &CudaDevice, rounds: usize) -> Result<f64> {
         Precision::F32 => ("multiply_adds", 32),
         Precision::Tf32 => ("multiply_adds_tf32", 16 * 8 * 8),
         Precision::Bf16 => ("multiply_adds_bf16", 16 * 8 * 16),
+        Precision::F16 => ("multiply_adds_f16", 16 * 8 * 16),
     };
     let blocks = device.driver()?.info().multiprocessors as usize * BLOCKS_PER_MULTIPROCESSOR;
     let threads = blocks * THREADS as usize;

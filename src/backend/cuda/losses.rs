@@ -7,7 +7,7 @@ use super::matmul::matmul;
 use super::memory::{address, Buffer};
 use super::softmax::{launch_for_rows, rows_and_columns, RowKernels};
 use crate::backend::params::{
-    CrossEntropy, Distillation, DistillationInputs, DistillationOutput, Divergence, Matmul, NoiseContrast,
+    CrossEntropy, Distillation, DistillationInputs, DistillationOutput, Divergence, Matmul, NoiseContrast, Side,
 };
 use crate::error::Result;
 use crate::tensor::{DType, Shape, Tensor};
@@ -105,5 +105,6 @@ pub(super) fn noise_contrast(
     args.extend(args![p.floor as f32, address(&losses), address(&slopes), rows as u32, columns as u32]);
     let kernels = RowKernels { part: None, warp: "noise_contrast_warp", block: "noise_contrast_block" };
     launch_for_rows(device, kernels, rows, columns, args, &[&scores, counts])?;
-    Ok([losses, matmul(device, Matmul::default(), &slopes, memory, None)?])
+    let p = Matmul { gradient: Some(Side::A), ..Matmul::default() };
+    Ok([losses, matmul(device, p, &slopes, memory, None)?])
 }

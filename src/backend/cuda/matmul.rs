@@ -2,10 +2,11 @@
 
 use super::device::{args, CudaDevice};
 use super::driver::DevicePtr;
+use super::format::{Format, Scale};
 use super::launch::{self, for_tile, Tile, MAX_GRID_YZ};
 use super::memory::address;
 use super::tuner::Candidate;
-use crate::backend::params::{Matmul, MatmulSizes};
+use crate::backend::params::{Matmul, MatmulSizes, Side};
 use crate::error::Result;
 use crate::tensor::Tensor;
 
@@ -20,6 +21,8 @@ struct Sizes {
     relu: i32,
     splits: i32,
     stretch: i32,
+    scale_a: Scale,
+    scale_b: Scale,
 }
 
 pub(super) fn matmul(device: &CudaDevice, p: Matmul, a: &Tensor, b: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
@@ -41,7 +44,19 @@ pub(super) fn matmul(device: &CudaDevice, p: Matmul, a: &Tensor, b: &Tensor, bia
     let (splits, stretch) = launch::split_product(tile, m, n, k, batch);
     let [m_, n_, k_, splits_, stretch_] = [m, n, k, splits, stretch].map(|size| size as i32);
     let (b_is_shared_, relu) = (i32::from(b_is_shared), i32::from(p.relu));
-    let sizes = Sizes { m: m_, n: n_, k: k_, b_is_shared: b_is_shared_, relu, splits: splits_, stretch: stretch_ };
+    let scale = |side| if p.gradient == Some(side) { Scale::of_gradient() } else { Scale::ONE };
+    let [scale_a, scale_b] = [Side::A, Side::B].map(scale);
+    let sizes = Sizes {
+        m: m_,
+        n: n_,
+        k: k_,
+        b_is_shared: b_is_shared_,
+        relu,
+        splits: splits_,
+        stretch: stretch_,
+        scale_a,
+        scale_b,
+    };
     if splits > 1 {
         let sums = device.floats([splits, c.numel()])?;
         let args = |_| Ok((args![sizes, address(a), address(b), DevicePtr::NULL, address(&sums)], None));
@@ -89,8 +104,19 @@ mod tests {
         };
         let (a, b, bias) = (some(m * k, 1), some(k * n, 2), some(n, 3));
         let stretch = k as i32;
-        let sizes = Sizes { m: m as i32, n: n as i32, k: k as i32, b_is_shared: 0, relu: 1, splits: 1, stretch };
-        for tiles in [[Tile::Large, Tile::Small], [Tile::Tf32, Tile::LargeTf32], [Tile::Bf16, Tile::LargeBf16]] {
+        let sizes = Sizes {
+            m: m as i32,
+            n: n as i32,
+            k: k as i32,
+            b_is_shared: 0,
+            relu: 1,
+            splits: 1,
+            stretch,
+            scale_a: Scale::ONE,
+            scale_b: Scale::of_gradient(),
+        };
+        let on_tensor_cores = Format::ALL.map(|format| [Tile::Tensor(format), Tile::LargeTensor(format)]);
+        for tiles in [&[[Tile::Large, Tile::Small]], &on_tensor_cores[..]].concat() {
             for transposed in [[false, false], [false, true], [true, false], [true, true]] {
                 let products = tiles.map(|tile| {
                     let c = device.floats([m, n]).unwrap();

@@ -14,6 +14,7 @@ pub mod driver;
 mod elementwise;
 #[cfg(feature = "emulator")]
 pub mod emulator;
+mod format;
 #[cfg(feature = "cuda")]
 pub mod gpu;
 mod images;

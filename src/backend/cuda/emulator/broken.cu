@@ -1,6 +1,7 @@
 // Kernels with a bug each, which the emulator must find (tests/emulator.rs). Nothing else uses them.
 #include "common.cuh"
 #include "hopper.cuh"
+#include "tensor_product.cuh"
 
 struct Row {
     float of[64];
@@ -161,45 +162,58 @@ struct WarpOperands {
     alignas(16) u32 a[16][8], b[8][8], b_along_n[16][4];
 };
 
-template <bool BF16>
+// The numbers from here on that fit a word.
+template <class Format>
+__device__ __forceinline__ u32 word_at(const float* from) {
+    if constexpr (Format::IN_A_WORD == 1)
+        return float_to_tf32(from[0]);
+    else
+        return Format::word(from[0], from[1]);
+}
+
+template <class Format>
 __device__ __forceinline__ void warp_product(const float* a, const float* b, float* c, int mistake) {
     auto& words = shared_memory<WarpOperands>();
-    const int g = lane() / 4, t = lane() % 4, k = BF16 ? 16 : 8;
+    const int g = lane() / 4, t = lane() % 4, k = 8 * Format::IN_A_WORD;
     for (int i = lane(); i < 16 * 8; i += 32) {
         const float* from = a + i / 8 * k + i % 8 * k / 8;
-        words.a[i / 8][i % 8] = BF16 ? floats_to_bf16(from[0], from[1]) : float_to_tf32(from[0]);
+        words.a[i / 8][i % 8] = word_at<Format>(from);
     }
     for (int i = lane(); i < 8 * 8; i += 32) {
         const float* from = b + i / 8 * k + i % 8 * k / 8;
-        words.b[i / 8][i % 8] = BF16 ? floats_to_bf16(from[0], from[1]) : float_to_tf32(from[0]);
+        words.b[i / 8][i % 8] = word_at<Format>(from);
     }
-    for (int i = lane(); BF16 && i < 16 * 4; i += 32) {
+    for (int i = lane(); k == 16 && i < 16 * 4; i += 32) {
         const int row = i / 4, column = i % 4 * 2;
-        words.b_along_n[row][column / 2] = floats_to_bf16(b[column * k + row], b[(column + 1) * k + row]);
+        const float two[2] = {b[column * k + row], b[(column + 1) * k + row]};
+        words.b_along_n[row][column / 2] = word_at<Format>(two);
     }
     __syncthreads();
     const Matrices of_a = load_matrices(&words.a[lane() % 16][lane() / 16 * 4]);
     const u32 four[4] = {of_a.of[0], of_a.of[mistake ? 2 : 1], of_a.of[mistake ? 1 : 2], of_a.of[3]};
     float sum[4] = {};
-    if (BF16) {  // b as it lies for matrices that run along n.
+    if (k == 16) {  // b as it lies for matrices that run along n.
         const Matrices of_b = load_matrices_transposed(words.b_along_n[lane() % 16]);
         const u32 two[2] = {of_b.of[0], of_b.of[1]};
-        multiply_bf16(sum, four, two);
+        Format::multiply(sum, four, two);
     } else {
         const u32 two[2] = {words.b[g][t], words.b[g][t + 4]};
-        multiply_tf32(sum, four, two);
+        Format::multiply(sum, four, two);
     }
     for (int i = 0; i < 4; ++i) c[(g + i / 2 * 8) * 8 + 2 * t + i % 2] = sum[i];
 }
 
 extern "C" __global__ void __launch_bounds__(32) warp_product_tf32(const float* a, const float* b, float* c, int mistake) {
-    warp_product<false>(a, b, c, mistake);
+    warp_product<Tf32>(a, b, c, mistake);
 }
 extern "C" __global__ void __launch_bounds__(32) warp_product_bf16(const float* a, const float* b, float* c, int mistake) {
-    warp_product<true>(a, b, c, mistake);
+    warp_product<Bf16>(a, b, c, mistake);
+}
+extern "C" __global__ void __launch_bounds__(32) warp_product_f16(const float* a, const float* b, float* c, int mistake) {
+    warp_product<F16>(a, b, c, mistake);
 }
 
-// Products by four warps: c = a · bᵀ, 64 × 128 results of 8 TF32 or 16 bfloat16 numbers a row, all in f32 in memory; b arrives by bulk copy from
+// Products by four warps: c = a · bᵀ, 64 × 128 results of 8 TF32 or 16 shorter numbers a row, all in f32 in memory; b arrives by bulk copy from
 // where it lies packed. `mistake` says what is wrong; with NONE nothing is.
 enum Mistake : int {
     NONE,
@@ -227,8 +241,8 @@ struct WarpgroupOperands {
     PhaseBarrier arrived, used;
 };
 
-template <bool BF16>
-__device__ __forceinline__ void warpgroup_product(const float* a, const u32* b, float* c, int mistake) {
+template <class Format, class Multiply>
+__device__ __forceinline__ void warpgroup_product(const float* a, const u32* b, float* c, int mistake, Multiply multiply) {
     auto& memory = shared_memory<WarpgroupOperands>();
     const u32 bytes = mistake == CROOKED_COPY ? 4088 : 4096;
     if (threadIdx.x == 0) {
@@ -239,11 +253,11 @@ __device__ __forceinline__ void warpgroup_product(const float* a, const u32* b, 
         if (mistake == TOO_MANY_ARRIVALS) arrive(memory.arrived);
     }
     __syncthreads();
-    const int k = BF16 ? 16 : 8;
+    const int k = 8 * Format::IN_A_WORD;
     for (int i = threadIdx.x; i < 64 * 8; i += 128) {
         const int row = i / 8, word = i % 8;
         const float* from = a + row * k + word * (k / 8);
-        memory.a[row / 8][word / 4][row % 8][word % 4] = BF16 ? floats_to_bf16(from[0], from[1]) : float_to_tf32(from[0]);
+        memory.a[row / 8][word / 4][row % 8][word % 4] = word_at<Format>(from);
     }
     if (mistake != NOT_SHOWN) show_to_products();
     if (mistake != NO_BARRIER) __syncthreads();
@@ -261,10 +275,7 @@ __device__ __forceinline__ void warpgroup_product(const float* a, const u32* b, 
     const SharedRows rows_of_a(memory.a, halves, eights), rows_of_b(memory.b, 128, 256);
     float sum[64] = {};
     if (mistake != NO_BEGIN) begin_products();
-    if (BF16)
-        multiply_shared_bf16(sum, rows_of_a, rows_of_b);
-    else
-        multiply_shared_tf32(sum, rows_of_a, rows_of_b);
+    multiply(sum, rows_of_a, rows_of_b);
     commit_products();
     if (mistake == OPERAND_OVERWRITTEN) memory.a[0][0][0][threadIdx.x % 4] = 0;
     if (mistake == NEVER_WAITED_FOR) return;
@@ -278,8 +289,11 @@ __device__ __forceinline__ void warpgroup_product(const float* a, const u32* b, 
 }
 
 extern "C" __global__ void __launch_bounds__(128) warpgroup_product_tf32(const float* a, const u32* b, float* c, int mistake) {
-    warpgroup_product<false>(a, b, c, mistake);
+    warpgroup_product<Tf32>(a, b, c, mistake, multiply_shared_tf32);
 }
 extern "C" __global__ void __launch_bounds__(128) warpgroup_product_bf16(const float* a, const u32* b, float* c, int mistake) {
-    warpgroup_product<true>(a, b, c, mistake);
+    warpgroup_product<Bf16>(a, b, c, mistake, multiply_shared_bf16);
+}
+extern "C" __global__ void __launch_bounds__(128) warpgroup_product_f16(const float* a, const u32* b, float* c, int mistake) {
+    warpgroup_product<F16>(a, b, c, mistake, multiply_shared_f16);
 }

@@ -58,7 +58,9 @@ void emulated_commit_copies();
 void emulated_wait_copies(u32 pending);
 // Waits until all lanes of the warp are here; then each has its four registers of the result.
 void emulated_load_matrices(const void* row, u32 transposed, u32* registers);
-void emulated_multiply_matrices(u32 bf16, const u32* a, const u32* b, float* sum);
+// `format`: 0 TF32, 1 bfloat16, 2 half precision.
+void emulated_multiply_matrices(u32 format, const u32* a, const u32* b, float* sum);
+u16 emulated_float_to_f16(float value);
 }
 
 inline void __syncthreads() { emulated_barrier(); }
@@ -138,6 +140,7 @@ inline u16 float_to_bf16(float value) {
     return u16((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 inline u32 floats_to_bf16(float low, float high) { return u32(float_to_bf16(high)) << 16 | float_to_bf16(low); }
+inline u32 floats_to_f16(float low, float high) { return u32(emulated_float_to_f16(high)) << 16 | emulated_float_to_f16(low); }
 inline u32 float_to_tf32(float value) {
     const u32 bits = bits_of_float(value);
     return value != value ? 0x7fffffffu : (bits + 0x1000u) & 0xffffe000u;
@@ -166,6 +169,7 @@ inline Matrices load_matrices_transposed(const void* row) {
 }
 inline void multiply_tf32(float (&sum)[4], const u32 (&a)[4], const u32 (&b)[2]) { emulated_multiply_matrices(0, a, b, sum); }
 inline void multiply_bf16(float (&sum)[4], const u32 (&a)[4], const u32 (&b)[2]) { emulated_multiply_matrices(1, a, b, sum); }
+inline void multiply_f16(float (&sum)[4], const u32 (&a)[4], const u32 (&b)[2]) { emulated_multiply_matrices(2, a, b, sum); }
 
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }

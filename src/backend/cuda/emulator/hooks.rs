@@ -4,6 +4,8 @@ use super::access::{check, copy_async, copy_in_bulk, fail, suspend, with_shared,
 use super::block::Wait;
 use super::matrix::{Lane, MatrixOp};
 use super::products::{Product, Rows, Sums};
+use crate::backend::cuda::format::Format;
+use half::f16;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -74,8 +76,8 @@ extern "C" fn emulated_load_matrices(row: *const [u32; 4], transposed: u32, regi
 }
 
 #[no_mangle]
-extern "C" fn emulated_multiply_matrices(bf16: u32, a: *const [u32; 4], b: *const [u32; 2], sum: *mut [u32; 4]) {
-    let op = if bf16 == 0 { MatrixOp::MultiplyTf32 } else { MatrixOp::MultiplyBf16 };
+extern "C" fn emulated_multiply_matrices(format: u32, a: *const [u32; 4], b: *const [u32; 2], sum: *mut [u32; 4]) {
+    let op = MatrixOp::Multiply(Format::ALL[format as usize]);
     // SAFETY: kernels pass registers of theirs, which are on the thread's stack.
     unsafe {
         let mut lane = Lane { operands: [0; 6], result: *sum };
@@ -84,6 +86,11 @@ extern "C" fn emulated_multiply_matrices(bf16: u32, a: *const [u32; 4], b: *cons
         suspend(Wait::Matrix { op, lane: &raw mut lane });
         *sum = lane.result;
     }
+}
+
+#[no_mangle]
+extern "C" fn emulated_float_to_f16(value: f32) -> u16 {
+    f16::from_f32(value).to_bits()
 }
 
 #[no_mangle]
@@ -143,7 +150,12 @@ extern "C" fn emulated_begin_products() {
 }
 
 #[no_mangle]
-extern "C" fn emulated_multiply_shared(bf16: u32, first: *const [usize; 2], strides: *const [u32; 4], sums: *mut Sums) {
+extern "C" fn emulated_multiply_shared(
+    format: u32,
+    first: *const [usize; 2],
+    strides: *const [u32; 4],
+    sums: *mut Sums,
+) {
     // SAFETY: kernels pass what is on the thread's stack.
     let ([a, b], strides) = unsafe { (*first, (*strides).map(|bytes| bytes as usize)) };
     let product = with_shared(|shared, thread| {
@@ -152,7 +164,7 @@ extern "C" fn emulated_multiply_shared(bf16: u32, first: *const [usize; 2], stri
         }
         let a = Rows { first: shared.place(a)?, halves: strides[0], eights: strides[1] };
         let b = Rows { first: shared.place(b)?, halves: strides[2], eights: strides[3] };
-        Ok(Some(Product { bf16: bf16 != 0, a, b }))
+        Ok(Some(Product { format: Format::ALL[format as usize], a, b }))
     });
     if let Some(product) = product {
         let number = suspend(Wait::Product(product)) as usize;

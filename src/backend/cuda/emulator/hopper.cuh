@@ -16,8 +16,8 @@ void emulated_arrive_with_copy(PhaseBarrier* barrier, void* to, const void* from
 void emulated_wait_for_phase(PhaseBarrier* barrier, u32 parity);
 void emulated_show_to_products();
 void emulated_begin_products();
-// Waits until all threads of four warps are here.
-void emulated_multiply_shared(u32 bf16, const void* const* first, const u32* strides, float* sum);
+// Waits until all threads of four warps are here; formats as for emulated_multiply_matrices.
+void emulated_multiply_shared(u32 format, const void* const* first, const u32* strides, float* sum);
 void emulated_commit_products();
 void emulated_wait_products(u32 pending);
 }
@@ -49,10 +49,11 @@ void wait_products() {
     emulated_wait_products(PENDING);
 }
 
-inline void emulated_multiply(u32 bf16, float (&sum)[64], SharedRows a, SharedRows b) {
+inline void emulated_multiply(u32 format, float (&sum)[64], SharedRows a, SharedRows b) {
     const void* const first[2] = {a.first, b.first};
     const u32 strides[4] = {a.halves, a.eights, b.halves, b.eights};
-    emulated_multiply_shared(bf16, first, strides, sum);
+    emulated_multiply_shared(format, first, strides, sum);
 }
 inline void multiply_shared_tf32(float (&sum)[64], SharedRows a, SharedRows b) { emulated_multiply(0, sum, a, b); }
 inline void multiply_shared_bf16(float (&sum)[64], SharedRows a, SharedRows b) { emulated_multiply(1, sum, a, b); }
+inline void multiply_shared_f16(float (&sum)[64], SharedRows a, SharedRows b) { emulated_multiply(2, sum, a, b); }

@@ -2,6 +2,8 @@
 //! instructions"), lane by lane.
 
 use super::block::WARP;
+use crate::backend::cuda::format::Format;
+use half::f16;
 use std::fmt;
 
 /// What the lanes of a warp do together.
@@ -9,10 +11,8 @@ use std::fmt;
 pub(super) enum MatrixOp {
     /// `ldmatrix.x4`: four matrices of 8 × 8 elements of 16 bits.
     Load { transposed: bool },
-    /// `mma.m16n8k8` of TF32, sums in `f32`.
-    MultiplyTf32,
-    /// `mma.m16n8k16` of bfloat16, sums in `f32`.
-    MultiplyBf16,
+    /// `mma.m16n8k8` of TF32 or `mma.m16n8k16` of shorter numbers, sums in `f32`.
+    Multiply(Format),
 }
 
 impl fmt::Display for MatrixOp {
@@ -21,8 +21,8 @@ impl fmt::Display for MatrixOp {
         f.write_str(match self {
             MatrixOp::Load { transposed: false } => "ldmatrix.x4",
             MatrixOp::Load { transposed: true } => "ldmatrix.x4.trans",
-            MatrixOp::MultiplyTf32 => "mma.m16n8k8",
-            MatrixOp::MultiplyBf16 => "mma.m16n8k16",
+            MatrixOp::Multiply(Format::Tf32) => "mma.m16n8k8",
+            MatrixOp::Multiply(Format::Bf16 | Format::F16) => "mma.m16n8k16",
         })
     }
 }
@@ -40,8 +40,17 @@ pub(super) struct Lane {
 pub(super) fn carry_out(op: MatrixOp, lanes: &mut [Lane; WARP]) {
     match op {
         MatrixOp::Load { transposed } => load(transposed, lanes),
-        MatrixOp::MultiplyTf32 => multiply::<8>(lanes, 1, |word, _| f32::from_bits(word & !0x1fff)),
-        MatrixOp::MultiplyBf16 => multiply::<16>(lanes, 2, |word, part| f32::from_bits(word >> (16 * part) << 16)),
+        MatrixOp::Multiply(format) if format.in_a_word() == 1 => multiply::<8>(lanes, format),
+        MatrixOp::Multiply(format) => multiply::<16>(lanes, format),
+    }
+}
+
+/// The number in a part of a register, the lowest first.
+pub(super) fn number(format: Format, word: u32, part: usize) -> f32 {
+    match format {
+        Format::Tf32 => f32::from_bits(word & !0x1fff),
+        Format::Bf16 => f32::from_bits(word >> (16 * part) << 16),
+        Format::F16 => f16::from_bits((word >> (16 * part)) as u16).to_f32(),
     }
 }
 
@@ -62,18 +71,19 @@ fn load(transposed: bool, lanes: &mut [Lane; WARP]) {
     }
 }
 
-/// 16 × 8 sums over K products, of operands of which a register holds `packed`. Products are exact in `f32`; they are added one by one,
+/// 16 × 8 sums over K products. Products are exact in `f32`; they are added one by one,
 /// in the order of k (the hardware may add in another one, with at least this precision).
-fn multiply<const K: usize>(lanes: &mut [Lane; WARP], packed: usize, unpack: impl Fn(u32, usize) -> f32) {
+fn multiply<const K: usize>(lanes: &mut [Lane; WARP], format: Format) {
+    let packed = format.in_a_word();
     let (mut a, mut b) = ([[0.0f32; K]; 16], [[0.0f32; K]; 8]);
     for (l, lane) in lanes.iter().enumerate() {
         let (group, t) = (l / 4, l % 4);
         for part in 0..packed {
             for half in 0..2 {
                 let k = half * K / 2 + packed * t + part;
-                a[group][k] = unpack(lane.operands[2 * half], part);
-                a[group + 8][k] = unpack(lane.operands[2 * half + 1], part);
-                b[group][k] = unpack(lane.operands[4 + half], part);
+                a[group][k] = number(format, lane.operands[2 * half], part);
+                a[group + 8][k] = number(format, lane.operands[2 * half + 1], part);
+                b[group][k] = number(format, lane.operands[4 + half], part);
             }
         }
     }

@@ -3,6 +3,8 @@
 //! matrix instructions"): operands with K in rows, without swizzle.
 
 use super::access::{Shared, WORD};
+use super::matrix::number;
+use crate::backend::cuda::format::Format;
 use std::collections::VecDeque;
 
 /// Threads that multiply together.
@@ -37,10 +39,10 @@ impl Rows {
     }
 }
 
-/// What four warps multiply: 64 rows by 128 rows, of TF32 or bfloat16 numbers.
+/// What four warps multiply: 64 rows by 128 rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Product {
-    pub bf16: bool,
+    pub format: Format,
     pub a: Rows,
     pub b: Rows,
 }
@@ -186,7 +188,7 @@ impl Shared {
             let held = &mut self.products.part(thread).held;
             let (_, values) = held.iter_mut().find(|(held, _)| *held == sums).expect("joining held them");
             for (i, sum) in values.iter_mut().enumerate() {
-                *sum = dot(product.bf16, *sum, &a[i / 2 % 2], &b[i / 4 * 2 + i % 2]);
+                *sum = dot(product.format, *sum, &a[i / 2 % 2], &b[i / 4 * 2 + i % 2]);
             }
             let started = &mut self.products.started[number];
             started.waited_for_by_all_but -= 1;
@@ -211,12 +213,8 @@ impl Shared {
 }
 
 /// A sum and the products of two rows, one by one in the order of k as for a single warp's products (`matrix.rs`).
-fn dot(bf16: bool, sum: f32, a: &[u32; WORDS], b: &[u32; WORDS]) -> f32 {
-    let number = |word: u32, part: u32| match bf16 {
-        true => f32::from_bits(word >> (16 * part) << 16),
-        false => f32::from_bits(word & !0x1fff),
-    };
-    let parts = if bf16 { 2 } else { 1 };
-    let pairs = a.iter().zip(b).flat_map(|(&a, &b)| (0..parts).map(move |part| number(a, part) * number(b, part)));
+fn dot(format: Format, sum: f32, a: &[u32; WORDS], b: &[u32; WORDS]) -> f32 {
+    let product = move |a, b, part| number(format, a, part) * number(format, b, part);
+    let pairs = a.iter().zip(b).flat_map(|(&a, &b)| (0..format.in_a_word()).map(move |part| product(a, b, part)));
     pairs.fold(sum, |sum, product| sum + product)
 }
