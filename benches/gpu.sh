@@ -79,6 +79,7 @@ for ((round = 1; round <= rounds; round++)); do
     KDENGINE_WGMMA=on step "ours-convs-wgmma-$precision" 60 "$kdengine" bench kernels --device "$device" --precision $precision \
       --filter conv --json
   done
+  KDENGINE_WINOGRAD=off step ours-convs-direct-f32 60 "$kdengine" bench kernels --device "$device" --filter conv --json
   KDENGINE_LAUNCH=plain step ours-steps-plain 60 "$kdengine" bench step --device "$device" --precision tf32 --json
   step ours-losses-f32 60 "$kdengine" bench loss --device "$device" --json
 done
@@ -103,6 +104,7 @@ ratios() {
   ratios ours-losses-f32 peer-losses-f32
   for precision in f32 tf32 bf16; do ratios "ours-convs-$precision" "peer-convs-$precision"; done
   ratios ours-convs-f16 ours-convs-bf16
+  ratios ours-convs-f32 ours-convs-direct-f32
   for precision in tf32 bf16 f16; do ratios "ours-convs-wgmma-$precision" "ours-convs-$precision"; done
 } >> "$table"
 echo

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{expect, kdengine, small_digits};
+use common::{error_of, expect, kdengine, small_digits};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -90,6 +90,27 @@ fn a_killed_run_resumes_to_the_same_bits() {
     for ((name, a), (_, b)) in a.iter().zip(&b) {
         assert!(a == b, "{} differs", name.display());
     }
+}
+
+#[test]
+fn a_job_whose_model_is_damaged_is_trained_again_once_its_folder_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = small_digits(&folder.path().join("data"), 64, 20);
+    let out = folder.path().join("run");
+    let train = |resume: &[&str]| {
+        let mut command = kdengine();
+        command.args(["train", "--teacher-model", "student_net", "--teacher-epochs", "1", "--data"]).arg(&data);
+        command.arg("--out").arg(&out).args(resume);
+        command
+    };
+    expect(&mut train(&[]), 0);
+    let whole = results(&out);
+    fs::write(out.join("jobs/teacher/model.safetensors"), b"").unwrap();
+    let error = error_of(&mut train(&["--resume"]), 1);
+    assert!(error.contains("teacher/model.safetensors") && error.contains("remove its folder"), "{error}");
+    fs::remove_dir_all(out.join("jobs/teacher")).unwrap();
+    expect(&mut train(&["--resume"]), 0);
+    assert!(results(&out)[0] == whole[0], "the same model");
 }
 
 #[cfg(unix)]

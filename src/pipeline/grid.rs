@@ -111,6 +111,10 @@ fn list(prefix: &str, table: &Table, axes: &mut Vec<String>) -> Result<()> {
             Value::Table(inner) => list(&format!("{key}."), inner, axes)?,
             Value::Array(values) => {
                 let values = values.iter().map(plain).collect::<Result<Vec<_>>>()?;
+                if let Some(value) = values.iter().find(|value| value.contains(',')) {
+                    let reason = format!("`{key}`: a comma separates values, so that `{value}` cannot be one of them");
+                    return Err(Error::argument("grid", reason));
+                }
                 axes.push(format!("{key}={}", values.join(",")));
             }
             single => axes.push(format!("{key}={}", plain(single)?)),
@@ -148,6 +152,9 @@ mod tests {
         assert!(axes.len() == 3 && expected.iter().all(|axis| axes.contains(axis)), "{axes:?}");
         let error = settle(&mut "[grid]\nlr = [[1]]".parse().unwrap()).unwrap_err().to_string();
         assert!(error.contains("lr = [1, 2, 4]"), "{error}");
+        let listed = "[grid]\nfitnet.student-taps = [\"block1,block2\", \"block2\"]";
+        let error = settle(&mut listed.parse().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("fitnet.student-taps") && error.contains("`block1,block2` cannot be one"), "{error}");
     }
 
     #[test]

@@ -150,6 +150,12 @@ fn load(model: Model, job: &Job, run: &RunDir) -> Result<(Model, JobResult)> {
     let missing =
         || Error::data(&path, "was trained together with others that are finished; remove their folders, too");
     let result = run.result(&job.name)?.ok_or_else(missing)?;
-    fill(&model, &path)?;
+    let damaged = |error| match error {
+        Error::Data { path, reason } => {
+            Error::data(&path, format!("{reason}, or remove its folder to train the job again"))
+        }
+        other => other,
+    };
+    fill(&model, &path).map_err(damaged)?;
     Ok((model, result))
 }
