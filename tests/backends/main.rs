@@ -130,13 +130,13 @@ mod cuda {
         kernels::matmul(check, [100, 37, 131], 1, [false; 4], 2);
         kernels::matmul(check, [130, 20, 97], 2, [true, true, false, false], 3);
         kernels::matmul(check, [9, 1100, 70], 2, [false, true, true, false], 4);
-        for channels in [[3, 70], [20, 130]] {
-            let [c_in, c_out] = channels;
+        // First layers, large tiles, and minimal filtering.
+        for (c_in, c_out, side) in [(3, 70, 13), (20, 130, 13), (24, 64, 16)] {
             let g = Conv2dGeometry {
                 n: 3,
                 c_in,
                 h: 14,
-                w: 13,
+                w: side,
                 c_out,
                 kh: 3,
                 kw: 3,

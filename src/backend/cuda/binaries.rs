@@ -201,6 +201,7 @@ mod tests {
             ("conv2d_pooled_grad_weight_small", "conv2d.cu"),
             ("conv2d_first_relu_pool", "conv2d_first.cu"),
             ("conv2d_depthwise_grad_input", "conv2d_depthwise.cu"),
+            ("conv2d_winograd_relu_pool", "conv2d_winograd.cu"),
             ("matmul_tn_small", "matmul.cu"),
             ("gather_rows_64", "layout.cu"),
             ("jensen_shannon_bf16_block", "losses.cu"),

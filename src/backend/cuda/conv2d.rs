@@ -9,6 +9,7 @@ use super::launch::{self, for_tile, Tile};
 use super::layout::{sum, sum_middle};
 use super::memory::address;
 use super::tuner::Candidate;
+use super::winograd;
 use crate::backend::params::Conv2dGeometry;
 use crate::error::Result;
 use crate::tensor::{DType, Shape, Tensor};
@@ -126,6 +127,8 @@ pub(super) fn conv2d(
         device.launch("conv2d_first", config, args(w), &[x, w])?;
     } else if let Some(plan) = conv2d_3x3::plan(device, g, false)? {
         plan.conv2d(device, g, Pass::Forward, [x, w, &y], bias, relu)?;
+    } else if let Some(plan) = winograd::plan(device, g, false)? {
+        plan.conv2d(device, g, Pass::Forward, [x, w, &y], bias, relu)?;
     } else {
         let channels = g.c_out / g.groups;
         let tile = tile(g, channels, pixels);
@@ -154,6 +157,8 @@ pub(super) fn relu_pool(
         let config = launch::exactly(windows, g.c_out.div_ceil(FIRST_POOLED_OUTPUTS));
         device.launch("conv2d_first_relu_pool", config, args(w), &[x, w])?;
     } else if let Some(plan) = conv2d_3x3::plan(device, g, true)? {
+        plan.relu_pool(device, g, [x, w, bias], [&y, &winners])?;
+    } else if let Some(plan) = winograd::plan(device, g, true)? {
         plan.relu_pool(device, g, [x, w, bias], [&y, &winners])?;
     } else {
         let channels = g.c_out / g.groups;
@@ -224,6 +229,10 @@ pub(super) fn grad_input(
         return Ok(dx);
     }
     if let Some(plan) = conv2d_3x3::plan_grad_input(device, g)? {
+        plan.grad_input(device, g, gradient, w, &dx)?;
+        return Ok(dx);
+    }
+    if let Some(plan) = winograd::plan_grad_input(device, g)? {
         plan.grad_input(device, g, gradient, w, &dx)?;
         return Ok(dx);
     }

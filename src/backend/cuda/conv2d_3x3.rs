@@ -57,8 +57,8 @@ macro_rules! kernel {
     };
 }
 
-/// Whether these kernels can serve the geometry at all. First layers stay in `f32`.
-fn suits(g: &Conv2dGeometry) -> bool {
+/// Whether kernels for 3 × 3 taps can serve the geometry at all. First layers have their own.
+pub(super) fn suits(g: &Conv2dGeometry) -> bool {
     let places = (g.n * (g.h + 1) + 1).checked_mul(g.w + 2);
     [g.kh, g.kw] == [3, 3]
         && [g.stride, g.padding, g.dilation] == [[1, 1]; 3]
@@ -172,7 +172,7 @@ fn gcd(a: usize, b: usize) -> usize {
 }
 
 /// The convolution of the output's gradient that is the input's gradient.
-fn mirrored(g: &Conv2dGeometry) -> Conv2dGeometry {
+pub(super) fn mirrored(g: &Conv2dGeometry) -> Conv2dGeometry {
     Conv2dGeometry { c_in: g.c_out, c_out: g.c_in, ..*g }
 }
 

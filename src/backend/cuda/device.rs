@@ -5,7 +5,7 @@ use super::driver::{Arg, Driver, Launch, Step};
 use super::launch::{Config, MAX_GRID_YZ};
 use super::memory::Buffer;
 use super::tuner::{self, Candidate, Tuner};
-use super::warpgroups;
+use super::{warpgroups, winograd};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Device, Shape, Storage, Tensor};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -23,6 +23,7 @@ struct Opened {
     /// None: the first kernel of several is taken.
     tuner: Option<Mutex<Tuner>>,
     offers_warpgroups: bool,
+    offers_winograd: bool,
 }
 
 /// Kernels count elements in 31 bits.
@@ -49,6 +50,14 @@ impl CudaDevice {
         Ok(self.opened()?.offers_warpgroups)
     }
 
+    /// Whether convolutions may be computed by minimal filtering.
+    ///
+    /// # Errors
+    /// There is no such device here.
+    pub(super) fn offers_winograd(&self) -> Result<bool> {
+        Ok(self.opened()?.offers_winograd)
+    }
+
     /// What holds launches back.
     ///
     /// # Errors
@@ -68,7 +77,8 @@ impl CudaDevice {
             let bundler = Arc::new(Bundler::new(open(self.device).map_err(reason)?));
             let tuner = tunes.then(|| Mutex::new(Tuner::new(bundler.info())));
             let offers_warpgroups = warpgroups::are_on()? && bundler.info().capability == warpgroups::CAPABILITY;
-            Ok(Opened { driver: bundler.clone(), bundler, tuner, offers_warpgroups })
+            let offers_winograd = winograd::is_on()?;
+            Ok(Opened { driver: bundler.clone(), bundler, tuner, offers_warpgroups, offers_winograd })
         };
         let opened = self.opened.get_or_init(open);
         opened.as_ref().map_err(|reason| Error::Device { op: "device", reason: reason.clone() })

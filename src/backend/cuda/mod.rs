@@ -33,6 +33,7 @@ mod relations;
 mod softmax;
 mod tuner;
 mod warpgroups;
+mod winograd;
 
 pub use device::CudaDevice;
 
