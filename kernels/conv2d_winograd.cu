@@ -1,132 +1,16 @@
-// 3 × 3 convolutions with stride 1 and padding 1 in f32 by minimal filtering, F(2×2, 3×3) (Winograd 1980; Lavin and Gray, CVPR 2016),
-// forward and for the input gradient, which is the same convolution of the output's gradient with mirrored weights.
+// 3 × 3 convolutions in f32 by minimal filtering, forward and for the input gradient, which is the same convolution of the output's gradient
+// with mirrored weights (conv2d_winograd.cuh has the idea).
 //
-// Idea: the four results of a 2 × 2 window are sums over channels of 16 products, of the transformed 4 × 4 pixels around it with the
-// transformed weights, where 36 products stand otherwise. So there are 16 products of matrices, one for each place in a transformed patch:
-// [c_out × c_in] · [c_in × windows]. A block of 256 threads owns 32 output channels × 32 windows of all 16, and walks over the
-// channels in slices of 8; 16 threads share one of the products, 8 × 8 sums each. Weights are transformed and packed beforehand, in the
+// A block owns 32 output channels × 32 windows and walks over the channels in slices of 8. Weights are transformed and packed beforehand, in the
 // order in which they lie in shared memory, and arrive by cp.async one slice ahead. A thread fetches one patch of the next slice while the block
 // multiplies, transforms it in registers, and stores it between two barriers. Sums are brought together through shared memory at the end,
 // a quarter at a time, where a thread transforms one window back. It is also what 2×2 max-pooling wants.
 //
 // Cost of a slice for a thread: 512 multiply-adds, which count as 1,152; 32 loads of 16 bytes from shared memory, 16 pixels, 32 additions and
 // 16 stores for its patch, 4 copies of weights. Memory: 16 KiB of weights and some 8 KiB of pixels a block and slice, mostly from cache.
-// Banks: a warp works on two of the products, which lie 16 banks apart since the halves of every second one's rows change places.
-#include "conv2d.cuh"
+#include "conv2d_winograd.cuh"
 
-constexpr int PLACES = 16;  // Of a transformed patch.
-constexpr int DEEP = 8;
-constexpr int ROWS = 32;  // Output channels, and windows, of a block.
-constexpr int SLICE = PLACES * DEEP * ROWS;
-
-// Where column i of a row lies that belongs to place `place`.
-__device__ __forceinline__ int turned(int i, int place) { return i ^ place % 2 * 16; }
-
-// The windows of 2 × 2 results, counted through all images; `Windows` in src/backend/cuda/winograd.rs.
-struct Windows {
-    int down, across, count;
-    Divisor by_down, by_across;
-
-    // A window's first pixel.
-    __device__ __forceinline__ Pixel corner(int window) const {
-        const int row = by_across.quotient(window), image = by_down.quotient(row);
-        return {image, 2 * (row - image * down), 2 * (window - row * across)};
-    }
-};
-
-// The 4 × 4 pixels around a window: load() begins to fetch those of a channel, pixel() is what was fetched.
-template <class Source>
-struct Patch;
-
-template <>
-struct Patch<DenseGradient> {
-    const float* from;
-    int place, plane, pitch;
-    u32 inside;
-    float fetched[4][4];
-
-    __device__ __forceinline__ Patch(const Conv& g, const DenseGradient& source, Pixel corner, bool exists) : from(source.dy) {
-        plane = g.h * g.w, pitch = g.w, inside = 0;
-        place = (corner.image * g.c_in + warp()) * plane + (corner.y - 1) * pitch + corner.x - 1;
-#pragma unroll
-        for (int i = 0; i < 16; ++i)
-            if (exists && u32(corner.y - 1 + i / 4) < u32(g.h) && u32(corner.x - 1 + i % 4) < u32(g.w)) inside |= 1u << i;
-    }
-
-    __device__ __forceinline__ void load(bool exists) {
-        const u32 there = exists ? inside : 0;
-#pragma unroll
-        for (int y = 0; y < 4; ++y) {
-            const float* row = from + (place + y * pitch);
-#pragma unroll
-            for (int x = 0; x < 4; ++x) fetched[y][x] = there >> (4 * y + x) & 1 ? row[x] : 0.0f;
-        }
-        place += DEEP * plane;
-    }
-    __device__ __forceinline__ float pixel(int y, int x) const { return fetched[y][x]; }
-};
-
-// Behind pooling the pixels lie in 3 × 3 windows, each of which has one winner.
-template <>
-struct Patch<PooledGradient> {
-    const float* dy;
-    const u8* winner;
-    int place, plane, pitch;
-    u32 inside;
-    float fetched[3][3];
-    int won[3][3];
-
-    __device__ __forceinline__ Patch(const Conv& g, const PooledGradient& source, Pixel corner, bool exists)
-        : dy(source.dy), winner(source.winner) {
-        const int top = corner.y / 2 - 1, left = corner.x / 2 - 1;
-        plane = PooledGradient::plane(g), pitch = g.pooled_w(), inside = 0;
-        place = (corner.image * g.c_in + warp()) * plane + top * pitch + left;
-#pragma unroll
-        for (int i = 0; i < 9; ++i)
-            if (exists && u32(top + i / 3) < u32(g.pooled_h()) && u32(left + i % 3) < u32(pitch)) inside |= 1u << i;
-    }
-
-    __device__ __forceinline__ void load(bool exists) {
-        const u32 there = exists ? inside : 0;
-#pragma unroll
-        for (int y = 0; y < 3; ++y) {
-            const int row = place + y * pitch;
-            const float* gradients = dy + row;
-            const u8* winners = winner + row;
-#pragma unroll
-            for (int x = 0; x < 3; ++x) {
-                const bool one_is_there = there >> (3 * y + x) & 1;
-                fetched[y][x] = one_is_there ? gradients[x] : 0.0f;
-                won[y][x] = one_is_there ? winners[x] : 4;
-            }
-        }
-        place += DEEP * plane;
-    }
-    __device__ __forceinline__ float pixel(int y, int x) const {
-        const int row = (y + 1) / 2, column = (x + 1) / 2, inside_window = (y + 1) % 2 * 2 + (x + 1) % 2;
-        return won[row][column] == inside_window ? fetched[row][column] : 0.0f;
-    }
-};
-
-// Bᵀ·d·B.
-template <class Pixels>
-__device__ __forceinline__ void transform_patch(const Pixels& d, float (&v)[4][4]) {
-    float rows[4][4];
-#pragma unroll
-    for (int x = 0; x < 4; ++x) {
-        rows[0][x] = d.pixel(0, x) - d.pixel(2, x);
-        rows[1][x] = d.pixel(1, x) + d.pixel(2, x);
-        rows[2][x] = d.pixel(2, x) - d.pixel(1, x);
-        rows[3][x] = d.pixel(1, x) - d.pixel(3, x);
-    }
-#pragma unroll
-    for (int y = 0; y < 4; ++y) {
-        v[y][0] = rows[y][0] - rows[y][2];
-        v[y][1] = rows[y][1] + rows[y][2];
-        v[y][2] = rows[y][2] - rows[y][1];
-        v[y][3] = rows[y][1] - rows[y][3];
-    }
-}
+constexpr int SLICE = PLACES * DEEP * ROWS;  // Weights of a block.
 
 // Aᵀ·m·A: the window's results in row-major order.
 __device__ __forceinline__ void transform_back(const float (&m)[4][4], float (&y)[4]) {
@@ -173,7 +57,8 @@ __device__ __forceinline__ void winograd(const Conv& g, const Windows& windows, 
     const int slices = (g.c_in + DEEP - 1) / DEEP, window = int(blockIdx.x) * ROWS + lane();
     const bool exists = window < windows.count;
     const Pixel corner = windows.corner(exists ? window : 0);
-    Patch<Source> patch(g, source, corner, exists);
+    Patch<Source> patch(g, source);
+    patch.move(g, corner, warp(), exists);
     u32 next_weights = blockIdx.y * u32(slices * SLICE) + threadIdx.x * 4;
     const auto begin = [&](int slice) {
 #pragma unroll
@@ -181,6 +66,7 @@ __device__ __forceinline__ void winograd(const Conv& g, const Windows& windows, 
         commit_copies();
         next_weights += SLICE;
         patch.load(slice * DEEP + warp() < g.c_in);
+        patch.advance(DEEP);
     };
     const auto finish = [&] {
         float v[4][4];
@@ -191,31 +77,14 @@ __device__ __forceinline__ void winograd(const Conv& g, const Windows& windows, 
         __syncthreads();
     };
 
-    // This thread's product, and its rows and columns: quads of four, 16 apart.
-    const int place = threadIdx.x / 16, row = threadIdx.x / 4 % 4 * 4, column = threadIdx.x % 4 * 4;
-    const int first = place * (DEEP * ROWS);
+    const Share share;
     float sum[8][8] = {};
     begin(0);
     finish();
     for (int slice = 0; slice < slices; ++slice) {
         const bool more = slice + 1 < slices;
         if (more) begin(slice + 1);
-        const float* a[2] = {memory.weights[slice % 2] + first + turned(row, place), memory.weights[slice % 2] + first + turned(16 + row, place)};
-        const float* b[2] = {memory.patches[0][0] + first + turned(column, place), memory.patches[0][0] + first + turned(16 + column, place)};
-#pragma unroll 8
-        for (int k = 0; k < DEEP; ++k) {
-            float of_a[8], of_b[8];
-#pragma unroll
-            for (int quad = 0; quad < 2; ++quad) {
-                const float4 va = load4(a[quad] + k * ROWS), vb = load4(b[quad] + k * ROWS);
-                of_a[4 * quad] = va.x, of_a[4 * quad + 1] = va.y, of_a[4 * quad + 2] = va.z, of_a[4 * quad + 3] = va.w;
-                of_b[4 * quad] = vb.x, of_b[4 * quad + 1] = vb.y, of_b[4 * quad + 2] = vb.z, of_b[4 * quad + 3] = vb.w;
-            }
-#pragma unroll
-            for (int i = 0; i < 8; ++i)
-#pragma unroll
-                for (int j = 0; j < 8; ++j) sum[i][j] += of_a[i] * of_b[j];
-        }
+        share.multiply<ROWS>(memory.weights[slice % 2], memory.patches[0][0], sum);
         if (more) {
             __syncthreads();  // All are done with the patches.
             finish();
@@ -231,7 +100,7 @@ __device__ __forceinline__ void winograd(const Conv& g, const Windows& windows, 
 #pragma unroll
             for (int quad = 0; quad < 2; ++quad) {
                 const float(&v)[8] = sum[2 * part + i];
-                store4(&memory.sums[place][row / 2 + i][turned(16 * quad + column, place + row / 4)],
+                store4(&memory.sums[share.place][share.row / 2 + i][turned(16 * quad + share.column, share.place + share.row / 4)],
                        {v[4 * quad], v[4 * quad + 1], v[4 * quad + 2], v[4 * quad + 3]});
             }
         __syncthreads();

@@ -131,7 +131,7 @@ mod cuda {
         kernels::matmul(check, [130, 20, 97], 2, [true, true, false, false], 3);
         kernels::matmul(check, [9, 1100, 70], 2, [false, true, true, false], 4);
         // First layers, large tiles, and minimal filtering.
-        for (c_in, c_out, side) in [(3, 70, 13), (20, 130, 13), (24, 64, 16)] {
+        for (c_in, c_out, side) in [(3, 70, 13), (20, 130, 13), (32, 64, 16)] {
             let g = Conv2dGeometry {
                 n: 3,
                 c_in,

@@ -75,8 +75,8 @@ impl From<&Conv2dGeometry> for Conv {
 
 impl Conv {
     /// The same, of which the output's gradient is an operand.
-    pub(super) fn backward(g: &Conv2dGeometry) -> Conv {
-        Conv { gradient_scale: Scale::of_gradient(), ..Conv::from(g) }
+    pub(super) fn backward(g: &Conv2dGeometry, format: Option<Format>) -> Conv {
+        Conv { gradient_scale: Scale::of_gradient(format), ..Conv::from(g) }
     }
 }
 
@@ -247,7 +247,7 @@ pub(super) fn grad_input(
     };
     let w = &weights_for(device, g, tile, Pass::InputGradient, w)?;
     let args = |_| {
-        let mut args = args![Conv::backward(g)];
+        let mut args = args![Conv::backward(g, Format::active())];
         args.extend(gradient.args());
         args.extend(args![address(w), address(&dx)]);
         Ok((args, None))
@@ -276,6 +276,9 @@ pub(super) fn grad_weight(
     if let Some(dw) = conv2d_3x3::grad_weight(device, g, x, gradient)? {
         return Ok(dw);
     }
+    if let Some(dw) = winograd::grad_weight(device, g, x, gradient)? {
+        return Ok(dw);
+    }
     let (channels, terms) = (g.c_out / g.groups, g.c_in / g.groups * g.kh * g.kw);
     let pixels = match gradient.winners {
         None => g.n * g.out_h() * g.out_w(),
@@ -288,7 +291,7 @@ pub(super) fn grad_weight(
         None => for_tile!(tile, "conv2d_grad_weight"),
         Some(_) => for_tile!(tile, "conv2d_pooled_grad_weight"),
     };
-    let mut args = args![Conv::backward(g), address(x)];
+    let mut args = args![Conv::backward(g, Format::active()), address(x)];
     args.extend(gradient.args());
     args.extend(args![splits as i32, stretch as i32, address(&sums)]);
     if sums.numel() > 0 {

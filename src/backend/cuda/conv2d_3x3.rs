@@ -225,7 +225,10 @@ impl Plan {
         device.launch_fastest(&candidates, outputs, tensors, |number| {
             let tiles = &self.tiles[number];
             let packed = packed(device, g, self.format, pass, tiles.team, w)?;
-            let geometry = if pass == Pass::InputGradient { Conv::backward(g) } else { Conv::from(g) };
+            let geometry = match pass {
+                Pass::Forward => Conv::from(g),
+                Pass::InputGradient => Conv::backward(g, Some(self.format)),
+            };
             let mut args = args![geometry, PaddedRows::new(g, pitch(g), tiles.stretch)];
             args.extend(more(&packed, tiles));
             Ok((args, Some(packed)))
@@ -311,7 +314,7 @@ pub(super) fn grad_weight(
         None => kernel!(format, width, "conv2d_3x3_grad_weight"),
         Some(_) => kernel!(format, width, "conv2d_3x3_pooled_grad_weight"),
     };
-    let mut args: Vec<Arg> = args![Conv::backward(g), rows, address(x)];
+    let mut args: Vec<Arg> = args![Conv::backward(g, Some(format)), rows, address(x)];
     args.extend(gradient.args());
     args.extend(args![stretch as i32, address(&sums)]);
     let config = Config { grid: [blocks[0] as u32, blocks[1] as u32, splits as u32], block };

@@ -27,7 +27,7 @@ struct Opened {
 }
 
 /// Kernels count elements in 31 bits.
-const MOST_ELEMENTS: usize = i32::MAX as usize;
+pub(super) const MOST_ELEMENTS: usize = i32::MAX as usize;
 
 impl CudaDevice {
     pub(super) const fn new(device: Device) -> CudaDevice {

@@ -44,9 +44,12 @@ impl Scale {
     /// Of all but gradients.
     pub(super) const ONE: Scale = Scale { by: 1.0, back: 1.0 };
 
-    /// Of a gradient at the active precision.
-    pub(super) fn of_gradient() -> Scale {
-        let by = precision::active().gradient_scale();
+    /// Of a gradient in a format; in `f32` nothing is scaled.
+    pub(super) fn of_gradient(format: Option<Format>) -> Scale {
+        let by = match format {
+            Some(Format::F16) => Precision::F16.gradient_scale(),
+            Some(Format::Tf32 | Format::Bf16) | None => return Scale::ONE,
+        };
         Scale { by, back: 1.0 / by }
     }
 }

@@ -7,8 +7,9 @@ use super::matmul::matmul;
 use super::memory::{address, Buffer};
 use super::softmax::{launch_for_rows, rows_and_columns, RowKernels};
 use crate::backend::params::{
-    CrossEntropy, Distillation, DistillationInputs, DistillationOutput, Divergence, Matmul, NoiseContrast, Side,
+    CrossEntropy, Distillation, DistillationInputs, DistillationOutput, Divergence, Matmul, NoiseContrast,
 };
+use crate::backend::precision::{self, Precision};
 use crate::error::Result;
 use crate::tensor::{DType, Shape, Tensor};
 
@@ -98,13 +99,14 @@ pub(super) fn noise_contrast(
     own: &Tensor,
     counts: &Tensor,
 ) -> Result<[Tensor; 2]> {
-    let scores = matmul(device, Matmul { transpose_b: true, ..Matmul::default() }, vectors, memory, None)?;
+    // A loss: both products stay f32, as they are on the CPU.
+    let product = |p, a: &Tensor| precision::with(Precision::F32, || matmul(device, p, a, memory, None));
+    let scores = product(Matmul { transpose_b: true, ..Matmul::default() }, vectors)?;
     let (rows, columns) = rows_and_columns(&scores);
     let (losses, slopes) = (device.floats([rows])?, device.floats(*scores.shape())?);
     let mut args = args![address(&scores), address(own), address(counts), (1.0 / p.tau) as f32, p.shift as f32];
     args.extend(args![p.floor as f32, address(&losses), address(&slopes), rows as u32, columns as u32]);
     let kernels = RowKernels { part: None, warp: "noise_contrast_warp", block: "noise_contrast_block" };
     launch_for_rows(device, kernels, rows, columns, args, &[&scores, counts])?;
-    let p = Matmul { gradient: Some(Side::A), ..Matmul::default() };
-    Ok([losses, matmul(device, p, &slopes, memory, None)?])
+    Ok([losses, product(Matmul::default(), &slopes)?])
 }

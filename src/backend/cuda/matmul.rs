@@ -44,7 +44,10 @@ pub(super) fn matmul(device: &CudaDevice, p: Matmul, a: &Tensor, b: &Tensor, bia
     let (splits, stretch) = launch::split_product(tile, m, n, k, batch);
     let [m_, n_, k_, splits_, stretch_] = [m, n, k, splits, stretch].map(|size| size as i32);
     let (b_is_shared_, relu) = (i32::from(b_is_shared), i32::from(p.relu));
-    let scale = |side| if p.gradient == Some(side) { Scale::of_gradient() } else { Scale::ONE };
+    let scale = |side| match p.gradient == Some(side) {
+        true => Scale::of_gradient(Format::active()),
+        false => Scale::ONE,
+    };
     let [scale_a, scale_b] = [Side::A, Side::B].map(scale);
     let sizes = Sizes {
         m: m_,
@@ -103,7 +106,7 @@ mod tests {
             Tensor::from_slice(&values, [len], Device::Emulator).unwrap()
         };
         let (a, b, bias) = (some(m * k, 1), some(k * n, 2), some(n, 3));
-        let stretch = k as i32;
+        let (stretch, scale) = (k as i32, Scale::of_gradient(Some(Format::F16)));
         let sizes = Sizes {
             m: m as i32,
             n: n as i32,
@@ -112,8 +115,8 @@ mod tests {
             relu: 1,
             splits: 1,
             stretch,
-            scale_a: Scale::ONE,
-            scale_b: Scale::of_gradient(),
+            scale_a: scale,
+            scale_b: scale,
         };
         let on_tensor_cores = Format::ALL.map(|format| [Tile::Tensor(format), Tile::LargeTensor(format)]);
         for tiles in [&[[Tile::Large, Tile::Small]], &on_tensor_cores[..]].concat() {

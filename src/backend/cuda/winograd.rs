@@ -1,11 +1,11 @@
-//! 3 × 3 convolutions in `f32` by minimal filtering (`kernels/conv2d_winograd.cu`).
+//! 3 × 3 convolutions in `f32` by minimal filtering (`kernels/conv2d_winograd.cu`, `kernels/conv2d_winograd_weight.cu`).
 
 use super::conv2d::{Conv, Divisor, OutputGradient, Pass};
 use super::conv2d_3x3::{mirrored, suits};
-use super::device::{args, CudaDevice};
+use super::device::{args, CudaDevice, MOST_ELEMENTS};
 use super::driver::{Arg, DevicePtr};
 use super::format::Format;
-use super::launch::{self, Config, MAX_GRID_YZ, THREADS};
+use super::launch::{self, Config, Tile, MAX_GRID_YZ, THREADS};
 use super::memory::address;
 use super::tuner::on_or_off;
 use crate::backend::params::Conv2dGeometry;
@@ -22,10 +22,12 @@ pub(super) fn is_on() -> Result<bool, String> {
     Ok(on_or_off(VARIABLE)?.unwrap_or(true))
 }
 
-/// Output channels, and windows, of a block; input channels of a slice; numbers of a transformed patch.
+/// Rows and columns of a block's products; what they add up at a time; numbers of a transformed patch.
 const ROWS: usize = 32;
 const DEEP: usize = 8;
 const PLACES: usize = 16;
+/// Pairs of channels of a block that adds up a weight gradient's splits.
+const PAIRS: usize = 16;
 
 /// `Windows` in the kernels: 2 × 2 results each.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -36,6 +38,41 @@ struct Windows {
     count: i32,
     by_down: Divisor,
     by_across: Divisor,
+}
+
+impl Windows {
+    /// All windows, or those that are pooled: a last row and column without a partner are left out.
+    fn new(g: &Conv2dGeometry, pooled: bool) -> Windows {
+        let [down, across] = [g.h, g.w].map(|size| if pooled { size / 2 } else { size.div_ceil(2) });
+        let (by_down, by_across) = (Divisor::new(down), Divisor::new(across));
+        let [down, across, count] = [down, across, g.n * down * across].map(|size| size as i32);
+        Windows { down, across, count, by_down, by_across }
+    }
+
+    fn count(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Results in them.
+    fn results(&self, g: &Conv2dGeometry, pooled: bool) -> usize {
+        if pooled {
+            4 * self.count()
+        } else {
+            g.n * g.h * g.w
+        }
+    }
+}
+
+/// What the general kernels multiply for m × n sums of k products: whole tiles.
+fn general(m: usize, n: usize, k: usize) -> usize {
+    let [rows, columns] = Tile::in_f32(m, n).extents();
+    m.next_multiple_of(rows) * n.next_multiple_of(columns) * k
+}
+
+/// Whether at most 0.6 of the general kernels' multiplications remain: 16 for each window and pair of channels, also of whole tiles. What is left
+/// to 1 pays for transforming weights or sums, and for what the machine code does not tell (docs/kernels.md).
+fn pays(padded: [usize; 3], general: usize) -> bool {
+    10 * PLACES * padded.into_iter().product::<usize>() <= 6 * general
 }
 
 /// How a convolution is divided among blocks.
@@ -63,22 +100,16 @@ pub(super) fn plan_grad_input(device: &CudaDevice, g: &Conv2dGeometry) -> Result
 
 impl Plan {
     fn new(g: &Conv2dGeometry, pooled: bool) -> Plan {
-        // Pooling leaves out a last row and column that have no partner.
-        let [down, across] = [g.h, g.w].map(|size| if pooled { size / 2 } else { size.div_ceil(2) });
-        let count = g.n * down * across;
-        let config = Config { grid: [count.div_ceil(ROWS) as u32, g.c_out.div_ceil(ROWS) as u32, 1], block: THREADS };
-        let (by_down, by_across) = (Divisor::new(down), Divisor::new(across));
-        let [down, across, count] = [down, across, count].map(|size| size as i32);
-        Plan { windows: Windows { down, across, count, by_down, by_across }, config }
+        let windows = Windows::new(g, pooled);
+        let grid = [windows.count().div_ceil(ROWS) as u32, g.c_out.div_ceil(ROWS) as u32, 1];
+        Plan { windows, config: Config { grid, block: THREADS } }
     }
 
-    /// Whether at most 0.6 of the multiplications remain: 16 for each window and pair of channels in place of 9 for each result, but for whole
-    /// tiles. What is left to 1 pays for transforming and packing the weights, and for what the machine code does not tell (docs/kernels.md).
     fn pays(&self, g: &Conv2dGeometry, pooled: bool) -> bool {
-        let results = if pooled { 4 * self.windows.count as usize } else { g.n * g.h * g.w };
-        let [windows, rows, _] = self.config.grid.map(|blocks| blocks as usize * ROWS);
-        let multiplications = PLACES * windows * rows * g.c_in.next_multiple_of(DEEP);
-        self.config.grid[1] as usize <= MAX_GRID_YZ && 10 * multiplications <= 6 * 9 * results * g.c_out * g.c_in
+        let [windows, c_out, _] = self.config.grid.map(|blocks| blocks as usize * ROWS);
+        let c_in = g.c_in.next_multiple_of(DEEP);
+        let fits = self.config.grid[1] as usize <= MAX_GRID_YZ && PLACES * c_out * c_in <= MOST_ELEMENTS;
+        fits && pays([windows, c_out, c_in], general(g.c_out, self.windows.results(g, pooled), 9 * g.c_in))
     }
 
     /// Launches a kernel; `more` has its arguments behind the geometry, given the packed weights.
@@ -145,6 +176,57 @@ impl Plan {
     }
 }
 
+/// The weight gradient, where these kernels are expected to be faster.
+pub(super) fn grad_weight(
+    device: &CudaDevice,
+    g: &Conv2dGeometry,
+    x: &Tensor,
+    gradient: OutputGradient,
+) -> Result<Option<Tensor>> {
+    let pooled = gradient.winners.is_some();
+    let windows = Windows::new(g, pooled);
+    let [c_out, c_in] = [g.c_out, g.c_in].map(|channels| channels.next_multiple_of(ROWS));
+    let fits = c_out / ROWS <= MAX_GRID_YZ && split(g, &windows).0 * PLACES * c_out * c_in <= MOST_ELEMENTS;
+    let padded = [windows.count().next_multiple_of(DEEP), c_out, c_in];
+    let faster = pays(padded, general(g.c_out, 9 * g.c_in, windows.results(g, pooled)));
+    match Format::active().is_none() && suits(g) && fits && faster && device.offers_winograd()? {
+        true => sum_windows(device, g, windows, x, gradient).map(Some),
+        false => Ok(None),
+    }
+}
+
+/// How many blocks share the windows, and how many windows each takes at most.
+fn split(g: &Conv2dGeometry, windows: &Windows) -> (usize, usize) {
+    launch::split_for(g.c_in.div_ceil(ROWS) * g.c_out.div_ceil(ROWS), windows.count(), DEEP, MAX_GRID_YZ)
+}
+
+fn sum_windows(
+    device: &CudaDevice,
+    g: &Conv2dGeometry,
+    windows: Windows,
+    x: &Tensor,
+    gradient: OutputGradient,
+) -> Result<Tensor> {
+    let (splits, stretch) = split(g, &windows);
+    let pairs = g.c_out * g.c_in;
+    let sums = device.floats([splits, PLACES, pairs])?;
+    let kernel = match gradient.winners {
+        None => "conv2d_winograd_grad_weight",
+        Some(_) => "conv2d_winograd_pooled_grad_weight",
+    };
+    let mut args = args![Conv::from(g), windows, address(x)];
+    args.extend(gradient.args());
+    args.extend(args![stretch as i32, address(&sums)]);
+    let grid = [g.c_in.div_ceil(ROWS) as u32, g.c_out.div_ceil(ROWS) as u32, splits as u32];
+    let config = Config { grid, block: THREADS };
+    device.launch(kernel, config, args, &[x, gradient.dy])?;
+    let dw = device.floats([g.c_out, g.c_in, 3, 3])?;
+    let args = args![address(&sums), address(&dw), splits as i32, pairs as u32];
+    let config = Config { grid: [pairs.div_ceil(PAIRS) as u32, 1, 1], block: THREADS };
+    device.launch("conv2d_winograd_grad_weight_sum", config, args, &[x, gradient.dy])?;
+    Ok(dw)
+}
+
 #[cfg(all(test, feature = "emulator"))]
 mod tests {
     use super::*;
@@ -180,7 +262,7 @@ mod tests {
         assert_eq!(far, None, "{what} of {g:?}");
     }
 
-    /// Forward, with and without pooling, and both input gradients, against the reference in `f64`; the results' bytes.
+    /// Forward, with and without pooling, and all gradients, against the reference in `f64`; the results' bytes.
     fn check(g: &Conv2dGeometry, seed: u64) -> Vec<u8> {
         let device = crate::backend::cuda::cuda(Device::Emulator);
         let reference = backend::of(Device::Reference);
@@ -199,7 +281,9 @@ mod tests {
         let backward = Plan::new(&mirrored(g), false);
         backward.grad_input(device, g, OutputGradient { dy: &dy, winners: None }, &w, &dx).unwrap();
         assert_near("its gradient", g, &dx, &reference.conv2d_grad_input(g, &exact(&dy), &w64).unwrap());
-        let mut results = vec![y, dx];
+        let dw = sum_windows(device, g, Windows::new(g, false), &x, OutputGradient { dy: &dy, winners: None }).unwrap();
+        assert_near("its weight's", g, &dw, &reference.conv2d_grad_weight(g, &x64, &exact(&dy), false).unwrap().0);
+        let mut results = vec![y, dx, dw];
 
         if g.h > 1 && g.w > 1 {
             let shape = [g.n, g.c_out, g.h / 2, g.w / 2];
@@ -212,10 +296,15 @@ mod tests {
             assert!(others <= ours.len() / 100, "{others} of {} winners of {g:?} are others", ours.len());
 
             let (dy, dx) = (normal(shape, seed ^ 4), device.floats([g.n, g.c_in, g.h, g.w]).unwrap());
-            backward.grad_input(device, g, OutputGradient { dy: &dy, winners: Some(&winners) }, &w, &dx).unwrap();
-            let expected = reference.conv2d_pooled_grad_input(g, &exact(&dy), &exact(&winners), &w64).unwrap();
+            let gradient = OutputGradient { dy: &dy, winners: Some(&winners) };
+            backward.grad_input(device, g, gradient, &w, &dx).unwrap();
+            let [dy64, winners64] = [&dy, &winners].map(exact);
+            let expected = reference.conv2d_pooled_grad_input(g, &dy64, &winners64, &w64).unwrap();
             assert_near("its gradient behind pooling", g, &dx, &expected);
-            results.extend([y, winners, dx]);
+            let dw = sum_windows(device, g, Windows::new(g, true), &x, gradient).unwrap();
+            let expected = reference.conv2d_pooled_grad_weight(g, &x64, &dy64, &winners64).unwrap().0;
+            assert_near("its weight's behind pooling", g, &dw, &expected);
+            results.extend([y, winners, dx, dw]);
         }
         results.iter().flat_map(|x| x.to_host().unwrap().storage().bytes().to_vec()).collect()
     }
@@ -234,8 +323,9 @@ mod tests {
     }
 
     #[test]
-    fn several_blocks_and_slices_are_near_the_reference() {
+    fn several_blocks_slices_and_splits_are_near_the_reference() {
         check(&geometry([3, 33, 70, 13, 14]), 1);
+        check(&geometry([11, 9, 5, 14, 15]), 3);
         check(&geometry([1, 40, 33, 2, 31]), 2);
     }
 
@@ -256,9 +346,9 @@ mod tests {
     }
 
     #[test]
-    fn few_channels_and_small_images_are_left_to_the_other_kernels() {
+    fn what_would_be_mostly_padding_is_left_to_the_other_kernels() {
         let pays = |sizes| Plan::new(&geometry(sizes), false).pays(&geometry(sizes), false);
-        assert!(pays([128, 64, 64, 28, 28]) && pays([128, 64, 128, 14, 14]) && pays([32, 128, 128, 7, 7]));
-        assert!(!pays([128, 64, 16, 28, 28]) && !pays([1, 64, 64, 4, 4]) && !pays([128, 5, 64, 28, 28]));
+        assert!(pays([128, 64, 64, 28, 28]) && pays([128, 64, 16, 14, 14]) && pays([32, 128, 128, 7, 7]));
+        assert!(!pays([1, 64, 64, 4, 4]) && !pays([128, 5, 64, 28, 28]));
     }
 }
