@@ -1,6 +1,6 @@
 //! Convolutions and their gradients (`kernels/conv2d.cu`, `kernels/conv2d_first.cu`, `kernels/conv2d_depthwise.cu`).
 
-use super::conv2d_3x3;
+use super::conv2d_3x3::{self, Kernels3x3};
 use super::device::{args, CudaDevice};
 use super::driver::{Arg, DevicePtr};
 use super::elementwise::fill;
@@ -103,6 +103,14 @@ fn candidates(tile: Tile, candidate: impl Fn(&Tile) -> Candidate) -> Vec<Candida
     tile.candidates().iter().map(candidate).collect()
 }
 
+/// The kernels for 3 × 3 taps that take a convolution, with its results in pooling windows or not, if any do.
+fn kernels_3x3(device: &CudaDevice, g: &Conv2dGeometry, windows: bool) -> Result<Option<Box<dyn Kernels3x3>>> {
+    if let Some(plan) = conv2d_3x3::plan(device, g, windows)? {
+        return Ok(Some(Box::new(plan)));
+    }
+    Ok(winograd::plan(device, g, windows)?.map(|plan| Box::new(plan) as Box<dyn Kernels3x3>))
+}
+
 pub(super) fn conv2d(
     device: &CudaDevice,
     g: &Conv2dGeometry,
@@ -125,10 +133,8 @@ pub(super) fn conv2d(
     } else if g.is_first_layer() {
         let config = launch::exactly(pixels, g.c_out.div_ceil(FIRST_OUTPUTS));
         device.launch("conv2d_first", config, args(w), &[x, w])?;
-    } else if let Some(plan) = conv2d_3x3::plan(device, g, false)? {
-        plan.conv2d(device, g, Pass::Forward, [x, w, &y], bias, relu)?;
-    } else if let Some(plan) = winograd::plan(device, g, false)? {
-        plan.conv2d(device, g, Pass::Forward, [x, w, &y], bias, relu)?;
+    } else if let Some(kernels) = kernels_3x3(device, g, false)? {
+        kernels.conv2d(device, g, [x, w, &y], bias, relu)?;
     } else {
         let channels = g.c_out / g.groups;
         let tile = tile(g, channels, pixels);
@@ -156,10 +162,8 @@ pub(super) fn relu_pool(
     if g.is_first_layer() {
         let config = launch::exactly(windows, g.c_out.div_ceil(FIRST_POOLED_OUTPUTS));
         device.launch("conv2d_first_relu_pool", config, args(w), &[x, w])?;
-    } else if let Some(plan) = conv2d_3x3::plan(device, g, true)? {
-        plan.relu_pool(device, g, [x, w, bias], [&y, &winners])?;
-    } else if let Some(plan) = winograd::plan(device, g, true)? {
-        plan.relu_pool(device, g, [x, w, bias], [&y, &winners])?;
+    } else if let Some(kernels) = kernels_3x3(device, g, true)? {
+        kernels.relu_pool(device, g, [x, w, bias], [&y, &winners])?;
     } else {
         let channels = g.c_out / g.groups;
         let tile = tile(g, channels, 4 * windows);
@@ -228,13 +232,12 @@ pub(super) fn grad_input(
         device.launch("conv2d_depthwise_grad_input", launch::elements(n), args, &[gradient.dy, w])?;
         return Ok(dx);
     }
-    if let Some(plan) = conv2d_3x3::plan_grad_input(device, g)? {
-        plan.grad_input(device, g, gradient, w, &dx)?;
-        return Ok(dx);
-    }
-    if let Some(plan) = winograd::plan_grad_input(device, g)? {
-        plan.grad_input(device, g, gradient, w, &dx)?;
-        return Ok(dx);
+    if conv2d_3x3::suits(g) {
+        let mirrored = &conv2d_3x3::mirrored(g);
+        if let Some(kernels) = kernels_3x3(device, mirrored, false)? {
+            kernels.grad_input(device, mirrored, gradient, w, &dx)?;
+            return Ok(dx);
+        }
     }
     let (channels, pixels) = (g.c_in / g.groups, g.n * g.h * g.w);
     let tile = tile(g, channels, pixels);

@@ -1,7 +1,7 @@
 //! 3 × 3 convolutions in `f32` by minimal filtering (`kernels/conv2d_winograd.cu`, `kernels/conv2d_winograd_weight.cu`).
 
 use super::conv2d::{Conv, Divisor, OutputGradient, Pass};
-use super::conv2d_3x3::{mirrored, suits};
+use super::conv2d_3x3::{suits, Family, Kernels3x3};
 use super::device::{args, CudaDevice, MOST_ELEMENTS};
 use super::driver::{Arg, DevicePtr};
 use super::format::Format;
@@ -90,14 +90,6 @@ pub(super) fn plan(device: &CudaDevice, g: &Conv2dGeometry, pooled: bool) -> Res
     Ok(may.then(|| Plan::new(g, pooled)).filter(|plan| plan.pays(g, pooled)))
 }
 
-/// The plan for an input gradient.
-///
-/// # Errors
-/// There is no such device here.
-pub(super) fn plan_grad_input(device: &CudaDevice, g: &Conv2dGeometry) -> Result<Option<Plan>> {
-    plan(device, &mirrored(g), false)
-}
-
 impl Plan {
     fn new(g: &Conv2dGeometry, pooled: bool) -> Plan {
         let windows = Windows::new(g, pooled);
@@ -111,68 +103,32 @@ impl Plan {
         let fits = self.config.grid[1] as usize <= MAX_GRID_YZ && PLACES * c_out * c_in <= MOST_ELEMENTS;
         fits && pays([windows, c_out, c_in], general(g.c_out, self.windows.results(g, pooled), 9 * g.c_in))
     }
+}
 
-    /// Launches a kernel; `more` has its arguments behind the geometry, given the packed weights.
+impl Kernels3x3 for Plan {
     fn launch(
         &self,
         device: &CudaDevice,
         g: &Conv2dGeometry,
-        pass: Pass,
-        kernel: &'static str,
+        family: Family,
         [x, w]: [&Tensor; 2],
-        more: impl Fn(DevicePtr) -> Vec<Arg>,
+        _outputs: &[&Tensor],
+        args: &dyn Fn(DevicePtr) -> Vec<Arg>,
     ) -> Result<()> {
+        let kernel = match family {
+            Family::Forward | Family::GradInput => "conv2d_winograd",
+            Family::ReluPool => "conv2d_winograd_relu_pool",
+            Family::PooledGradInput => "conv2d_winograd_pooled_grad_input",
+        };
         let pairs = g.c_out.next_multiple_of(ROWS) * g.c_in.next_multiple_of(DEEP);
         let packed = device.floats([PLACES * pairs])?;
-        let [rows, channels, backward] = [g.c_out as i32, g.c_in as i32, i32::from(pass == Pass::InputGradient)];
-        let args = args![address(w), rows, channels, backward, address(&packed), pairs as u32];
-        device.launch("conv2d_winograd_weights", launch::elements(pairs), args, &[w])?;
-        let mut args = args![Conv::from(g), self.windows];
-        args.extend(more(address(&packed)));
-        device.launch(kernel, self.config, args, &[x, w])
-    }
-
-    pub(super) fn conv2d(
-        &self,
-        device: &CudaDevice,
-        g: &Conv2dGeometry,
-        pass: Pass,
-        [x, w, y]: [&Tensor; 3],
-        bias: DevicePtr,
-        relu: bool,
-    ) -> Result<()> {
-        self.launch(device, g, pass, "conv2d_winograd", [x, w], |packed| {
-            args![address(x), packed, bias, i32::from(relu), address(y)]
-        })
-    }
-
-    pub(super) fn relu_pool(
-        &self,
-        device: &CudaDevice,
-        g: &Conv2dGeometry,
-        [x, w, bias]: [&Tensor; 3],
-        [y, winners]: [&Tensor; 2],
-    ) -> Result<()> {
-        self.launch(device, g, Pass::Forward, "conv2d_winograd_relu_pool", [x, w], |packed| {
-            args![address(x), packed, address(bias), address(y), address(winners)]
-        })
-    }
-
-    pub(super) fn grad_input(
-        &self,
-        device: &CudaDevice,
-        g: &Conv2dGeometry,
-        gradient: OutputGradient,
-        w: &Tensor,
-        dx: &Tensor,
-    ) -> Result<()> {
-        let (g, pass, dy) = (&mirrored(g), Pass::InputGradient, gradient.dy);
-        let Some(winners) = gradient.winners else {
-            return self.conv2d(device, g, pass, [dy, w, dx], DevicePtr::NULL, false);
-        };
-        self.launch(device, g, pass, "conv2d_winograd_pooled_grad_input", [dy, w], |packed| {
-            args![address(dy), address(winners), packed, address(dx)]
-        })
+        let [rows, channels, backward] =
+            [g.c_out as i32, g.c_in as i32, i32::from(family.pass() == Pass::InputGradient)];
+        let of_weights = args![address(w), rows, channels, backward, address(&packed), pairs as u32];
+        device.launch("conv2d_winograd_weights", launch::elements(pairs), of_weights, &[w])?;
+        let mut all = args![Conv::from(g), self.windows];
+        all.extend(args(address(&packed)));
+        device.launch(kernel, self.config, all, &[x, w])
     }
 }
 
@@ -231,6 +187,7 @@ fn sum_windows(
 mod tests {
     use super::*;
     use crate::backend;
+    use crate::backend::cuda::conv2d_3x3::mirrored;
     use crate::backend::cuda::emulator::with_schedule;
     use crate::tensor::{DType, Device, Rng, Shape};
     use proptest::prelude::*;
@@ -274,12 +231,12 @@ mod tests {
         let [x64, w64, bias64] = [&x, &w, &bias].map(exact);
 
         let y = device.floats([g.n, g.c_out, g.h, g.w]).unwrap();
-        Plan::new(g, false).conv2d(device, g, Pass::Forward, [&x, &w, &y], address(&bias), true).unwrap();
+        Plan::new(g, false).conv2d(device, g, [&x, &w, &y], address(&bias), true).unwrap();
         assert_near("conv2d", g, &y, &reference.conv2d(g, &x64, &w64, Some(&bias64), true).unwrap());
 
         let (dy, dx) = (normal([g.n, g.c_out, g.h, g.w], seed ^ 3), device.floats([g.n, g.c_in, g.h, g.w]).unwrap());
-        let backward = Plan::new(&mirrored(g), false);
-        backward.grad_input(device, g, OutputGradient { dy: &dy, winners: None }, &w, &dx).unwrap();
+        let (mirrored, backward) = (&mirrored(g), Plan::new(&mirrored(g), false));
+        backward.grad_input(device, mirrored, OutputGradient { dy: &dy, winners: None }, &w, &dx).unwrap();
         assert_near("its gradient", g, &dx, &reference.conv2d_grad_input(g, &exact(&dy), &w64).unwrap());
         let dw = sum_windows(device, g, Windows::new(g, false), &x, OutputGradient { dy: &dy, winners: None }).unwrap();
         assert_near("its weight's", g, &dw, &reference.conv2d_grad_weight(g, &x64, &exact(&dy), false).unwrap().0);
@@ -297,7 +254,7 @@ mod tests {
 
             let (dy, dx) = (normal(shape, seed ^ 4), device.floats([g.n, g.c_in, g.h, g.w]).unwrap());
             let gradient = OutputGradient { dy: &dy, winners: Some(&winners) };
-            backward.grad_input(device, g, gradient, &w, &dx).unwrap();
+            backward.grad_input(device, mirrored, gradient, &w, &dx).unwrap();
             let [dy64, winners64] = [&dy, &winners].map(exact);
             let expected = reference.conv2d_pooled_grad_input(g, &dy64, &winners64, &w64).unwrap();
             assert_near("its gradient behind pooling", g, &dx, &expected);
@@ -337,7 +294,7 @@ mod tests {
         pixels[36 + 2 * 6 + 3] = f32::NAN;
         let x = Tensor::from_slice(&pixels, [1, 5, 6, 6], Device::Emulator).unwrap();
         let (w, y) = (normal([2, 5, 3, 3], 1), device.floats([1, 2, 6, 6]).unwrap());
-        Plan::new(&g, false).conv2d(device, &g, Pass::Forward, [&x, &w, &y], DevicePtr::NULL, false).unwrap();
+        Plan::new(&g, false).conv2d(device, &g, [&x, &w, &y], DevicePtr::NULL, false).unwrap();
         let y = y.to_f64_vec().unwrap();
         for (row, column) in (1..4).flat_map(|row| (2..5).map(move |column| (row, column))) {
             assert!(y[row * 6 + column].is_nan(), "{row} {column}");
