@@ -128,7 +128,7 @@ extern "C" __global__ void __launch_bounds__(256, 2)
 constexpr int PAIRS = 16;
 
 struct SumMemory {
-    float of[PLACES][PAIRS + 1];
+    float of[PLACES][PAIRS];
 };
 
 // Gᵀ·m·G of the splits' sums, which are added in order: n pairs [c_out, c_in], 9 numbers each.

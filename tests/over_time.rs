@@ -160,6 +160,32 @@ fn the_hint_of_fitnet_comes_first_and_alone_and_is_over_then() {
 }
 
 #[test]
+fn the_paraphraser_of_ft_learns_first_and_stays_as_it_is_then() {
+    let scene = Scene::new();
+    let objective = scene.objective(0.5, vec![term("ft", &[("paraphraser-epochs", "2")])]).unwrap();
+    let learned = |epoch| {
+        let loss = scene.loss(&objective, [epoch, 6]);
+        let gradients = loss.total.backward().unwrap();
+        let adapters = objective.parameters().into_iter();
+        let learns = adapters.filter(|(_, parameter)| gradients.get(&parameter.get()).is_some());
+        let mut parts: Vec<String> = learns.map(|(name, _)| name.rsplit('.').nth(1).unwrap().to_string()).collect();
+        parts.dedup();
+        (named(&loss).into_keys().collect::<Vec<_>>(), parts, gradients.get(&scene.logits[0]).is_some())
+    };
+    let names = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+    for epoch in [1, 2] {
+        assert_eq!(learned(epoch), (names(&["ft.reconstruction"]), names(&["paraphraser", "inverse"]), false));
+    }
+    assert_eq!(learned(3), (names(&["ft", "hard"]), names(&["translator"]), true));
+    let late =
+        Term { weight: Scheduled::parse("0..200:step@4").unwrap(), ..term("ft", &[("paraphraser-epochs", "2")]) };
+    let loss = scene.loss(&scene.objective(0.5, vec![late.clone()]).unwrap(), [1, 6]);
+    assert!(near(total(&loss), named(&loss)["ft.reconstruction"]), "the weight is the factors', not the paraphraser's");
+    let loss = scene.loss(&scene.objective(0.5, vec![late]).unwrap(), [1, 1]);
+    assert!(named(&loss).contains_key("ft.reconstruction"), "an epoch has no first half, so both are learned at once");
+}
+
+#[test]
 fn weights_and_temperatures_follow_their_schedules() {
     let scene = Scene::new();
     let soft = Term { weight: Scheduled::parse("1..0:step@1").unwrap(), ..term("hinton", &[("temperature", "4..1")]) };

@@ -8,6 +8,7 @@ use super::adapter::Regressors;
 use super::cases::maps;
 use super::info::{Family, Hyperparameter, MethodInfo, Needs, Taps};
 use super::math::same_size;
+use super::method::first_stage;
 use super::pairwise::sum_over;
 use super::{Loss, Method, Stage, StepInputs};
 use crate::error::Result;
@@ -79,7 +80,7 @@ impl Method for FitNet {
     fn stage(&self, epoch: usize, epochs: usize) -> Stage {
         match self.hint_epochs {
             None => Stage::Joint,
-            Some(first) if epoch <= first.min(epochs / 2) => Stage::Alone,
+            Some(first) if epoch <= first_stage(first, epochs) => Stage::Alone,
             Some(_) => Stage::Over,
         }
     }

@@ -3,13 +3,15 @@
 //! length 1 (eq. 3 with p = 1, in the form of the reference implementation). The paraphraser learns to reproduce the teacher's map from
 //! its factors (eq. 2).
 //!
-//! Here the paraphraser learns while the student does, from the teacher's maps alone: no gradient of the student's loss reaches it.
+//! In the paper the paraphraser learns first, for 30 epochs, and stays as it is from then on: `paraphraser-epochs = 30`. Without, it learns while
+//! the student does. It learns from the teacher's maps alone in both: no gradient of the student's loss reaches it.
 
 use super::cases::maps;
 use super::info::{Family, Hyperparameter, MethodInfo, Needs, Taps};
 use super::math::{same_size, unit_vectors};
+use super::method::first_stage;
 use super::taps::TapPair;
-use super::{Loss, Method, StepInputs};
+use super::{Loss, Method, Stage, StepInputs};
 use crate::error::Result;
 use crate::nn::{Context, Conv2d, ConvThen, Module, Visitor};
 use crate::ops::OpSpec;
@@ -27,8 +29,19 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     hard_weight: 1.0,
     cost: 1.7,
     when: "When the teacher's map is much wider than the student can express.",
-    traps: &["The paper trains the paraphraser for 30 epochs before; here it learns beside the student."],
-    hyperparameters: &[Hyperparameter::between("rate", [0.01, 1.0], 0.5, "factors for each channel of the teacher")],
+    traps: &[
+        "The paper is `--set ft.paraphraser-epochs=30` with 60 --epochs or more: the paraphraser alone first.",
+        "Schedules, pruning and a curriculum run over both stages.",
+    ],
+    hyperparameters: &[
+        Hyperparameter::between("rate", [0.01, 1.0], 0.5, "factors for each channel of the teacher"),
+        Hyperparameter::count(
+            "paraphraser-epochs",
+            [0, 100000],
+            0,
+            "epochs in which the paraphraser learns, before all else; at most half of all; 0: beside the student",
+        ),
+    ],
     build: |setup| {
         let pair = setup.pairs.remove(0);
         pair.require_maps(INFO.name)?;
@@ -39,6 +52,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
             paraphraser: Conv2d::same(init, to, factors, 3, ConvThen::Relu)?,
             inverse: Conv2d::same(init, factors, to, 3, ConvThen::Nothing)?,
             translator: Conv2d::same(init, from, factors, 3, ConvThen::Relu)?,
+            first: setup.settings.count("paraphraser-epochs"),
             pair,
         }))
     },
@@ -60,6 +74,8 @@ struct FactorTransfer {
     paraphraser: Conv2d,
     inverse: Conv2d,
     translator: Conv2d,
+    /// Epochs in which the paraphraser learns alone; 0: it learns beside the student.
+    first: usize,
 }
 
 impl Method for FactorTransfer {
@@ -67,9 +83,24 @@ impl Method for FactorTransfer {
         let (student, teacher) = inputs.features(&self.pair)?;
         let (cx, teacher) = (&mut Context::eval(), teacher.detach());
         let factors = self.paraphraser.forward(&teacher, cx)?;
-        let reconstruction = self.inverse.forward(&factors, cx)?.mse_loss(&teacher)?;
-        let factor = factor_difference(&self.translator.forward(student, cx)?, &factors)?;
-        Loss::weighted(vec![(INFO.name, 1.0, factor), ("reconstruction", 1.0, reconstruction)])
+        let (stage, first) = (self.stage(inputs.epoch, inputs.epochs), first_stage(self.first, inputs.epochs));
+        let mut terms = Vec::new();
+        if stage == Stage::Joint {
+            let factor = factor_difference(&self.translator.forward(student, cx)?, &factors)?;
+            terms.push((INFO.name, 1.0, factor));
+        }
+        if stage == Stage::Alone || first == 0 {
+            let reconstruction = self.inverse.forward(&factors, cx)?.mse_loss(&teacher)?;
+            terms.push(("reconstruction", 1.0, reconstruction));
+        }
+        Loss::weighted(terms)
+    }
+
+    fn stage(&self, epoch: usize, epochs: usize) -> Stage {
+        match epoch <= first_stage(self.first, epochs) {
+            true => Stage::Alone,
+            false => Stage::Joint,
+        }
     }
 
     fn visit(&self, visitor: &mut Visitor) {

@@ -221,6 +221,11 @@ pub enum Stage {
     Over,
 }
 
+/// The epochs of a first stage that is to have so many: half of all are left to what follows.
+pub(super) fn first_stage(wanted: usize, epochs: usize) -> usize {
+    wanted.min(epochs / 2)
+}
+
 /// A distillation method, made for two networks.
 pub trait Method: Send + Sync {
     /// The loss of one batch, without the cross-entropy with the labels beside it.

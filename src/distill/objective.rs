@@ -126,9 +126,11 @@ impl Objective {
                     continue;
                 }
             }
+            // What is learned alone has nothing to be weighed against, and its weight may not have begun.
+            let weight = if present == Stage::Alone { 1.0 } else { inputs.now(made.weight) };
             let weighted = |inputs: &StepInputs| {
                 let loss = made.method.loss(inputs)?;
-                Ok(Loss { total: times(&loss.total, inputs.now(made.weight))?, terms: loss.terms })
+                Ok(Loss { total: times(&loss.total, weight)?, terms: loss.terms })
             };
             let loss = if made.info.needs.labels { of_labels(&weighted)? } else { weighted(inputs)? };
             parts.push((Some(made), loss));

@@ -232,7 +232,8 @@ pub(super) fn grad_input(
         device.launch("conv2d_depthwise_grad_input", launch::elements(n), args, &[gradient.dy, w])?;
         return Ok(dx);
     }
-    if conv2d_3x3::suits(g) {
+    // On tensor cores a first layer stays in f32.
+    if !(g.is_first_layer() && Format::active().is_some()) {
         let mirrored = &conv2d_3x3::mirrored(g);
         if let Some(kernels) = kernels_3x3(device, mirrored, false)? {
             kernels.grad_input(device, mirrored, gradient, w, &dx)?;

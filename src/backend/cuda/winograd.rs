@@ -144,7 +144,9 @@ pub(super) fn grad_weight(
     let [c_out, c_in] = [g.c_out, g.c_in].map(|channels| channels.next_multiple_of(ROWS));
     let fits = c_out / ROWS <= MAX_GRID_YZ && split(g, &windows).0 * PLACES * c_out * c_in <= MOST_ELEMENTS;
     let padded = [windows.count().next_multiple_of(DEEP), c_out, c_in];
-    let faster = pays(padded, general(g.c_out, 9 * g.c_in, windows.results(g, pooled)));
+    // Sums of fewer windows cost more to write and add up than is saved.
+    let enough = windows.count() >= 64;
+    let faster = enough && pays(padded, general(g.c_out, 9 * g.c_in, windows.results(g, pooled)));
     match Format::active().is_none() && suits(g) && fits && faster && device.offers_winograd()? {
         true => sum_windows(device, g, windows, x, gradient).map(Some),
         false => Ok(None),
@@ -305,6 +307,7 @@ mod tests {
     #[test]
     fn what_would_be_mostly_padding_is_left_to_the_other_kernels() {
         let pays = |sizes| Plan::new(&geometry(sizes), false).pays(&geometry(sizes), false);
+        assert!(pays([128, 64, 3, 28, 28]), "the input gradient of a first layer");
         assert!(pays([128, 64, 64, 28, 28]) && pays([128, 64, 16, 14, 14]) && pays([32, 128, 128, 7, 7]));
         assert!(!pays([1, 64, 64, 4, 4]) && !pays([128, 5, 64, 28, 28]));
     }
