@@ -1,9 +1,10 @@
 //! What every method of the registry promises, whatever it is made of.
 
 use kdengine::distill::{
-    find_method, Features, MethodInfo, Mixture, Networks, Objective, Plan, StepInputs, Term, Value, METHODS,
+    find_method, Features, MethodInfo, Mixture, Networks, Objective, Plan, Settings, StepInputs, Term, Value, METHODS,
 };
 use kdengine::models::{tap_shapes, TapShape, Task};
+use kdengine::nn::PRE_ACTIVATION;
 use kdengine::optim::{Optimizer, OptimizerConfig};
 use kdengine::tensor::Rng;
 use kdengine::{DType, Device, Result, Tensor};
@@ -43,8 +44,11 @@ impl Batch {
                 .unwrap()
         };
         let features = |shapes: &[TapShape], stream: u64| {
-            let maps = shapes.iter().zip(stream..);
-            maps.map(|(tap, stream)| (tap.name.clone(), normal(&tap.shape, stream))).collect()
+            let maps = shapes.iter().zip(stream..).flat_map(|(tap, stream)| {
+                let names = [tap.name.clone(), format!("{}{PRE_ACTIVATION}", tap.name)];
+                names.map(|name| (name, normal(&tap.shape, stream)))
+            });
+            maps.collect()
         };
         Batch {
             student_logits: normal(&[classes], 1),
@@ -95,6 +99,15 @@ impl Batch {
     }
 }
 
+/// A method at its defaults, beside the others even if it would come before them.
+fn joint(info: &'static MethodInfo) -> Term {
+    let values = match info.hyperparameters.iter().any(|parameter| parameter.name == "stages") {
+        true => BTreeMap::from([("stages".to_string(), Value::Text("joint".to_string()))]),
+        false => BTreeMap::new(),
+    };
+    Term { settings: Settings::new(info, &values).unwrap(), ..Term::new(info) }
+}
+
 /// The method alone, without the labels beside it, for two networks.
 fn alone(term: Term, shapes: &[Vec<TapShape>; 2], classes: usize) -> Result<Objective> {
     let plan = Plan::new(0.0, vec![Term { weight: 1.0.into(), ..term }])?;
@@ -112,7 +125,7 @@ fn methods() -> impl Iterator<Item = &'static MethodInfo> {
 fn with(info: &'static MethodInfo, settings: &[(&str, f64)]) -> Term {
     let values = settings.iter().map(|(name, value)| (name.to_string(), Value::Number(*value)));
     let values: BTreeMap<String, Value> = values.collect();
-    Term { settings: kdengine::distill::Settings::new(info, &values).unwrap(), ..Term::new(info) }
+    Term { settings: Settings::new(info, &values).unwrap(), ..Term::new(info) }
 }
 
 #[test]
@@ -130,7 +143,7 @@ fn degenerate_batches_give_finite_losses_and_gradients_or_a_clear_refusal() {
         for (what, n, classes, change) in cases {
             let shapes = shapes(info, classes);
             let batch = change(Batch::random(&shapes, n, classes)).map(|x| x.variable());
-            let loss = alone(Term::new(info), &shapes, classes).and_then(|objective| batch.loss(&objective));
+            let loss = alone(joint(info), &shapes, classes).and_then(|objective| batch.loss(&objective));
             let loss = match loss {
                 Ok(loss) => loss,
                 Err(error) => {
@@ -154,7 +167,7 @@ fn the_teacher_gets_no_gradient_and_the_student_and_all_adapters_do() {
     for info in methods() {
         let shapes = shapes(info, 4);
         let batch = Batch::random(&shapes, 6, 4).map(|x| x.variable());
-        let objective = alone(Term::new(info), &shapes, 4).unwrap();
+        let objective = alone(joint(info), &shapes, 4).unwrap();
         let gradients = batch.loss(&objective).unwrap().total.backward().unwrap();
         for x in batch.teacher.values().chain([&batch.teacher_logits]) {
             assert!(gradients.get(x).is_none(), "{}: a gradient reaches the teacher", info.name);
@@ -174,7 +187,7 @@ fn the_order_of_samples_in_a_batch_changes_nothing() {
         let shapes = shapes(info, 4);
         let batch = Batch::random(&shapes, 6, 4);
         let value = |batch: &Batch| {
-            let objective = alone(Term::new(info), &shapes, 4).unwrap();
+            let objective = alone(joint(info), &shapes, 4).unwrap();
             let batch = batch.map(|x| x.variable());
             let loss = batch.loss(&objective).unwrap().total;
             let gradients = loss.backward().unwrap();
@@ -202,7 +215,7 @@ fn a_student_that_equals_its_teacher_loses_nothing_and_no_loss_is_negative() {
     let signed = ["vid", "layerwise"];
     for info in methods() {
         let mut shapes = shapes(info, 4);
-        let objective = alone(Term::new(info), &shapes, 4).unwrap();
+        let objective = alone(joint(info), &shapes, 4).unwrap();
         let value = Batch::random(&shapes, 6, 4).loss(&objective).unwrap().total.item().unwrap();
         assert!(value > -1e-6 || signed.contains(&info.name), "{}: {value}", info.name);
         if exact.contains(&info.name) {
@@ -210,7 +223,7 @@ fn a_student_that_equals_its_teacher_loses_nothing_and_no_loss_is_negative() {
             let batch = Batch::random(&shapes, 6, 4);
             let same =
                 Batch { teacher_logits: batch.student_logits.clone(), teacher: batch.student.clone(), ..batch.clone() };
-            let objective = alone(Term::new(info), &shapes, 4).unwrap();
+            let objective = alone(joint(info), &shapes, 4).unwrap();
             let zero = same.loss(&objective).unwrap().total.item().unwrap();
             assert!(zero.abs() < 1e-4 * value.abs().max(0.1), "{}: {zero}, random {value}", info.name);
         }
@@ -252,7 +265,7 @@ fn adapters_are_trained_and_what_they_learned_can_be_saved_and_loaded() {
     for info in methods() {
         let shapes = shapes(info, 4);
         let batch = Batch::random(&shapes, 6, 4);
-        let objective = alone(Term::new(info), &shapes, 4).unwrap();
+        let objective = alone(joint(info), &shapes, 4).unwrap();
         let parameters = objective.parameters();
         let before: Vec<Vec<f64>> = parameters.iter().map(|(_, p)| p.get().to_f64_vec().unwrap()).collect();
         let mut adam = Optimizer::new(OptimizerConfig::named("adam", 0.9, 0.0).unwrap());
@@ -271,7 +284,7 @@ fn adapters_are_trained_and_what_they_learned_can_be_saved_and_loaded() {
         }
         let state = objective.state();
         assert!(state.len() >= objective.cells().len(), "{}", info.name);
-        let again = alone(Term::new(info), &shapes, 4).unwrap();
+        let again = alone(joint(info), &shapes, 4).unwrap();
         again.load_state(&state).unwrap();
         let value = |objective: &Objective| batch.loss(objective).unwrap().total.item().unwrap();
         assert_eq!(value(&objective).to_bits(), value(&again).to_bits(), "{}", info.name);
@@ -283,11 +296,38 @@ fn adapters_are_trained_and_what_they_learned_can_be_saved_and_loaded() {
 }
 
 #[test]
+fn ab_and_ofd_compare_what_comes_before_a_relu_unless_told_otherwise() {
+    for name in ["ab", "ofd"] {
+        let info = find_method(name).unwrap();
+        let shapes = shapes(info, 4);
+        let plan = Plan::new(1.0, vec![Term::new(info)]).unwrap();
+        assert_eq!(plan.teacher_taps(&shapes[0], &shapes[1]).unwrap(), ["block1.pre", "block2.pre"], "{name}");
+        let named = |taps: [&str; 2]| taps.map(str::to_string).to_vec();
+        let taps = (named(["block1", "block2.pre"]), named(["block1.pre", "block3"]));
+        let objective = alone(Term { student_taps: taps.0, teacher_taps: taps.1, ..joint(info) }, &shapes, 4).unwrap();
+        assert_eq!(objective.student_taps(), ["block1", "block2.pre"], "{name}");
+        let loss = Batch::random(&shapes, 6, 4).loss(&objective).unwrap();
+        assert!(loss.total.is_finite().unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn irg_compares_how_far_each_sample_goes_between_layers() {
+    let map = |values: &[f64], shape: [usize; 4]| Tensor::from_slice(values, shape, Device::Reference).unwrap();
+    // Two samples: averaged over pixels and pairs of channels the first map is (1, 2) and (0, 5); the second is (2, 1) and (0, 1).
+    let low = map(&[0.0, 2.0, 1.0, 1.0, 2.0, 2.0, 0.0, 4.0, 0.0, 0.0, 0.0, 0.0, 5.0, 5.0, 5.0, 5.0], [2, 4, 1, 2]);
+    let high = map(&[2.0, 1.0, 0.0, 1.0], [2, 2, 1, 1]);
+    let found = kdengine::distill::irg::paths(&low, &high).unwrap().to_f64_vec().unwrap();
+    // Unit vectors: (1, 2)/√5 and (2, 1)/√5 are √(2/5) apart; (0, 1) and (0, 1) are one.
+    assert!((found[0] - 0.4).abs() < 1e-12 && found[1].abs() < 1e-12, "{found:?}");
+}
+
+#[test]
 fn the_memory_of_crd_moves_towards_the_batch_and_leaves_other_samples_alone() {
     let info = find_method("crd").unwrap();
     let shapes = shapes(info, 4);
     let batch = Batch::random(&shapes, 6, 4);
-    let objective = alone(Term::new(info), &shapes, 4).unwrap();
+    let objective = alone(joint(info), &shapes, 4).unwrap();
     let memory = || objective.state()["crd.student_memory"].to_f64_vec().unwrap();
     let before = memory();
     batch.loss(&objective).unwrap();
@@ -350,6 +390,8 @@ fn what_a_method_cannot_use_is_refused_with_a_next_step() {
         (named("at", &["penultimate"], &["penultimate"]), "needs feature maps [c, h, w]"),
         (named("rkd", &["penultimat"], &["penultimate"]), "did you mean `penultimate`?"),
         (named("rkd", &["penultimate"], &[]), "name as many of each"),
+        (named("rkd", &["logits.pre"], &["penultimate"]), "the student's `logits` is no ReLU's output"),
+        (named("rkd", &["block3.pre"], &["block1"]), "the student has no tap `block3.pre`; did you mean `block1`?"),
         (named("hinton", &["block1"], &["block1"]), "compares no feature maps"),
     ];
     for (term, expected) in cases {
@@ -371,7 +413,7 @@ fn the_registry_is_complete() {
         assert!(info.cost >= 1.0 && info.hard_weight >= 0.0, "{}", info.name);
         let mut values = BTreeMap::new();
         values.insert("no-such-thing".to_string(), Value::Number(1.0));
-        assert!(kdengine::distill::Settings::new(info, &values).is_err(), "{}", info.name);
+        assert!(Settings::new(info, &values).is_err(), "{}", info.name);
     }
 }
 

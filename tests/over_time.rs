@@ -4,6 +4,7 @@ use kdengine::distill::{
     find_method, Features, Loss, Networks, Objective, Plan, Scheduled, Settings, StepInputs, Term, Value, METHODS,
 };
 use kdengine::models::{tap_shapes, TapShape, Task};
+use kdengine::nn::PRE_ACTIVATION;
 use kdengine::pipeline::RunConfig;
 use kdengine::recipes::RECIPES;
 use kdengine::tensor::Rng;
@@ -32,7 +33,8 @@ impl Scene {
         };
         let features = [0, 1].map(|i: usize| {
             let maps = shapes[i].iter().zip(100 * (i as u64 + 1)..);
-            maps.map(|(tap, stream)| (tap.name.clone(), normal(&tap.shape, stream))).collect()
+            let names = |tap: &TapShape| [tap.name.clone(), format!("{}{PRE_ACTIVATION}", tap.name)];
+            maps.flat_map(|(tap, stream)| names(tap).map(|name| (name, normal(&tap.shape, stream)))).collect()
         });
         let logits = [normal(&[CLASSES], 1), normal(&[CLASSES], 2)];
         Scene { shapes, logits, features, labels: (0..SAMPLES).map(|i| (i % CLASSES) as i32).collect() }
@@ -144,17 +146,23 @@ fn temporal_ensembling_averages_answers_and_corrects_for_the_start_at_zero() {
 }
 
 #[test]
-fn the_hint_of_fitnet_comes_first_and_alone_and_is_over_then() {
+fn a_first_stage_is_alone_and_then_over() {
     let scene = Scene::new();
-    let hint = term("fitnet", &[("stages", "two"), ("hint-epochs", "2")]);
+    for hint in [term("fitnet", &[("stages", "two"), ("hint-epochs", "2")]), term("ab", &[("first-epochs", "2")])] {
+        first_stage_is_alone_and_then_over(&scene, hint);
+    }
+}
+
+fn first_stage_is_alone_and_then_over(scene: &Scene, hint: Term) {
+    let name = hint.info.name;
     let objective = scene.objective(0.5, vec![Term::new(find_method("hinton").unwrap()), hint.clone()]).unwrap();
     let terms = |epoch| named(&scene.loss(&objective, [epoch, 6])).into_keys().collect::<Vec<_>>();
-    assert_eq!((terms(1), terms(2)), (vec!["fitnet".to_string()], vec!["fitnet".to_string()]));
+    assert_eq!((terms(1), terms(2)), (vec![name.to_string()], vec![name.to_string()]));
     assert_eq!(terms(3), ["hard", "soft"]);
     let gradients = scene.loss(&objective, [2, 6]).total.backward().unwrap();
     assert!(gradients.get(&scene.logits[0]).is_none(), "the classifier learns nothing from a hint");
     let in_two_epochs = named(&scene.loss(&objective, [2, 2]));
-    assert!(!in_two_epochs.contains_key("fitnet"), "half of the epochs are left for the second stage");
+    assert!(!in_two_epochs.contains_key(name), "half of the epochs are left for the second stage");
     let error = scene.objective(0.0, vec![hint]).err().unwrap().to_string();
     assert!(error.contains("nothing is learned after it"), "{error}");
 }

@@ -3,15 +3,16 @@
 use super::math::{rows, same_size};
 use super::taps::TapPair;
 use crate::error::Result;
-use crate::nn::{Init, Parameter, Visitor};
+use crate::nn::{BatchNorm2d, Context, Init, Module, Parameter, Visitor};
 use crate::ops::Conv2dOptions;
-use crate::tensor::Tensor;
+use crate::tensor::{Rng, Tensor};
 
 /// A linear map of channels without bias: a 1×1 convolution for feature maps, a matrix for feature vectors. Where one side has height
-/// and width and the other has not, the map is flattened.
+/// and width and the other has not, the map is flattened. What becomes of feature maps may be normalised.
 pub struct Regressor {
     weight: Parameter,
     spatial: bool,
+    norm: Option<BatchNorm2d>,
 }
 
 impl Regressor {
@@ -28,14 +29,25 @@ impl Regressor {
             true => init.kaiming_uniform([to, from, 1, 1], from)?,
             false => init.kaiming_uniform([to, from], from)?,
         };
-        Ok(Regressor { weight, spatial })
+        Ok(Regressor { weight, spatial, norm: None })
+    }
+
+    /// The same with a batch norm behind it, if it is one of feature maps.
+    pub fn normalised(self, init: &mut Init) -> Result<Regressor> {
+        let norm = self.spatial.then(|| BatchNorm2d::new(init, self.weight.get().shape()[0])).transpose()?;
+        Ok(Regressor { norm, ..self })
     }
 
     /// The mapped features.
     pub fn apply(&self, student: &Tensor) -> Result<Tensor> {
-        match self.spatial {
-            true => student.conv2d(&self.weight.get(), None, Conv2dOptions::default()),
-            false => rows(student)?.linear(&self.weight.get(), None),
+        if !self.spatial {
+            return rows(student)?.linear(&self.weight.get(), None);
+        }
+        let mapped = student.conv2d(&self.weight.get(), None, Conv2dOptions::default())?;
+        match &self.norm {
+            None => Ok(mapped),
+            // Nothing here is random.
+            Some(norm) => norm.forward(&mapped, &mut Context::train(Rng::new(0, 0))),
         }
     }
 
@@ -48,9 +60,14 @@ impl Regressor {
         }
     }
 
-    /// Shows its weight.
+    /// Shows its tensors, under a name.
     pub fn visit(&self, name: &str, visitor: &mut Visitor) {
-        visitor.parameter(name, &self.weight);
+        visitor.group(name, |visitor| {
+            visitor.parameter("weight", &self.weight);
+            if let Some(norm) = &self.norm {
+                visitor.child("norm", norm);
+            }
+        });
     }
 }
 
@@ -67,13 +84,20 @@ impl Regressors {
         Ok(Regressors(made))
     }
 
+    /// Each with a batch norm behind it.
+    pub(super) fn normalised(init: &mut Init, pairs: Vec<TapPair>) -> Result<Regressors> {
+        let Regressors(made) = Regressors::new(init, pairs)?;
+        let with_norm = |(pair, regressor): (TapPair, Regressor)| Ok((pair, regressor.normalised(init)?));
+        Ok(Regressors(made.into_iter().map(with_norm).collect::<Result<_>>()?))
+    }
+
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &(TapPair, Regressor)> {
         self.0.iter()
     }
 
     pub(super) fn visit(&self, visitor: &mut Visitor) {
         for (i, (_, regressor)) in self.0.iter().enumerate() {
-            regressor.visit(&format!("regressor{i}.weight"), visitor);
+            regressor.visit(&format!("regressor{i}"), visitor);
         }
     }
 }

@@ -143,7 +143,7 @@ impl Method for Adversarial {
 
     fn visit(&self, visitor: &mut Visitor) {
         if let Some((_, regressor)) = &self.features {
-            regressor.visit("regressor.weight", visitor);
+            regressor.visit("regressor", visitor);
         }
         self.discriminator.visit(visitor);
     }

@@ -8,7 +8,7 @@ use super::adapter::Regressors;
 use super::cases::maps;
 use super::info::{Family, Hyperparameter, MethodInfo, Needs, Taps};
 use super::math::same_size;
-use super::method::first_stage;
+use super::method::TwoStages;
 use super::pairwise::sum_over;
 use super::{Loss, Method, Stage, StepInputs};
 use crate::error::Result;
@@ -41,11 +41,8 @@ pub(super) static INFO: MethodInfo = MethodInfo {
         Hyperparameter::count("hint-epochs", [1, 100000], 5, "epochs of the first of two stages; at most half of all"),
     ],
     build: |setup| {
-        let two = setup.settings.is("stages", "two");
-        Ok(Box::new(FitNet {
-            regressors: Regressors::new(&mut setup.init, setup.pairs.clone())?,
-            hint_epochs: two.then(|| setup.settings.count("hint-epochs")),
-        }))
+        let stages = TwoStages::new(setup.settings, "hint-epochs");
+        Ok(Box::new(FitNet { regressors: Regressors::new(&mut setup.init, setup.pairs.clone())?, stages }))
     },
     specs: SPECS,
 };
@@ -63,8 +60,7 @@ pub fn hint(student: &Tensor, teacher: &Tensor, regressor: &Tensor) -> Result<Te
 
 struct FitNet {
     regressors: Regressors,
-    /// Length of the first stage, if there are two.
-    hint_epochs: Option<usize>,
+    stages: TwoStages,
 }
 
 impl Method for FitNet {
@@ -78,11 +74,7 @@ impl Method for FitNet {
     }
 
     fn stage(&self, epoch: usize, epochs: usize) -> Stage {
-        match self.hint_epochs {
-            None => Stage::Joint,
-            Some(first) if epoch <= first_stage(first, epochs) => Stage::Alone,
-            Some(_) => Stage::Over,
-        }
+        self.stages.stage(epoch, epochs)
     }
 
     fn visit(&self, visitor: &mut Visitor) {

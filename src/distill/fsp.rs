@@ -1,12 +1,15 @@
 //! Yim et al., "A Gift from Knowledge Distillation", 2017: the flow of the solution procedure between two layers is the matrix of inner
 //! products of their channels, `G_ij = mean over pixels of low_i · high_j` (eq. 1), the larger map pooled to the smaller's size;
 //! `L = mean (G_s − G_t)²` (eq. 2, averaged).
+//!
+//! In the paper it comes first and alone, and the labels afterwards (section 3.4): `stages = two`.
 
-use super::info::{Family, MethodInfo, Needs, Taps};
+use super::info::{Family, Hyperparameter, MethodInfo, Needs, Taps};
 use super::math::same_size;
+use super::method::TwoStages;
 use super::pairwise::sum_over;
 use super::taps::TapPair;
-use super::{Loss, Method, StepInputs};
+use super::{Loss, Method, Stage, StepInputs};
 use crate::error::{Error, Result};
 use crate::ops::case::sample_normal;
 use crate::ops::{Case, OpSpec};
@@ -25,9 +28,12 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     when: "When the student is a shallower copy of the teacher with the same widths.",
     traps: &[
         "The matrices must have one size: teacher and student need equal channels in the compared layers.",
-        "The paper first trains this loss alone, then the labels alone.",
+        "The paper is `--method fsp --set stages=two`: this loss alone first, then the labels alone.",
     ],
-    hyperparameters: &[],
+    hyperparameters: &[
+        Hyperparameter::choice("stages", &["joint", "two"], "beside the rest of the loss, or first and alone"),
+        Hyperparameter::count("first-epochs", [1, 100000], 5, "epochs of the first of two stages; at most half of all"),
+    ],
     build: |setup| {
         for pair in &setup.pairs {
             pair.require_maps(INFO.name)?;
@@ -46,7 +52,10 @@ pub(super) static INFO: MethodInfo = MethodInfo {
                 let reason = "needs two or more layers; name them with student-taps and teacher-taps";
                 Err(Error::argument(INFO.name, reason))
             }
-            _ => Ok(Box::new(Fsp { pairs: setup.pairs.clone() })),
+            _ => {
+                let stages = TwoStages::new(setup.settings, "first-epochs");
+                Ok(Box::new(Fsp { pairs: setup.pairs.clone(), stages }))
+            }
         }
     },
     specs: SPECS,
@@ -73,6 +82,7 @@ pub fn flow_difference(student: [&Tensor; 2], teacher: [&Tensor; 2]) -> Result<T
 
 struct Fsp {
     pairs: Vec<TapPair>,
+    stages: TwoStages,
 }
 
 impl Method for Fsp {
@@ -82,6 +92,10 @@ impl Method for Fsp {
             flow_difference([s_low, s_high], [t_low, t_high])
         })?;
         Ok(Loss::single(INFO.name, sum))
+    }
+
+    fn stage(&self, epoch: usize, epochs: usize) -> Stage {
+        self.stages.stage(epoch, epochs)
     }
 }
 

@@ -82,13 +82,16 @@ pub struct Needs {
     pub labels: bool,
     /// Feature maps of teacher and student.
     pub taps: Taps,
+    /// Whether they are to be those before the ReLU, where one made them.
+    pub pre_activation: bool,
     /// What is enough of the teacher's: it is kept instead of the map where a teacher's answers are kept.
     pub digest: Option<Digest>,
 }
 
 impl Needs {
     /// The teacher's logits alone.
-    pub const LOGITS: Needs = Needs { teacher_logits: true, labels: false, taps: Taps::None, digest: None };
+    pub const LOGITS: Needs =
+        Needs { teacher_logits: true, labels: false, taps: Taps::None, pre_activation: false, digest: None };
     /// Nothing but the labels beside it.
     pub const NOTHING: Needs = Needs { teacher_logits: false, ..Needs::LOGITS };
     /// The teacher's logits and the labels.
@@ -97,6 +100,11 @@ impl Needs {
     /// Feature maps alone.
     pub const fn features(taps: Taps) -> Needs {
         Needs { taps, ..Needs::NOTHING }
+    }
+
+    /// The same before their ReLU.
+    pub const fn before_relu(self) -> Needs {
+        Needs { pre_activation: true, ..self }
     }
 
     /// The same, if so much of the teacher's feature maps is enough.
@@ -115,6 +123,7 @@ impl Needs {
             (false, Taps::None) => "labels",
             (true, Taps::None) => "logits",
             (false, taps) if taps.of_student_alone() => "own features",
+            (false, _) if self.pre_activation => "pre-activations",
             (false, _) => "features",
             (true, _) => "logits, features",
         }

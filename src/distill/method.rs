@@ -226,6 +226,25 @@ pub(super) fn first_stage(wanted: usize, epochs: usize) -> usize {
     wanted.min(epochs / 2)
 }
 
+/// The epochs that a method has for itself before all else, if it has any; after them it is over.
+pub(super) struct TwoStages(Option<usize>);
+
+impl TwoStages {
+    /// Of a method whose `stages` are `two` or `joint`, and the epochs of the first those that `epochs` names.
+    pub(super) fn new(settings: &Settings, epochs: &str) -> TwoStages {
+        TwoStages(settings.is("stages", "two").then(|| settings.count(epochs)))
+    }
+
+    /// For [`Method::stage`].
+    pub(super) fn stage(&self, epoch: usize, epochs: usize) -> Stage {
+        match self.0 {
+            None => Stage::Joint,
+            Some(first) if epoch <= first_stage(first, epochs) => Stage::Alone,
+            Some(_) => Stage::Over,
+        }
+    }
+}
+
 /// A distillation method, made for two networks.
 pub trait Method: Send + Sync {
     /// The loss of one batch, without the cross-entropy with the labels beside it.

@@ -1,10 +1,10 @@
 //! Heo et al., "A Comprehensive Overhaul of Feature Distillation" (OFD), 2019. The teacher's features pass a margin ReLU
-//! `max(f_t, m_c)` (eq. 2), m_c the mean of the channel's negative values; the student's, mapped by a 1×1 convolution, are compared by a
+//! `max(f_t, m_c)` (eq. 2), m_c the mean of the channel's negative values; the student's, mapped by a 1×1 convolution and batch norm, are compared by a
 //! partial distance that does not punish a student below a teacher that is itself below 0 (eq. 3):
 //! `L = Σ_l 2^(l−L) · Σ d(t, s) / B`, `d = 0` where `s ≤ t ≤ 0`, else `(t − s)²`.
 //!
-//! The paper taps features before the activation. Of features after a ReLU nothing is negative: m is 0, and a student is not punished for
-//! being below 0 where the teacher is 0.
+//! Both sides are taken before their ReLU (section 3.2), from `block1.pre` and so on. Of features behind it, which can be named as well,
+//! nothing is negative: m is 0, and a student is not punished for being below 0 where the teacher is 0.
 
 use super::adapter::Regressors;
 use super::cases::maps;
@@ -24,14 +24,14 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     family: Family::Feature,
     about: "margin ReLU and a distance that spares what the next ReLU would cut",
     formula: "Σ_l 2^(l−L) · Σ d(max(t, m), s) / B, d = 0 where s ≤ t ≤ 0, else (t − s)²",
-    needs: Needs::features(Taps::Stages),
+    needs: Needs::features(Taps::Stages).before_relu(),
     weight: 1e-3,
     hard_weight: 1.0,
     cost: 1.5,
     when: "For convolutional students of the teacher's family; one of the strongest feature losses before reviewkd.",
     traps: &["It is a sum over the map: the weight depends on the layers' sizes. 1/1000 is the paper's."],
     hyperparameters: &[],
-    build: |setup| Ok(Box::new(Ofd { regressors: Regressors::new(&mut setup.init, setup.pairs.clone())? })),
+    build: |setup| Ok(Box::new(Ofd { regressors: Regressors::normalised(&mut setup.init, setup.pairs.clone())? })),
     specs: SPECS,
 };
 

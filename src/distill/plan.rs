@@ -85,7 +85,7 @@ impl Term {
     /// A network does not have them.
     pub fn pairs(&self, student: &[TapShape], teacher: &[TapShape]) -> Result<Vec<TapPair>> {
         let named = [&self.student_taps[..], &self.teacher_taps[..]];
-        pair_taps(self.info.name, self.info.needs.taps, student, teacher, named)
+        pair_taps(self.info.name, self.info.needs, student, teacher, named)
     }
 }
 

@@ -1,9 +1,10 @@
 //! Which feature map of the student is compared with which one of the teacher.
 
-use super::info::Taps;
+use super::info::{Needs, Taps};
 use super::math::pooled_to;
 use crate::error::{Error, Result};
 use crate::models::TapShape;
+use crate::nn::PRE_ACTIVATION;
 use crate::suggest::nearest;
 use crate::tensor::Tensor;
 
@@ -77,11 +78,12 @@ const PENULTIMATE: &str = "penultimate";
 /// A tap that a network does not have, lists of unequal length, or a network that has no feature map of the wanted kind.
 pub fn pair_taps(
     method: &str,
-    wanted: Taps,
+    needs: Needs,
     student: &[TapShape],
     teacher: &[TapShape],
     named: [&[String]; 2],
 ) -> Result<Vec<TapPair>> {
+    let wanted = needs.taps;
     if wanted.of_student_alone() {
         return own_taps(method, wanted, student, named);
     }
@@ -102,30 +104,40 @@ pub fn pair_taps(
     }
     if !named_student.is_empty() {
         let pair = |(s, t): (&String, &String)| {
-            Ok(TapPair::new(find(method, "student", student, s)?, find(method, "teacher", teacher, t)?))
+            Ok(TapPair::new(&find(method, "student", student, s)?, &find(method, "teacher", teacher, t)?))
         };
         return named_student.iter().zip(named_teacher).map(pair).collect();
     }
     let stages = || by_size(method, student, teacher);
     let penultimate = || {
         let student = find(method, "student", student, PENULTIMATE)?;
-        Ok::<_, Error>(TapPair::new(student, find(method, "teacher", teacher, PENULTIMATE)?))
+        Ok::<_, Error>(TapPair::new(&student, &find(method, "teacher", teacher, PENULTIMATE)?))
     };
-    match wanted {
-        Taps::None | Taps::OwnStages | Taps::OwnTrunk => Ok(Vec::new()),
-        Taps::Penultimate => Ok(vec![penultimate()?]),
-        Taps::LastStage => Ok(stages()?.pop().into_iter().collect()),
+    let mut pairs = match wanted {
+        Taps::None | Taps::OwnStages | Taps::OwnTrunk => Vec::new(),
+        Taps::Penultimate => vec![penultimate()?],
+        Taps::LastStage => stages()?.pop().into_iter().collect(),
         Taps::MiddleStage => {
             let mut stages = stages()?;
-            Ok(vec![stages.swap_remove(stages.len() / 2)])
+            vec![stages.swap_remove(stages.len() / 2)]
         }
-        Taps::Stages => stages(),
+        Taps::Stages => stages()?,
         Taps::StagesAndPenultimate => {
             let mut pairs = stages()?;
             pairs.push(penultimate()?);
-            Ok(pairs)
+            pairs
+        }
+    };
+    if needs.pre_activation {
+        for pair in &mut pairs {
+            for (name, taps) in [(&mut pair.student, student), (&mut pair.teacher, teacher)] {
+                if taps.iter().any(|tap| tap.name == *name && tap.rectified) {
+                    name.push_str(PRE_ACTIVATION);
+                }
+            }
         }
     }
+    Ok(pairs)
 }
 
 /// Feature maps of the student, each with its last one: all before it, the one before it, or those that were named.
@@ -140,12 +152,12 @@ fn own_taps(method: &str, wanted: Taps, student: &[TapShape], named: [&[String];
             "needs a student with at least two feature maps that have height and width; choose another student";
         return Err(Error::argument(method, reason));
     };
-    let chosen = match (named, wanted) {
-        ([], Taps::OwnTrunk) => earlier[earlier.len() - 1..].to_vec(),
-        ([], _) => earlier.to_vec(),
+    let chosen: Vec<TapShape> = match (named, wanted) {
+        ([], Taps::OwnTrunk) => vec![earlier[earlier.len() - 1].clone()],
+        ([], _) => earlier.iter().map(|&tap| tap.clone()).collect(),
         (named, _) => named.iter().map(|name| find(method, "student", student, name)).collect::<Result<_>>()?,
     };
-    let pairs: Vec<TapPair> = chosen.into_iter().map(|tap| TapPair::new(tap, last)).collect();
+    let pairs: Vec<TapPair> = chosen.iter().map(|tap| TapPair::new(tap, last)).collect();
     pairs.iter().try_for_each(|pair| pair.require_maps(method))?;
     match pairs.iter().find(|pair| pair.student == pair.teacher) {
         None => Ok(pairs),
@@ -194,13 +206,25 @@ impl TapPair {
     }
 }
 
-fn find<'a>(method: &str, whose: &str, taps: &'a [TapShape], name: &str) -> Result<&'a TapShape> {
-    taps.iter().find(|tap| tap.name == name).ok_or_else(|| {
-        let known: Vec<&str> = taps.iter().map(|tap| tap.name.as_str()).collect();
-        let hint = nearest(name, &known).map(|n| format!("did you mean `{n}`? ")).unwrap_or_default();
-        let reason = format!("the {whose} has no tap `{name}`; {hint}known: {}", known.join(", "));
-        Error::argument(method, reason)
-    })
+/// The tap of this name; with [`PRE_ACTIVATION`] behind it, of what its ReLU takes.
+fn find(method: &str, whose: &str, taps: &[TapShape], name: &str) -> Result<TapShape> {
+    let (tap, before_relu) = name.strip_suffix(PRE_ACTIVATION).map_or((name, false), |tap| (tap, true));
+    match taps.iter().find(|known| known.name == tap) {
+        Some(tap) if before_relu && !tap.rectified => {
+            let reason = format!(
+                "the {whose}'s `{}` is no ReLU's output and has no `{name}`; leave `{PRE_ACTIVATION}` out",
+                tap.name
+            );
+            Err(Error::argument(method, reason))
+        }
+        Some(tap) => Ok(TapShape { name: name.to_string(), ..tap.clone() }),
+        None => {
+            let known: Vec<&str> = taps.iter().map(|tap| tap.name.as_str()).collect();
+            let hint = nearest(tap, &known).map(|n| format!("did you mean `{n}`? ")).unwrap_or_default();
+            let reason = format!("the {whose} has no tap `{name}`; {hint}known: {}", known.join(", "));
+            Err(Error::argument(method, reason))
+        }
+    }
 }
 
 /// Each feature map of the student, with the one of the teacher whose height and width are nearest (the deeper, if two are).

@@ -5,7 +5,7 @@
 use super::family::{size, Blueprint, Family};
 use super::Task;
 use crate::error::Result;
-use crate::nn::{Conv2d, ConvNormRelu, ConvThen, Flatten, Init, Linear, MaxPool2d, Sequential};
+use crate::nn::{Conv2d, ConvNormRelu, ConvThen, Flatten, Init, Linear, Sequential};
 use crate::ops::Conv2dOptions;
 
 pub(super) const FAMILY: Family = Family {
@@ -16,14 +16,9 @@ pub(super) const FAMILY: Family = Family {
     parse,
 };
 
-/// The names of the convolutions, of their pools where these are layers of their own, and of the taps.
-const BLOCKS: [[&str; 3]; 5] = [
-    ["conv1", "pool1", "block1"],
-    ["conv2", "pool2", "block2"],
-    ["conv3", "pool3", "block3"],
-    ["conv4", "pool4", "block4"],
-    ["conv5", "pool5", "block5"],
-];
+/// The names of the convolutions, and of their taps.
+const BLOCKS: [[&str; 2]; 5] =
+    [["conv1", "block1"], ["conv2", "block2"], ["conv3", "block3"], ["conv4", "block4"], ["conv5", "block5"]];
 /// The names of the linear layers, of which the classifier is the last, and of the hidden ones' taps; the last of these is the penultimate
 /// layer.
 const LINEAR: [[&str; 2]; 4] = [["fc1", "hidden1"], ["fc2", "hidden2"], ["fc3", "hidden3"], ["fc4", ""]];
@@ -56,14 +51,12 @@ fn parse(sizes: &str) -> Option<Blueprint> {
 fn build(sizes: &Sizes, task: Task, init: &mut Init) -> Result<Sequential> {
     let [mut inputs, mut h, mut w] = task.input;
     let mut layers = Sequential::new();
-    for (&channels, [conv, pool, tap]) in sizes.channels.iter().zip(BLOCKS) {
+    for (&channels, [conv, tap]) in sizes.channels.iter().zip(BLOCKS) {
         layers = match sizes.normalised {
             false => layers.then(conv, Conv2d::same(init, inputs, channels, 3, ConvThen::ReluPool)?),
             true => {
                 let options = Conv2dOptions { padding: [1, 1], ..Conv2dOptions::default() };
-                layers
-                    .then(conv, ConvNormRelu::new(init, inputs, channels, 3, options)?)
-                    .then(pool, MaxPool2d { kernel: 2, stride: 2, padding: 0 })
+                layers.then(conv, ConvNormRelu::new(init, inputs, channels, 3, options)?.pooled())
             }
         }
         .tap(tap);

@@ -26,6 +26,9 @@ pub struct TapShape {
     pub name: String,
     /// `[c, h, w]`, or `[features]`.
     pub shape: Vec<usize>,
+    /// Whether it is a ReLU's output, whose input can be tapped as well: its name with [`PRE_ACTIVATION`](crate::nn::PRE_ACTIVATION)
+    /// behind it.
+    pub rectified: bool,
 }
 
 /// The taps of an architecture for a task, in order.
@@ -33,7 +36,8 @@ pub struct TapShape {
 /// # Errors
 /// There is no such architecture, or the images are too small for it.
 pub fn tap_shapes(name: &str, task: Task) -> Result<Vec<TapShape>> {
-    let tapped = |layer: LayerSummary| Some(TapShape { name: layer.tap?, shape: layer.output });
+    let tapped =
+        |layer: LayerSummary| Some(TapShape { name: layer.tap?, shape: layer.output, rectified: layer.rectified });
     Ok(summarise_architecture(name, task)?.layers.into_iter().filter_map(tapped).collect())
 }
 

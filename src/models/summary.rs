@@ -26,6 +26,8 @@ pub struct LayerSummary {
     pub activation_bytes: usize,
     /// The name under which the output can be tapped.
     pub tap: Option<String>,
+    /// Whether the output is a ReLU's, whose input can be tapped, too.
+    pub rectified: bool,
 }
 
 /// What a model consists of and costs.
@@ -67,6 +69,7 @@ pub fn summarise(model: &Model) -> Result<ModelSummary> {
             flops: flops.get(),
             activation_bytes: new_bytes(&before, &x),
             tap: layer.tap.map(str::to_string),
+            rectified: layer.module.ends_in_relu(),
         });
     }
     Ok(ModelSummary {

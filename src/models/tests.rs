@@ -1,4 +1,5 @@
 use super::*;
+use crate::nn::PRE_ACTIVATION;
 use crate::tensor::DType;
 
 fn model(name: &str) -> Model {
@@ -75,6 +76,38 @@ fn taps_are_taken_in_one_forward_pass() {
         model.forward(&Tensor::zeros([2, c, h, w], DType::F32, Device::Cpu).unwrap(), &mut cx).unwrap();
         for (tap, shape) in taps {
             assert_eq!(cx.tapped(tap).unwrap().shape().dims(), *shape, "{name} {tap}");
+        }
+    }
+}
+
+#[test]
+fn what_a_relu_takes_can_be_tapped_and_changes_nothing() {
+    let names = ARCHITECTURES.iter().map(|a| a.name).chain(["mlp-7-5", "cnn-3-4-fc5", "cnn-bn-3-4-fc5"]);
+    for (name, training) in names.flat_map(|name| [(name, false), (name, true)]) {
+        let task = Task { input: [1, 14, 15], classes: 4 };
+        let images = Tensor::normal([3, 1, 14, 15], 0.0, 1.0, DType::F32, Device::Cpu, Rng::new(1, 0)).unwrap();
+        let taps: Vec<TapShape> = tap_shapes(name, task).unwrap().into_iter().filter(|tap| tap.rectified).collect();
+        assert!(!taps.is_empty(), "{name}");
+        let names = |suffix: &str| -> Vec<String> { taps.iter().map(|t| format!("{}{suffix}", t.name)).collect() };
+        let pass = |names: &[String]| {
+            let model = Model::new(name, task, Rng::new(4, 0), Device::Cpu).unwrap();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let cx = if training { Context::train(Rng::new(2, 0)) } else { Context::eval() };
+            let mut cx = cx.with_taps(&names);
+            let logits = model.forward(&images, &mut cx).unwrap();
+            let gradients = logits.square().unwrap().mean_all().unwrap().backward().unwrap();
+            let first = gradients.get(&model.parameters()[0].1.get()).unwrap().to_f64_vec().unwrap();
+            let taken = names.iter().map(|name| cx.tapped(name).unwrap().clone()).collect::<Vec<_>>();
+            ([first, logits.to_f64_vec().unwrap()].concat(), taken)
+        };
+        let ((plain, after), (tapped, before)) = (pass(&names("")), pass(&names(PRE_ACTIVATION)));
+        let near = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
+        assert!(near(&plain, &tapped), "{name}: other logits or gradients");
+        for (tap, (after, before)) in taps.iter().zip(after.iter().zip(&before)) {
+            let [relu, after, before] =
+                [before.relu().unwrap(), after.clone(), before.clone()].map(|x| x.to_f64_vec().unwrap());
+            assert!(after.len() == relu.len() && near(&relu, &after), "{name}: {}", tap.name);
+            assert!(before.iter().any(|x| *x < 0.0), "{name}: {}", tap.name);
         }
     }
 }

@@ -36,11 +36,18 @@ impl Activation {
 }
 
 impl Module for Activation {
-    fn forward(&self, x: &Tensor, _: &mut Context) -> Result<Tensor> {
-        x.unary(self.function())
+    fn forward(&self, x: &Tensor, cx: &mut Context) -> Result<Tensor> {
+        match self {
+            Activation::Relu => cx.relu(x),
+            other => x.unary(other.function()),
+        }
     }
 
     fn visit(&self, _: &mut Visitor) {}
+
+    fn ends_in_relu(&self) -> bool {
+        *self == Activation::Relu
+    }
 
     fn describe(&self) -> String {
         self.function().name().to_string()

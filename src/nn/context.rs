@@ -1,13 +1,18 @@
 //! What a forward pass needs to know besides its input.
 
+use crate::error::Result;
 use crate::tensor::{Rng, Tensor};
 use std::collections::BTreeMap;
+
+/// Behind the name of a tap: what the ReLU that ends its layer took.
+pub const PRE_ACTIVATION: &str = ".pre";
 
 /// Training or evaluation, the random numbers of this pass, and the feature taps that were asked for.
 pub struct Context {
     training: Option<Rng>,
     draws: u64,
     wanted: Vec<String>,
+    pre_activation: Option<String>,
     taken: BTreeMap<String, Tensor>,
     norm_inputs: Option<Vec<NormInput>>,
     batch_statistics: Option<f64>,
@@ -30,6 +35,7 @@ impl Context {
             training: None,
             draws: 0,
             wanted: Vec::new(),
+            pre_activation: None,
             taken: BTreeMap::new(),
             norm_inputs: None,
             batch_statistics: None,
@@ -41,7 +47,7 @@ impl Context {
         Context { training: Some(rng), ..Context::eval() }
     }
 
-    /// Asks for feature maps by name.
+    /// Asks for feature maps by name; with [`PRE_ACTIVATION`] behind it, for what the ReLU that makes it takes.
     pub fn with_taps(mut self, names: &[&str]) -> Context {
         self.wanted = names.iter().map(|name| name.to_string()).collect();
         self
@@ -91,6 +97,25 @@ impl Context {
     pub fn next_rng(&mut self) -> Option<Rng> {
         self.draws += 1;
         self.training.map(|rng| rng.derive(self.draws))
+    }
+
+    /// Says that the next layer's output is tapped under this name, or not at all.
+    pub fn enter(&mut self, tap: Option<&str>) {
+        let name = tap.map(|tap| format!("{tap}{PRE_ACTIVATION}"));
+        self.pre_activation = name.filter(|name| self.wanted.contains(name));
+    }
+
+    /// Whether somebody asked for what this layer's ReLU takes, so that the ReLU must be a step of its own.
+    pub fn wants_pre_activation(&self) -> bool {
+        self.pre_activation.is_some()
+    }
+
+    /// The ReLU that ends a layer; what it takes is kept if somebody asked for it.
+    pub fn relu(&mut self, x: &Tensor) -> Result<Tensor> {
+        if let Some(name) = self.pre_activation.take() {
+            self.taken.insert(name, x.clone());
+        }
+        x.relu()
     }
 
     /// Offers a feature map; it is kept if somebody asked for it.

@@ -55,6 +55,12 @@ impl Conv2d {
 impl Module for Conv2d {
     fn forward(&self, x: &Tensor, cx: &mut Context) -> Result<Tensor> {
         let ((x, weight), bias) = (self.weight.in_use_on(x, cx.is_training())?, self.bias.get());
+        if self.ends_in_relu() && cx.wants_pre_activation() {
+            let y = x.conv2d(&weight, Some(&bias), self.options)?;
+            // The largest of a window is the same before ReLU and behind it.
+            let pools = self.then == ConvThen::ReluPool;
+            return cx.relu(&if pools { y.max_pool2d(2, 2, 0)? } else { y });
+        }
         match self.then {
             ConvThen::Nothing => x.conv2d(&weight, Some(&bias), self.options),
             ConvThen::Relu => x.conv2d_relu(&weight, Some(&bias), self.options),
@@ -65,6 +71,10 @@ impl Module for Conv2d {
     fn visit(&self, visitor: &mut Visitor) {
         visitor.parameter("weight", &self.weight);
         visitor.parameter("bias", &self.bias);
+    }
+
+    fn ends_in_relu(&self) -> bool {
+        self.then != ConvThen::Nothing
     }
 
     fn describe(&self) -> String {

@@ -34,6 +34,9 @@ impl Linear {
 impl Module for Linear {
     fn forward(&self, x: &Tensor, cx: &mut Context) -> Result<Tensor> {
         let ((x, weight), bias) = (self.weight.in_use_on(x, cx.is_training())?, self.bias.get());
+        if self.relu && cx.wants_pre_activation() {
+            return cx.relu(&x.linear(&weight, Some(&bias))?);
+        }
         match self.relu {
             true => x.linear_relu(&weight, Some(&bias)),
             false => x.linear(&weight, Some(&bias)),
@@ -43,6 +46,10 @@ impl Module for Linear {
     fn visit(&self, visitor: &mut Visitor) {
         visitor.parameter("weight", &self.weight);
         visitor.parameter("bias", &self.bias);
+    }
+
+    fn ends_in_relu(&self) -> bool {
+        self.relu
     }
 
     fn describe(&self) -> String {

@@ -16,7 +16,7 @@ mod sequential;
 mod upsample;
 
 pub use activation::{Activation, Flatten};
-pub use context::{Context, NormInput};
+pub use context::{Context, NormInput, PRE_ACTIVATION};
 pub use conv::{Conv2d, ConvThen};
 pub use conv_norm::ConvNormRelu;
 pub use dropout::Dropout;

@@ -17,6 +17,11 @@ pub trait Module: Send + Sync {
     /// What the layer is, for tables: `conv 3×3, 16 → 32`.
     fn describe(&self) -> String;
 
+    /// Whether the output is a ReLU's, whose input can be tapped.
+    fn ends_in_relu(&self) -> bool {
+        false
+    }
+
     /// Trainable tensors by name, in a fixed order.
     fn parameters(&self) -> Vec<(String, Parameter)> {
         Visitor::of(|v| self.visit(v)).parameters

@@ -50,6 +50,7 @@ impl Module for Sequential {
     fn forward(&self, x: &Tensor, cx: &mut Context) -> Result<Tensor> {
         let mut x = x.clone();
         for layer in &self.layers {
+            cx.enter(layer.tap);
             x = layer.module.forward(&x, cx)?;
             if let Some(name) = layer.tap {
                 cx.tap(name, &x);

@@ -12,6 +12,7 @@ mod relations;
 mod rounding;
 mod shapes;
 
+use self::rounding::Operand;
 use super::params::*;
 use super::reference::{self, Reference};
 use super::Backend;
@@ -142,8 +143,8 @@ impl Backend for Cpu {
 
     fn matmul(&self, p: Matmul, a: &Tensor, b: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         reference_unless_f32!(a, matmul(p, a, b, bias));
-        let round = |side, x| if p.gradient == Some(side) { rounding::gradient(x) } else { rounding::operand(x) };
-        let (a, b) = (&round(Side::A, a), &round(Side::B, b));
+        let is = |side| if p.gradient == Some(side) { Operand::Gradient } else { Operand::Value };
+        let (a, b) = (&rounding::operand(a, is(Side::A)), &rounding::operand(b, is(Side::B)));
         let sizes = MatmulSizes::new(p, a.shape(), b.shape());
         let &MatmulSizes { batch, m, k, n, b_is_shared, shape } = &sizes;
         let bias = bias.map_or(Bias::None, |bias| Bias::PerColumn(bias.slice()));
@@ -164,21 +165,22 @@ impl Backend for Cpu {
 
     fn gram(&self, x: &Tensor) -> Result<Tensor> {
         reference_unless_f32!(x, gram(x));
-        let x = &rounding::operand(x);
+        let x = &rounding::operand(x, Operand::Value);
         let [n, features] = [x.shape()[0], x.shape()[1]];
         Ok(build(Shape::from([n, n]), |y| dots::gram(x.slice(), features, y)))
     }
 
     fn conv2d(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, relu: bool) -> Result<Tensor> {
         reference_unless_f32!(x, conv2d(g, x, w, bias, relu));
-        let (x, w) = (&rounding::of_convolution(g, x), &rounding::of_convolution(g, w));
+        let (x, w) = (&rounding::of_convolution(g, x, Operand::Value), &rounding::of_convolution(g, w, Operand::Value));
         let shape = Shape::from([g.n, g.c_out, g.out_h(), g.out_w()]);
         Ok(build(shape, |y| conv::forward(&conv(g), x.slice(), Weights::of(w), bias.map(Tensor::slice), relu, y)))
     }
 
     fn conv2d_grad_input(&self, g: &Conv2dGeometry, dy: &Tensor, w: &Tensor) -> Result<Tensor> {
         reference_unless_f32!(dy, conv2d_grad_input(g, dy, w));
-        let (dy, w) = (&rounding::gradient_of_convolution(g, dy), &rounding::of_convolution(g, w));
+        let (dy, w) =
+            (&rounding::of_convolution(g, dy, Operand::Gradient), &rounding::of_convolution(g, w, Operand::Value));
         Ok(build(input_shape(g), |dx| conv::grad_input(&conv(g), dy.slice(), w.slice(), dx)))
     }
 
@@ -203,7 +205,7 @@ impl Backend for Cpu {
 
     fn conv2d_relu_pool(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor)> {
         reference_unless_f32!(x, conv2d_relu_pool(g, x, w, bias));
-        let (x, w) = (&rounding::of_convolution(g, x), &rounding::of_convolution(g, w));
+        let (x, w) = (&rounding::of_convolution(g, x, Operand::Value), &rounding::of_convolution(g, w, Operand::Value));
         let shape = Shape::from([g.n, g.c_out, g.out_h() / 2, g.out_w() / 2]);
         Ok(build_pair(shape, |y, winner: &mut [u8]| {
             conv::forward_relu_pool(&conv(g), x.slice(), Weights::of(w), Some(bias.slice()), y, Some(winner));
@@ -212,7 +214,7 @@ impl Backend for Cpu {
 
     fn conv2d_relu_pool_only(&self, g: &Conv2dGeometry, x: &Tensor, w: &Tensor, bias: &Tensor) -> Result<Tensor> {
         reference_unless_f32!(x, conv2d_relu_pool_only(g, x, w, bias));
-        let (x, w) = (&rounding::of_convolution(g, x), &rounding::of_convolution(g, w));
+        let (x, w) = (&rounding::of_convolution(g, x, Operand::Value), &rounding::of_convolution(g, w, Operand::Value));
         let shape = Shape::from([g.n, g.c_out, g.out_h() / 2, g.out_w() / 2]);
         Ok(build(shape, |y| {
             conv::forward_relu_pool(&conv(g), x.slice(), Weights::of(w), Some(bias.slice()), y, None);
@@ -221,7 +223,8 @@ impl Backend for Cpu {
 
     fn conv2d_pooled_grad_input(&self, g: &Conv2dGeometry, dy: &Tensor, winner: &Tensor, w: &Tensor) -> Result<Tensor> {
         reference_unless_f32!(dy, conv2d_pooled_grad_input(g, dy, winner, w));
-        let (dy, w) = (&rounding::gradient_of_convolution(g, dy), &rounding::of_convolution(g, w));
+        let (dy, w) =
+            (&rounding::of_convolution(g, dy, Operand::Gradient), &rounding::of_convolution(g, w, Operand::Value));
         Ok(build(input_shape(g), |dx| {
             conv::pooled_grad_input(&conv(g), dy.slice(), winner.slice(), w.slice(), dx);
         }))

@@ -7,39 +7,34 @@ use crate::error::Result;
 use crate::tensor::Tensor;
 use half::{bf16, f16};
 
+/// What an operand of a product is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operand {
+    /// An activation or a weight.
+    Value,
+    /// A gradient, which half precision rounds at a scale.
+    Gradient,
+}
+
 /// An operand of a matrix product as the active precision sees it.
-pub(super) fn operand(x: &Tensor) -> Tensor {
+pub(super) fn operand(x: &Tensor, is: Operand) -> Tensor {
     match precision::active() {
         Precision::F32 => x.detach(),
         Precision::Tf32 => rounded(x, to_tf32),
         Precision::Bf16 => rounded(x, |value| bf16::from_f32(value).to_f32()),
-        Precision::F16 => rounded(x, |value| to_f16(value, 1.0)),
-    }
-}
-
-/// The same of an operand that is a gradient.
-pub(super) fn gradient(dy: &Tensor) -> Tensor {
-    match precision::active() {
-        Precision::F16 => rounded(dy, |value| to_f16(value, Precision::F16.gradient_scale())),
-        Precision::F32 | Precision::Tf32 | Precision::Bf16 => operand(dy),
+        Precision::F16 => {
+            let scale = if is == Operand::Gradient { Precision::F16.gradient_scale() } else { 1.0 };
+            rounded(x, |value| to_f16(value, scale))
+        }
     }
 }
 
 /// An operand of a convolution, which stays as it is where tensor cores do not serve it.
-pub(super) fn of_convolution(g: &Conv2dGeometry, x: &Tensor) -> Tensor {
+pub(super) fn of_convolution(g: &Conv2dGeometry, x: &Tensor, is: Operand) -> Tensor {
     if rounds(g) {
-        operand(x)
+        operand(x, is)
     } else {
         x.detach()
-    }
-}
-
-/// The same of its output's gradient.
-pub(super) fn gradient_of_convolution(g: &Conv2dGeometry, dy: &Tensor) -> Tensor {
-    if rounds(g) {
-        gradient(dy)
-    } else {
-        dy.detach()
     }
 }
 
@@ -55,7 +50,7 @@ pub(super) fn weight_of_rounded<Bias>(
     dy: &Tensor,
     gradients: impl Fn(&Tensor, &Tensor) -> Result<(Tensor, Bias)>,
 ) -> Result<(Tensor, Bias)> {
-    let (x_rounded, dy_rounded) = (operand(x), gradient(dy));
+    let (x_rounded, dy_rounded) = (operand(x, Operand::Value), operand(dy, Operand::Gradient));
     precision::with(Precision::F32, || Ok((gradients(&x_rounded, &dy_rounded)?.0, gradients(x, dy)?.1)))
 }
 

@@ -25,6 +25,14 @@ struct Sizes {
     scale_b: Scale,
 }
 
+impl Sizes {
+    /// Of an m × k by a k × n matrix, each with its own partner, in one stretch, of values alone.
+    fn of(m: usize, n: usize, k: usize) -> Sizes {
+        let [m, n, k] = [m, n, k].map(|size| size as i32);
+        Sizes { m, n, k, b_is_shared: 0, relu: 0, splits: 1, stretch: k, scale_a: Scale::ONE, scale_b: Scale::ONE }
+    }
+}
+
 pub(super) fn matmul(device: &CudaDevice, p: Matmul, a: &Tensor, b: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let MatmulSizes { mut batch, mut m, k, n, mut b_is_shared, shape } = MatmulSizes::new(p, a.shape(), b.shape());
     let c = device.floats(shape)?;
@@ -42,23 +50,18 @@ pub(super) fn matmul(device: &CudaDevice, p: Matmul, a: &Tensor, b: &Tensor, bia
     };
     let bias = bias.map_or(DevicePtr::NULL, address);
     let (splits, stretch) = launch::split_product(tile, m, n, k, batch);
-    let [m_, n_, k_, splits_, stretch_] = [m, n, k, splits, stretch].map(|size| size as i32);
-    let (b_is_shared_, relu) = (i32::from(b_is_shared), i32::from(p.relu));
     let scale = |side| match p.gradient == Some(side) {
         true => Scale::of_gradient(Format::active()),
         false => Scale::ONE,
     };
-    let [scale_a, scale_b] = [Side::A, Side::B].map(scale);
     let sizes = Sizes {
-        m: m_,
-        n: n_,
-        k: k_,
-        b_is_shared: b_is_shared_,
-        relu,
-        splits: splits_,
-        stretch: stretch_,
-        scale_a,
-        scale_b,
+        b_is_shared: i32::from(b_is_shared),
+        relu: i32::from(p.relu),
+        splits: splits as i32,
+        stretch: stretch as i32,
+        scale_a: scale(Side::A),
+        scale_b: scale(Side::B),
+        ..Sizes::of(m, n, k)
     };
     if splits > 1 {
         let sums = device.floats([splits, c.numel()])?;
@@ -106,18 +109,8 @@ mod tests {
             Tensor::from_slice(&values, [len], Device::Emulator).unwrap()
         };
         let (a, b, bias) = (some(m * k, 1), some(k * n, 2), some(n, 3));
-        let (stretch, scale) = (k as i32, Scale::of_gradient(Some(Format::F16)));
-        let sizes = Sizes {
-            m: m as i32,
-            n: n as i32,
-            k: k as i32,
-            b_is_shared: 0,
-            relu: 1,
-            splits: 1,
-            stretch,
-            scale_a: scale,
-            scale_b: scale,
-        };
+        let scale = Scale::of_gradient(Some(Format::F16));
+        let sizes = Sizes { relu: 1, scale_a: scale, scale_b: scale, ..Sizes::of(m, n, k) };
         let on_tensor_cores = Format::ALL.map(|format| [Tile::Tensor(format), Tile::LargeTensor(format)]);
         for tiles in [&[[Tile::Large, Tile::Small]], &on_tensor_cores[..]].concat() {
             for transposed in [[false, false], [false, true], [true, false], [true, true]] {
