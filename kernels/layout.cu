@@ -83,6 +83,15 @@ FOR_UNIT(16, u16)
 FOR_UNIT(32, u32)
 FOR_UNIT(64, u64)
 
+// Numbers that lie anywhere, side by side, for one copy to the host. Their addresses travel in the arguments.
+struct Scalars {
+    const float* at[64];
+};
+
+extern "C" __global__ void __launch_bounds__(64) gather_scalars(Scalars scalars, float* to, u32 n) {
+    if (threadIdx.x < n) to[threadIdx.x] = *scalars.at[threadIdx.x];
+}
+
 // The transpose of gather_rows: table row r is the sum of the rows i of dy with index[i] == r, in the order of i. A thread owns
 // one element of the table and reads the index list, which all threads of a block share through the cache; no atomics.
 extern "C" __global__ void __launch_bounds__(256)

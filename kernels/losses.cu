@@ -1,7 +1,7 @@
 // Losses of rows of logits, with their gradients. Softmaxes, divergence, cross-entropy and gradient are one kernel: a warp (up to 32 classes
 // eight lanes, from 1,024 on a block) takes a row, gathers the statistics of all its softmaxes in one online pass (softmax.cuh), and in further
-// passes over the row, which is then in cache, adds up the divergence and writes the gradient. From memory each logit is read once and
-// each gradient written once: 12 bytes a class in f32, 6 in bf16, which is what limits it. The rows' losses are added up in a fixed order
+// passes over the row adds up the divergence and writes the gradient. While the rows at work fit in the second-level cache, each logit is
+// read from memory once and each gradient written once: 12 bytes a class in f32, 6 in bf16, which is what limits it. The rows' losses are added up in a fixed order
 // by one block. Logits are f32 or bf16; all arithmetic is f32.
 #include "softmax.cuh"
 

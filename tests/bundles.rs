@@ -5,7 +5,7 @@ mod common;
 
 use common::{error_of, expect, kdengine, small_digits};
 use kdengine::backend::cuda::bundle::{Bundler, LaunchCounts};
-use kdengine::backend::cuda::driver::{DevicePtr, Driver, Launch};
+use kdengine::backend::cuda::driver::{DeviceInfo, DevicePtr, Driver, Graph, Launch, MemoryUse, Node, Step};
 use kdengine::backend::cuda::emulator::{with_schedule, Emulator};
 use kdengine::backend::cuda::launch_counts;
 use kdengine::backend::{bundled, cuda};
@@ -13,7 +13,7 @@ use kdengine::models::{Model, Task};
 use kdengine::nn::{Context, Module};
 use kdengine::optim::{Optimizer, OptimizerConfig};
 use kdengine::tensor::Rng;
-use kdengine::{DType, Device, Shape, Tensor};
+use kdengine::{DType, Device, Error, Result, Shape, Tensor};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -76,6 +76,96 @@ fn what_comes_again_becomes_a_graph_whose_arguments_follow() {
     [4, 4, 4, 2, 2].into_iter().for_each(|n| step(n).unwrap());
     assert_eq!(download(&device, y), [25.0, 25.0, 23.0, 23.0]);
     assert_eq!(device.counts(), LaunchCounts { steps: 25, in_graphs: 20, graphs: 4, changed: 1 });
+}
+
+/// A device that refuses to make a graph, or to change the arguments of one.
+struct Reluctant {
+    device: Emulator,
+    makes_graphs: bool,
+}
+
+/// A graph whose arguments stay as they are.
+struct Rigid(Box<dyn Graph>);
+
+impl Graph for Rigid {
+    fn set(&mut self, _: usize, _: &Step) -> Result<()> {
+        Err(Error::Device { op: "graph", reason: "not supported".to_string() })
+    }
+
+    fn launch(&self) -> Result<()> {
+        self.0.launch()
+    }
+}
+
+impl Driver for Reluctant {
+    fn info(&self) -> &DeviceInfo {
+        self.device.info()
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<DevicePtr> {
+        self.device.allocate(bytes)
+    }
+
+    fn free(&self, memory: DevicePtr, bytes: usize) {
+        self.device.free(memory, bytes);
+    }
+
+    fn memory_use(&self) -> Result<MemoryUse> {
+        self.device.memory_use()
+    }
+
+    fn upload(&self, to: DevicePtr, from: &[u8]) -> Result<()> {
+        self.device.upload(to, from)
+    }
+
+    fn download(&self, from: DevicePtr, to: &mut [u8]) -> Result<()> {
+        self.device.download(from, to)
+    }
+
+    fn copy(&self, from: DevicePtr, to: DevicePtr, bytes: usize) -> Result<()> {
+        self.device.copy(from, to, bytes)
+    }
+
+    fn launch(&self, launch: &Launch) -> Result<()> {
+        self.device.launch(launch)
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.device.synchronize()
+    }
+
+    fn time(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<f64> {
+        self.device.time(work)
+    }
+
+    fn time_each(&self, steps: &[Step]) -> Result<Vec<f64>> {
+        self.device.time_each(steps)
+    }
+
+    fn graph(&self, nodes: &[Node]) -> Result<Box<dyn Graph>> {
+        match self.makes_graphs {
+            true => Ok(Box::new(Rigid(self.device.graph(nodes)?))),
+            false => Err(Error::Device { op: "graph", reason: "not supported".to_string() }),
+        }
+    }
+}
+
+#[test]
+fn a_device_that_refuses_graphs_gets_its_launches_one_by_one() {
+    for (makes_graphs, in_graphs) in [(false, 0), (true, 10)] {
+        let device = Bundler::new(Arc::new(Reluctant { device: Emulator::new(), makes_graphs }));
+        let (x, y) = (upload(&device, [1.0; 4]), upload(&device, [0.0; 4]));
+        let step = |n: u32| {
+            device.bundle(&mut || {
+                (0..4).try_for_each(|_| device.launch(&add(y, x, 4)))?;
+                device.launch(&add(y, x, n))
+            })
+        };
+        [4, 4, 4, 2, 2].into_iter().for_each(|n| step(n).unwrap());
+        assert_eq!(download(&device, y), [25.0, 25.0, 23.0, 23.0]);
+        let counts = device.counts();
+        assert_eq!((counts.steps, counts.in_graphs), (25, in_graphs));
+    }
 }
 
 #[test]

@@ -24,10 +24,10 @@ struct Batch {
     samples: Vec<u32>,
 }
 
-/// Two networks for images of 8×8 pixels. `fsp` needs networks of equal widths.
+/// Two networks for images of 8×8 pixels, of equal widths where a method needs that.
 fn shapes(info: &MethodInfo, classes: usize) -> [Vec<TapShape>; 2] {
     let task = Task { input: [1, 8, 8], classes };
-    let teacher = if info.name == "fsp" { "student_net" } else { "teacher_net" };
+    let teacher = if info.needs.equal_widths { "student_net" } else { "teacher_net" };
     ["student_net", teacher].map(|name| tap_shapes(name, task).unwrap())
 }
 
@@ -308,6 +308,25 @@ fn ab_and_ofd_compare_what_comes_before_a_relu_unless_told_otherwise() {
         assert_eq!(objective.student_taps(), ["block1", "block2.pre"], "{name}");
         let loss = Batch::random(&shapes, 6, 4).loss(&objective).unwrap();
         assert!(loss.total.is_finite().unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn the_released_form_of_cc_compares_neighbours_in_the_batch() {
+    let info = find_method("cc").unwrap();
+    let rows = |values: &[f64]| Tensor::from_slice(values, [values.len() / 2, 2], Device::Reference).unwrap();
+    let (student, teacher) = (rows(&[1.0, 2.0, 0.0, 5.0, -1.0, 1.0]), rows(&[0.0, 0.0, 2.0, 4.0, 1.0, 1.0]));
+    let value = |s: &Tensor, t: &Tensor| kdengine::distill::cc::neighbours(s, t).unwrap().item().unwrap();
+    // |Δ| is (1, 2), (2, 1) and (2, 0): products of neighbours 4 and 4.
+    assert_eq!(value(&student, &teacher), 4.0);
+    assert_eq!(value(&rows(&[1.0, 2.0]), &rows(&[0.0, 0.0])), 0.0, "a single sample has no neighbour");
+    let values = BTreeMap::from([("form".to_string(), Value::Text("released".to_string()))]);
+    let term = || Term { settings: Settings::new(info, &values).unwrap(), ..Term::new(info) };
+    for n in [1, 6] {
+        let shapes = shapes(info, 4);
+        let objective = alone(term(), &shapes, 4).unwrap();
+        let loss = Batch::random(&shapes, n, 4).loss(&objective).unwrap();
+        assert!(loss.total.is_finite().unwrap() && objective.parameters().len() == 4, "{n} samples");
     }
 }
 

@@ -161,6 +161,14 @@ fn first_stage_is_alone_and_then_over(scene: &Scene, hint: Term) {
     assert_eq!(terms(3), ["hard", "soft"]);
     let gradients = scene.loss(&objective, [2, 6]).total.backward().unwrap();
     assert!(gradients.get(&scene.logits[0]).is_none(), "the classifier learns nothing from a hint");
+    let growing = Term { weight: Scheduled::parse("0..7").unwrap(), ..hint.clone() };
+    let first = scene.loss(&scene.objective(0.5, vec![growing.clone()]).unwrap(), [1, 6]);
+    assert!(
+        near(total(&first), 7.0 * named(&first)[name]),
+        "{name} has its full weight, which comes too late otherwise"
+    );
+    let error = Plan::new(0.5, vec![growing]).unwrap().check_epochs(1).unwrap_err().to_string();
+    assert!(error.contains("one epoch is no two stages"), "{error}");
     let in_two_epochs = named(&scene.loss(&objective, [2, 2]));
     assert!(!in_two_epochs.contains_key(name), "half of the epochs are left for the second stage");
     let error = scene.objective(0.0, vec![hint]).err().unwrap().to_string();

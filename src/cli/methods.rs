@@ -1,10 +1,11 @@
 //! `methods`: what a student can learn from, and how each method is used.
 
-use crate::distill::{Domain, Entry, Hyperparameter, FORMS, METHODS};
+use crate::distill::{Domain, Entry, Hyperparameter, Settings, FORMS, METHODS};
 use crate::error::Result;
-use crate::recipes::{find, Named, RECIPES};
+use crate::recipes::{find, Accepts, Named, RECIPES};
 use clap::{Arg, ArgMatches, Command};
 use serde_json::json;
+use std::collections::BTreeMap;
 
 /// The `methods` subcommand.
 pub fn command() -> Command {
@@ -27,8 +28,14 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
             (Named::Recipe(info), true) => println!("{}", describe(RECIPE, info)),
             (Named::Method(info), false) => explain(info, &format!("loss     {} · [{}]", info.weight, info.formula)),
             (Named::Recipe(info), false) => {
-                let terms = format!("terms    {} · hinton, or those of the methods named beside it", info.weight);
-                explain(info, &format!("recipe   {}\n{terms}", info.formula));
+                let terms = match (info.build)(&Settings::new(info, &BTreeMap::new())?)?.accepts() {
+                    Accepts::AnyMethod => format!("{} · hinton, or those of the methods named beside it", info.weight),
+                    Accepts::MethodsOfLogits => {
+                        format!("{} · hinton, or methods named beside it that compare no feature maps", info.weight)
+                    }
+                    Accepts::NoMethod => "the recipe's own: no other method can be named beside it".to_string(),
+                };
+                explain(info, &format!("recipe   {}\nterms    {terms}", info.formula));
             }
         }
     }
@@ -92,7 +99,9 @@ fn explain<Build>(info: &Entry<Build>, loss: &str) {
 fn example<Build>(info: &Entry<Build>) -> String {
     let set = |h: &Hyperparameter| format!(" --set {}={}", h.name, h.default_text());
     let set = info.hyperparameters.first().map(set).unwrap_or_default();
-    format!("kdengine distill --data digits --method {}{set}", info.name)
+    // The default teacher is wider than the default student.
+    let teacher = if info.needs.equal_widths { " --teacher-model cnn-16-32-64-fc128" } else { "" };
+    format!("kdengine distill --data digits --method {}{set}{teacher}", info.name)
 }
 
 fn describe<Build>(kind: &str, info: &Entry<Build>) -> serde_json::Value {

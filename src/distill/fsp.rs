@@ -21,7 +21,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     family: Family::Feature,
     about: "how one layer flows into the next: products of their channels",
     formula: "mean (G_s − G_t)², G_ij = mean over pixels of low_i · high_j",
-    needs: Needs::features(Taps::Stages),
+    needs: Needs::features(Taps::Stages).of_equal_widths(),
     weight: 50.0,
     hard_weight: 1.0,
     cost: 1.5,
@@ -41,7 +41,8 @@ pub(super) static INFO: MethodInfo = MethodInfo {
             if student != teacher {
                 let reason = format!(
                     "needs equal channels, but {} has {student} and the teacher's {} has {teacher}; choose layers of equal width \
-                     with student-taps and teacher-taps, or a method with an adapter: fitnet, vid, reviewkd",
+                     with student-taps and teacher-taps, a teacher with the student's widths (for student_net: --teacher-model \
+                     cnn-16-32-64-fc128), or a method with an adapter: fitnet, vid, reviewkd",
                     pair.student, pair.teacher
                 );
                 return Err(Error::argument(INFO.name, reason));

@@ -89,7 +89,7 @@ impl Method for FactorTransfer {
             let factor = factor_difference(&self.translator.forward(student, cx)?, &factors)?;
             terms.push((INFO.name, 1.0, factor));
         }
-        if stage == Stage::Alone || first == 0 {
+        if stage == Stage::Preparing || first == 0 {
             let reconstruction = self.inverse.forward(&factors, cx)?.mse_loss(&teacher)?;
             terms.push(("reconstruction", 1.0, reconstruction));
         }
@@ -98,7 +98,7 @@ impl Method for FactorTransfer {
 
     fn stage(&self, epoch: usize, epochs: usize) -> Stage {
         match epoch <= first_stage(self.first, epochs) {
-            true => Stage::Alone,
+            true => Stage::Preparing,
             false => Stage::Joint,
         }
     }

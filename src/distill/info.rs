@@ -84,14 +84,22 @@ pub struct Needs {
     pub taps: Taps,
     /// Whether they are to be those before the ReLU, where one made them.
     pub pre_activation: bool,
+    /// Whether those of teacher and student must have equally many channels.
+    pub equal_widths: bool,
     /// What is enough of the teacher's: it is kept instead of the map where a teacher's answers are kept.
     pub digest: Option<Digest>,
 }
 
 impl Needs {
     /// The teacher's logits alone.
-    pub const LOGITS: Needs =
-        Needs { teacher_logits: true, labels: false, taps: Taps::None, pre_activation: false, digest: None };
+    pub const LOGITS: Needs = Needs {
+        teacher_logits: true,
+        labels: false,
+        taps: Taps::None,
+        pre_activation: false,
+        equal_widths: false,
+        digest: None,
+    };
     /// Nothing but the labels beside it.
     pub const NOTHING: Needs = Needs { teacher_logits: false, ..Needs::LOGITS };
     /// The teacher's logits and the labels.
@@ -105,6 +113,11 @@ impl Needs {
     /// The same before their ReLU.
     pub const fn before_relu(self) -> Needs {
         Needs { pre_activation: true, ..self }
+    }
+
+    /// The same of equally many channels.
+    pub const fn of_equal_widths(self) -> Needs {
+        Needs { equal_widths: true, ..self }
     }
 
     /// The same, if so much of the teacher's feature maps is enough.

@@ -217,6 +217,8 @@ pub enum Stage {
     Joint,
     /// Nothing else is learned in this epoch.
     Alone,
+    /// The same, and what is learned is another thing than the term's weight is meant for.
+    Preparing,
     /// Its stage is over; it is no longer learned.
     Over,
 }

@@ -111,14 +111,13 @@ impl Objective {
         // What is left to do of the labels' cross-entropy: the first method that has a kernel for both takes it along.
         let mut hard_weight = Some(self.hard_weight);
         let stages: Vec<Stage> = self.terms.iter().map(|made| made.method.stage(inputs.epoch, inputs.epochs)).collect();
-        let present = match stages.contains(&Stage::Alone) {
-            true => {
-                hard_weight = None;
-                Stage::Alone
-            }
-            false => Stage::Joint,
-        };
-        for (made, _) in self.terms.iter().zip(stages).filter(|(_, stage)| *stage == present) {
+        let comes_first = |stage: &Stage| matches!(stage, Stage::Alone | Stage::Preparing);
+        let first = stages.iter().any(comes_first);
+        if first {
+            hard_weight = None;
+        }
+        let present = |stage: &Stage| if first { comes_first(stage) } else { *stage == Stage::Joint };
+        for (made, stage) in self.terms.iter().zip(stages).filter(|(_, stage)| present(stage)) {
             if let Some(hard) = hard_weight {
                 if let Some(loss) = made.with_labels(inputs, mixture, inputs.now(hard))? {
                     parts.push((None, loss));
@@ -126,8 +125,12 @@ impl Objective {
                     continue;
                 }
             }
-            // What is learned alone has nothing to be weighed against, and its weight may not have begun.
-            let weight = if present == Stage::Alone { 1.0 } else { inputs.now(made.weight) };
+            let weight = match stage {
+                // It is over before a weight that grows has begun.
+                Stage::Alone => made.weight.largest(),
+                Stage::Preparing => 1.0,
+                Stage::Joint | Stage::Over => inputs.now(made.weight),
+            };
             let weighted = |inputs: &StepInputs| {
                 let loss = made.method.loss(inputs)?;
                 Ok(Loss { total: times(&loss.total, weight)?, terms: loss.terms })

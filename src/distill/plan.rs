@@ -126,6 +126,12 @@ impl Plan {
         self.hard_weight.check_epochs("hard-weight", epochs)?;
         self.terms.iter().try_for_each(|term| {
             term.weight.check_epochs(&format!("{}: weight", term.info.name), epochs)?;
+            if epochs < 2 && term.settings.is("stages", "two") {
+                let reason =
+                    "comes before the rest of the loss, and one epoch is no two stages; take more --epochs, or \
+                              stages=joint";
+                return Err(Error::argument(term.info.name, reason));
+            }
             term.settings.check_epochs(term.info, epochs)
         })
     }

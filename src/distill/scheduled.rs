@@ -52,6 +52,11 @@ impl Scheduled {
         [self.from, self.to]
     }
 
+    /// The largest value that it takes.
+    pub fn largest(self) -> f64 {
+        self.from.max(self.to)
+    }
+
     /// Checks that it can take its course in so many epochs; `what` names it in the error.
     ///
     /// # Errors

@@ -101,8 +101,8 @@ impl Context {
 
     /// Says that the next layer's output is tapped under this name, or not at all.
     pub fn enter(&mut self, tap: Option<&str>) {
-        let name = tap.map(|tap| format!("{tap}{PRE_ACTIVATION}"));
-        self.pre_activation = name.filter(|name| self.wanted.contains(name));
+        let is_before = |name: &&String| name.strip_suffix(PRE_ACTIVATION) == tap;
+        self.pre_activation = tap.and(self.wanted.iter().find(is_before).cloned());
     }
 
     /// Whether somebody asked for what this layer's ReLU takes, so that the ReLU must be a step of its own.

@@ -273,7 +273,6 @@ impl RunConfig {
             ("eval-batch-size", self.eval_batch_size),
             ("seeds", self.seeds),
             ("sweep-epochs", self.sweep_epochs),
-            ("ablation-epochs", self.ablation_epochs),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(Error::argument(*name, "must be at least 1, found 0"));

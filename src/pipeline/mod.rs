@@ -97,7 +97,7 @@ pub fn run(session: &mut Session, stages: Stages) -> Result<PathBuf> {
     if stages.sweep {
         sweep::sweep(session, &teacher)?;
     }
-    if stages.ablation {
+    if stages.ablation && session.config.ablation_epochs > 0 {
         ablation::ablate(session, &teacher)?;
     }
     if stages.sweep || stages.ablation {

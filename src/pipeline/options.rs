@@ -237,7 +237,7 @@ pub const OPTIONS: &[RunOption] = &[
         Numbers,
         "soft weights to try besides 0, --soft-weight and 1; hard = 1 − soft [0.1,0.3,0.7,0.9]",
     ),
-    option(Studies, "ablation-epochs", "N", Count, "epochs of each student of the ablation [5; digits 20]"),
+    option(Studies, "ablation-epochs", "N", Count, "epochs of each student of the ablation, 0 for none [5; digits 20]"),
     option(Studies, "soft-temperatures", "T,…", Numbers, "temperatures at which soft targets are shown [1,3,10]"),
     option(
         Studies,

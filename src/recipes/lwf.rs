@@ -8,7 +8,7 @@
 //! everyone's.
 
 use super::lab::task_of;
-use super::{Lab, Prospect, Recipe, RecipeInfo};
+use super::{Accepts, Lab, Prospect, Recipe, RecipeInfo};
 use crate::data::Dataset;
 use crate::distill::{
     soft_targets, Family, Hyperparameter, Loss, Method, MethodInfo, Needs, Plan, Scheduled, Settings, StepInputs, Term,
@@ -174,16 +174,14 @@ impl WithoutForgetting {
 }
 
 impl Recipe for WithoutForgetting {
+    fn accepts(&self) -> Accepts {
+        Accepts::NoMethod
+    }
+
     fn check(&self, prospect: &Prospect) -> Result<()> {
         let images = &prospect.student.images;
         self.tasks(images)?.iter().try_for_each(|classes| of_classes(images, classes).map(drop))?;
-        match prospect.student.plan.terms.iter().find(|term| term.info.name != "hinton") {
-            None => Ok(()),
-            Some(term) => {
-                let reason = format!("has a loss of its own; leave out {}", term.info.name);
-                Err(Error::argument("lwf", reason))
-            }
-        }
+        self.accepts().check("lwf", &prospect.student.plan)
     }
 
     fn run(&self, lab: &mut Lab) -> Result<(Model, JobResult)> {

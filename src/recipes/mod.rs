@@ -18,8 +18,8 @@ pub mod teacher_assistant;
 pub use choice::{RecipeChoice, RecipeConfig};
 pub use lab::{Cohort, Lab, Prospect};
 
-use crate::distill::{unknown_name, Entry, MethodInfo, Settings, METHODS};
-use crate::error::Result;
+use crate::distill::{unknown_name, Entry, MethodInfo, Plan, Settings, Taps, METHODS};
+use crate::error::{Error, Result};
 use crate::models::Model;
 use crate::train::JobResult;
 
@@ -43,8 +43,44 @@ pub static RECIPES: &[&RecipeInfo] = &[
     &data_free::dfad::INFO,
 ];
 
+/// What can be named beside a recipe for its students to learn by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepts {
+    /// Every method.
+    AnyMethod,
+    /// Methods that compare no feature maps.
+    MethodsOfLogits,
+    /// None: it has a loss of its own.
+    NoMethod,
+}
+
+impl Accepts {
+    /// Refuses a plan with other methods, for a recipe of this name.
+    ///
+    /// # Errors
+    /// Names the method.
+    fn check(self, recipe: &'static str, plan: &Plan) -> Result<()> {
+        let (refused, reason): (fn(&MethodInfo) -> bool, _) = match self {
+            Accepts::AnyMethod => return Ok(()),
+            Accepts::MethodsOfLogits => {
+                (|info| info.needs.taps != Taps::None, "learns from answers, not from feature maps")
+            }
+            Accepts::NoMethod => (|info| info.name != "hinton", "has a loss of its own"),
+        };
+        match plan.terms.iter().find(|term| refused(term.info)) {
+            None => Ok(()),
+            Some(term) => Err(Error::argument(recipe, format!("{reason}; leave out {}", term.info.name))),
+        }
+    }
+}
+
 /// A way to arrange trainings, with its hyperparameters.
 pub trait Recipe {
+    /// What else its students can learn by.
+    fn accepts(&self) -> Accepts {
+        Accepts::AnyMethod
+    }
+
     /// Refuses networks, images or plans that it cannot use, before anything is trained.
     ///
     /// # Errors

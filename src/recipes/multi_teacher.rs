@@ -1,8 +1,8 @@
 //! Several teachers of one student: the run's own, and others that start from different weights, or come from files. Their logits are
 //! combined: equally, by weights, or sample by sample by how sure each is of the right class (CA-MKD, Zhang, Chen & Wang 2022).
 
-use super::{Lab, Prospect, Recipe, RecipeInfo};
-use crate::distill::{Combine, Family, Hyperparameter, Needs, Settings, Taps};
+use super::{Accepts, Lab, Prospect, Recipe, RecipeInfo};
+use crate::distill::{Combine, Family, Hyperparameter, Needs, Settings};
 use crate::error::{Error, Result};
 use crate::models::Model;
 use crate::report::AccuracyTable;
@@ -98,12 +98,12 @@ impl Committee {
 }
 
 impl Recipe for Committee {
+    fn accepts(&self) -> Accepts {
+        Accepts::MethodsOfLogits
+    }
+
     fn check(&self, prospect: &Prospect) -> Result<()> {
-        if let Some(term) = prospect.student.plan.terms.iter().find(|term| term.info.needs.taps != Taps::None) {
-            let reason =
-                format!("combines logits alone; leave out {}, or distil with it from one teacher", term.info.name);
-            return Err(Error::argument("multi-teacher", reason));
-        }
+        self.accepts().check("multi-teacher", &prospect.student.plan)?;
         if let Some(missing) = self.files.iter().find(|file| !file.is_file()) {
             return Err(Error::argument("multi-teacher: files", format!("there is no file {}", missing.display())));
         }

@@ -7,9 +7,9 @@
 //! their like, and dropout; the labeller sees the images without.
 
 use super::lab::task_of;
-use super::{Lab, Prospect, Recipe, RecipeInfo};
+use super::{Accepts, Lab, Prospect, Recipe, RecipeInfo};
 use crate::data::Dataset;
-use crate::distill::{Family, Hyperparameter, Needs, Plan, Taps};
+use crate::distill::{Family, Hyperparameter, Needs, Plan};
 use crate::error::{Error, Result};
 use crate::models::Model;
 use crate::report::AccuracyTable;
@@ -130,6 +130,10 @@ fn one_sure(class: usize, classes: usize) -> impl Iterator<Item = f32> {
 }
 
 impl Recipe for SelfTraining {
+    fn accepts(&self) -> Accepts {
+        Accepts::MethodsOfLogits
+    }
+
     fn check(&self, prospect: &Prospect) -> Result<()> {
         let Prospect { student, all, augment, .. } = prospect;
         if augment.mixup > 0.0 {
@@ -141,10 +145,7 @@ impl Recipe for SelfTraining {
                 format!("needs images without labels; leave some out with --train-limit (there are {})", all.len());
             return Err(Error::argument("self-training", reason));
         }
-        if let Some(term) = student.plan.terms.iter().find(|term| term.info.needs.taps != Taps::None) {
-            let reason = format!("learns from labels of others, not from feature maps; leave out {}", term.info.name);
-            return Err(Error::argument("self-training", reason));
-        }
+        self.accepts().check("self-training", &student.plan)?;
         prospect.check_learning(&student.model, &student.model)
     }
 

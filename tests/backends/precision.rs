@@ -6,7 +6,7 @@
 //! add nothing to that.
 
 use super::kernels::{normal, Kernel};
-use kdengine::backend::cuda::emulator::with_schedule;
+use kdengine::backend::cuda::{emulator::with_schedule, gpu_count};
 use kdengine::backend::params::{Conv2dGeometry, Matmul, Side};
 use kdengine::backend::precision::{with, Precision};
 use kdengine::backend::{self, Backend};
@@ -42,8 +42,12 @@ fn reference(inputs: &[Tensor], kernel: Kernel, f: impl Fn(&Tensor) -> Tensor) -
 }
 
 fn emulated(precision: Precision, seed: u64, inputs: &[Tensor], kernel: Kernel) -> Vec<Tensor> {
-    let inputs: Vec<Tensor> = inputs.iter().map(|x| x.to_device(Device::Emulator).unwrap()).collect();
-    let outputs = with(precision, || with_schedule(seed, || kernel(backend::of(Device::Emulator), &inputs)));
+    with_schedule(seed, || on(Device::Emulator, precision, inputs, kernel))
+}
+
+fn on(device: Device, precision: Precision, inputs: &[Tensor], kernel: Kernel) -> Vec<Tensor> {
+    let inputs: Vec<Tensor> = inputs.iter().map(|x| x.to_device(device).unwrap()).collect();
+    let outputs = with(precision, || kernel(backend::of(device), &inputs));
     outputs.iter().map(|y| y.to_host().unwrap()).collect()
 }
 
@@ -54,6 +58,7 @@ fn check(name: &str, inputs: &[Tensor], ks: &[usize], kernel: Kernel) {
     let in_f32 = emulated(Precision::F32, 0, inputs, kernel);
     for (precision, bits) in FORMATS {
         let runs: Vec<Vec<Tensor>> = (0..SCHEDULES).map(|seed| emulated(precision, seed, inputs, kernel)).collect();
+        let on_gpu = (gpu_count() > 0).then(|| on(Device::Cuda(0), precision, inputs, kernel));
         for (i, &k) in ks.iter().enumerate() {
             let bytes = |run: &[Tensor]| run[i].storage().bytes().to_vec();
             assert!(
@@ -62,9 +67,15 @@ fn check(name: &str, inputs: &[Tensor], ks: &[usize], kernel: Kernel) {
             );
             let found = runs[0][i].to_f64_vec().unwrap();
             let underflow = underflow(precision, inputs, k);
-            let off = |j: usize| (found[j] - expected[i][j]).abs() - tolerance(bits, k) * scale[i][j] - underflow;
-            let worst = (0..found.len()).map(off).fold(0.0, |a: f64, b| if b.is_nan() { b } else { a.max(b) });
-            assert!(worst <= 0.0, "{name} in {precision}: output {i} is off by {worst:.1e} more than it may be");
+            for (device, found) in [("emulator", Some(&runs[0])), ("GPU", on_gpu.as_ref())] {
+                let Some(found) = found.map(|outputs| outputs[i].to_f64_vec().unwrap()) else { continue };
+                let off = |j: usize| (found[j] - expected[i][j]).abs() - tolerance(bits, k) * scale[i][j] - underflow;
+                let worst = (0..found.len()).map(off).fold(0.0, |a: f64, b| if b.is_nan() { b } else { a.max(b) });
+                assert!(
+                    worst <= 0.0,
+                    "{name} in {precision} on the {device}: output {i} is off by {worst:.1e} too much"
+                );
+            }
             let on_cpu = with(precision, || kernel(backend::of(Device::Cpu), inputs));
             let [on_cpu, found_there] = [&on_cpu[i], &runs[0][i]].map(|y| y.to_f64_vec().unwrap());
             let apart = |j: usize| (on_cpu[j] - found_there[j]).abs() - ROUNDED_ALIKE * scale[i][j];

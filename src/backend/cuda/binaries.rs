@@ -5,15 +5,17 @@ use super::nvrtc::{Nvrtc, Source, Target, HOW_TO_INSTALL, MACHINES};
 use crate::error::{Error, Result};
 use crate::folders;
 use crate::tensor::io::write_atomically;
+use flate2::read::ZlibDecoder;
 use sha2::{Digest, Sha256};
-use std::borrow::Cow;
+use std::io::Read;
 use std::sync::OnceLock;
 
 /// An image that was compiled when this program was built.
 struct Embedded {
     file: &'static str,
     target: Target,
-    image: &'static [u8],
+    /// By zlib.
+    compressed: &'static [u8],
 }
 
 include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
@@ -108,12 +110,18 @@ fn definitions(text: &str) -> impl Iterator<Item = Name<'_>> {
 ///
 /// # Errors
 /// There is none, and it cannot be compiled here.
-pub fn image(file: &'static str, capability: u32) -> Result<Cow<'static, [u8]>> {
+pub fn image(file: &'static str, capability: u32) -> Result<Vec<u8>> {
     let own: Vec<&Embedded> = IMAGES.iter().filter(|image| image.file == file).collect();
     let targets: Vec<Target> = own.iter().map(|image| image.target).collect();
     match choose(&targets, capability) {
-        Some(at) => Ok(Cow::Borrowed(own[at].image)),
-        None => compile(file, capability).map(Cow::Owned),
+        Some(at) => {
+            let mut image = Vec::new();
+            let read = ZlibDecoder::new(own[at].compressed).read_to_end(&mut image);
+            let damaged =
+                |e| Error::Device { op: "kernels", reason: format!("{file} is damaged in this program: {e}") };
+            read.map(|_| image).map_err(damaged)
+        }
+        None => compile(file, capability),
     }
 }
 

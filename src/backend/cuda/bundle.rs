@@ -104,6 +104,8 @@ struct Shared {
     /// Given back while a bundle was open, whose launches may use them.
     given_back: Vec<(DevicePtr, usize)>,
     sequences: Vec<Sequence>,
+    /// Whether the device has refused a graph.
+    without_graphs: bool,
     /// The steps so far with their seconds, where somebody wants to know.
     timeline: Option<Vec<(Step, f64)>>,
     counts: LaunchCounts,
@@ -277,7 +279,7 @@ impl Bundler {
             return Ok(());
         }
         let mut counts = LaunchCounts { steps: nodes.len() as u64, ..LaunchCounts::default() };
-        if nodes.len() < LEAST {
+        if nodes.len() < LEAST || self.shared().without_graphs {
             self.shared().counts.add(counts);
             return nodes.iter().try_for_each(|node| self.driver.carry_out(&node.step));
         }
@@ -292,22 +294,18 @@ impl Bundler {
                 nodes.iter().try_for_each(|node| self.driver.carry_out(&node.step))?;
                 None
             }
-            Some(Sequence { graph, nodes: last }) => {
-                let graph = match graph {
-                    None => self.driver.graph(&nodes)?,
-                    Some(mut graph) => {
-                        let changed = nodes.iter().zip(&last).enumerate().filter(|(_, (new, old))| new != old);
-                        for (number, (node, _)) in changed {
-                            graph.set(number, &node.step)?;
-                            counts.changed += 1;
-                        }
-                        graph
-                    }
-                };
-                graph.launch()?;
-                (counts.graphs, counts.in_graphs) = (1, counts.steps);
-                Some(graph)
-            }
+            Some(Sequence { graph, nodes: last }) => match self.prepared(graph, &nodes, &last, &mut counts) {
+                Ok(graph) => {
+                    graph.launch()?;
+                    (counts.graphs, counts.in_graphs) = (1, counts.steps);
+                    Some(graph)
+                }
+                Err(error) => {
+                    self.give_graphs_up(&error);
+                    nodes.iter().try_for_each(|node| self.driver.carry_out(&node.step))?;
+                    None
+                }
+            },
         };
         let mut shared = self.shared();
         shared.counts.add(counts);
@@ -316,6 +314,31 @@ impl Bundler {
         }
         shared.sequences.push(Sequence { nodes, graph });
         Ok(())
+    }
+
+    /// The graph of a sequence with these steps, whose last ones it has if there is one.
+    fn prepared(
+        &self,
+        graph: Option<Box<dyn Graph>>,
+        nodes: &[Node],
+        last: &[Node],
+        counts: &mut LaunchCounts,
+    ) -> Result<Box<dyn Graph>> {
+        let Some(mut graph) = graph else { return self.driver.graph(nodes) };
+        for (number, (node, _)) in nodes.iter().zip(last).enumerate().filter(|(_, (new, old))| new != old) {
+            graph.set(number, &node.step)?;
+            counts.changed += 1;
+        }
+        Ok(graph)
+    }
+
+    /// A device that refuses a graph gets its launches one by one from then on.
+    fn give_graphs_up(&self, error: &Error) {
+        let mut shared = self.shared();
+        shared.sequences.clear();
+        if !std::mem::replace(&mut shared.without_graphs, true) {
+            eprintln!("the device takes no graph ({error}); kernels are launched one by one, which is slower");
+        }
     }
 
     /// Ends this thread's bundle, of which nothing is held back any more, or nothing that still matters.
@@ -442,11 +465,6 @@ impl Driver for Bundler {
     fn download(&self, from: DevicePtr, to: &mut [u8]) -> Result<()> {
         self.start()?;
         self.driver.download(from, to)
-    }
-
-    fn download_all(&self, parts: &mut [(DevicePtr, &mut [u8])]) -> Result<()> {
-        self.start()?;
-        self.driver.download_all(parts)
     }
 
     fn copy(&self, from: DevicePtr, to: DevicePtr, bytes: usize) -> Result<()> {

@@ -148,11 +148,6 @@ pub trait Driver: Send + Sync {
     /// Copies to the host; waits for everything launched so far.
     fn download(&self, from: DevicePtr, to: &mut [u8]) -> Result<()>;
 
-    /// Several downloads, for which the device is waited for once.
-    fn download_all(&self, parts: &mut [(DevicePtr, &mut [u8])]) -> Result<()> {
-        parts.iter_mut().try_for_each(|(from, to)| self.download(*from, to))
-    }
-
     /// Copies within the device.
     fn copy(&self, from: DevicePtr, to: DevicePtr, bytes: usize) -> Result<()>;
 

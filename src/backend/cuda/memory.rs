@@ -1,7 +1,8 @@
 //! Device memory behind tensors.
 
-use super::device::CudaDevice;
+use super::device::{args, CudaDevice};
 use super::driver::{DevicePtr, Driver};
+use super::launch;
 use crate::error::Result;
 use crate::tensor::{DType, DeviceMemory, Storage, Tensor};
 use std::any::Any;
@@ -86,14 +87,26 @@ pub fn unique_address(x: &mut Tensor) -> Result<DevicePtr> {
 
 /// The values of tensors of one element, for which the device is waited for once.
 pub fn items(device: &CudaDevice, scalars: &[&Tensor]) -> Result<Vec<f64>> {
-    let mut values = vec![0f32; scalars.len()];
+    /// Addresses that a launch takes; as in the kernel.
+    const SCALARS: usize = 64;
     let here = |x: &Tensor| x.dtype() == DType::F32 && x.storage().device_memory().is_some();
-    let mut parts: Vec<(DevicePtr, &mut [u8])> = scalars
-        .iter()
-        .zip(&mut values)
-        .filter(|(x, _)| here(x))
-        .map(|(x, value)| (address(x), bytemuck::bytes_of_mut(value)))
-        .collect();
-    device.driver()?.download_all(&mut parts)?;
-    scalars.iter().zip(values).map(|(x, value)| if here(x) { Ok(f64::from(value)) } else { x.item() }).collect()
+    let gathered: Vec<DevicePtr> = scalars.iter().copied().filter(|x| here(x)).map(address).collect();
+    let mut values = vec![0f32; gathered.len()];
+    if !gathered.is_empty() {
+        let side_by_side = device.scratch(size_of_val(&values[..]))?;
+        for (number, part) in gathered.chunks(SCALARS).enumerate() {
+            let mut addresses = [DevicePtr::NULL; SCALARS];
+            addresses[..part.len()].copy_from_slice(part);
+            let to = DevicePtr(side_by_side.start().0 + (number * SCALARS * size_of::<f32>()) as u64);
+            let config = launch::one_block(SCALARS as u32);
+            device.launch("gather_scalars", config, args![addresses, to, part.len() as u32], &[])?;
+        }
+        device.driver()?.download(side_by_side.start(), bytemuck::cast_slice_mut(&mut values))?;
+    }
+    let mut values = values.into_iter();
+    let value = |x: &&Tensor| match here(x) {
+        true => Ok(f64::from(values.next().expect("one for each"))),
+        false => x.item(),
+    };
+    scalars.iter().map(value).collect()
 }

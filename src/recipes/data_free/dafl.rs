@@ -2,7 +2,7 @@
 //! own, `one-hot · CE(z_t, argmax z_t) + balance · Σ p̄ log₁₀ p̄ − activation · mean |f_t|` (eqs. 2 to 6), while the student learns the
 //! teacher's answers to them, T² · KL. Each iteration is one step of both, as in the authors' code, whose weights for MNIST these are.
 
-use super::super::{Lab, Prospect, Recipe, RecipeInfo};
+use super::super::{Accepts, Lab, Prospect, Recipe, RecipeInfo};
 use super::contest::{play, Contest, Generating, LATENT, WIDTH};
 use super::{check_answers_alone, generator};
 use crate::distill::data_free::{activation_loss, class_balance_loss, one_hot_loss};
@@ -56,6 +56,10 @@ struct Dafl {
 const FEATURES: &str = "penultimate";
 
 impl Recipe for Dafl {
+    fn accepts(&self) -> Accepts {
+        Accepts::NoMethod
+    }
+
     fn check(&self, prospect: &Prospect) -> Result<()> {
         check_answers_alone(INFO.name, prospect)?;
         generator::check(prospect.teacher.images.height, prospect.teacher.images.width)

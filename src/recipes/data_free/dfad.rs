@@ -2,7 +2,7 @@
 //! the teacher's logits, `D = mean |z_s − z_t|` (eq. 3): in each iteration the student makes it smaller for some steps, each on new
 //! images, then the generator makes it larger for one. As in the authors' code for MNIST: five steps, and −D itself for the generator.
 
-use super::super::{Lab, Prospect, Recipe, RecipeInfo};
+use super::super::{Accepts, Lab, Prospect, Recipe, RecipeInfo};
 use super::contest::{play, Contest, Generating, LATENT, WIDTH};
 use super::{check_answers_alone, generator};
 use crate::autograd::no_grad;
@@ -49,6 +49,10 @@ struct Dfad {
 }
 
 impl Recipe for Dfad {
+    fn accepts(&self) -> Accepts {
+        Accepts::NoMethod
+    }
+
     fn check(&self, prospect: &Prospect) -> Result<()> {
         check_answers_alone(INFO.name, prospect)?;
         generator::check(prospect.teacher.images.height, prospect.teacher.images.width)

@@ -218,8 +218,10 @@ impl Inner {
             return Ok(*function);
         }
         let file = binaries::file_of(kernel).ok_or("there is no such kernel")?;
-        let module = self.module(file)?;
         let name = CString::new(kernel).expect("kernels have plain names");
+        // SAFETY: as in `with`.
+        unsafe { result::ctx::set_current(self.context) }.map_err(|e| e.to_string())?;
+        let module = self.module(file)?;
         // SAFETY: the module is loaded and stays so.
         let function = unsafe { result::module::get_function(module.0, name) };
         let function = Function(function.map_err(|e| format!("{file}: {e}"))?);
@@ -236,7 +238,9 @@ impl Inner {
         let image = binaries::image(file, 10 * major + minor).map_err(|e| e.to_string())?;
         // SAFETY: the image is an ELF file or a text that ends with a zero, as nvrtc made it.
         let module = unsafe { result::module::load_data(image.as_ptr().cast()) };
-        let module = Module(module.map_err(|e| format!("{file} cannot be loaded: {e}"))?);
+        let version =
+            || driver_version().map_or(String::new(), |(major, minor)| format!(" by a driver of CUDA {major}.{minor}"));
+        let module = Module(module.map_err(|e| format!("{file} cannot be loaded{}: {e}", version()))?);
         modules.insert(file, module);
         Ok(module)
     }
@@ -352,16 +356,6 @@ impl Driver for Gpu {
         // SAFETY: the memory is alive, and `to` is until the copy is complete.
         self.0.with("download", || {
             unsafe { result::memcpy_dtoh_async(to, from.0, self.0.stream) }?;
-            self.0.synchronize()
-        })
-    }
-
-    fn download_all(&self, parts: &mut [(DevicePtr, &mut [u8])]) -> Result<()> {
-        // SAFETY: as above, for each part.
-        self.0.with("download", || {
-            for (from, to) in parts {
-                unsafe { result::memcpy_dtoh_async(to, from.0, self.0.stream) }?;
-            }
             self.0.synchronize()
         })
     }
