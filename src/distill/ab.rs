@@ -25,7 +25,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     needs: Needs::features(Taps::Stages).before_relu(),
     weight: 1.0,
     hard_weight: 1.0,
-    cost: 1.5,
+    cost: 8.0,
     when: "As the start of a training that goes on with labels.",
     traps: &[
         "It says nothing about how active a neuron is.",

@@ -27,7 +27,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     needs: Needs { labels: true, ..Needs::features(Taps::OwnStages) },
     weight: 1.0,
     hard_weight: 1.0,
-    cost: 1.5,
+    cost: 2.8,
     when: "Without a teacher, for networks of several stages.",
     traps: &[
         "The paper sums the squared differences of features; here they are averaged, so that λ does not depend on their number.",

@@ -27,7 +27,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     needs: Needs::features(Taps::LastStage),
     weight: 200.0,
     hard_weight: 1.0,
-    cost: 1.7,
+    cost: 6.0,
     when: "When the teacher's map is much wider than the student can express.",
     traps: &[
         "The paper is `--set ft.paraphraser-epochs=30` with 60 --epochs or more: the paraphraser alone first.",

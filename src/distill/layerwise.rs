@@ -23,7 +23,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     needs: Needs::features(Taps::Stages),
     weight: 1.0,
     hard_weight: 1.0,
-    cost: 1.6,
+    cost: 2.2,
     when: "When it is not known which layer's hint is worth something.",
     traps: &["Learned weights collapse onto the easiest layer; entropy-weight keeps them apart."],
     hyperparameters: &[

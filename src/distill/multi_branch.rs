@@ -25,7 +25,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     needs: Needs { labels: true, ..Needs::features(Taps::OwnTrunk) },
     weight: 1.0,
     hard_weight: 1.0,
-    cost: 2.0,
+    cost: 4.6,
     when: "Without a teacher, where training may cost more than the student later does.",
     traps: &[
         "The branch point matters: student-taps names the last shared feature map.",

@@ -27,7 +27,7 @@ pub(super) static INFO: MethodInfo = MethodInfo {
     needs: Needs::features(Taps::Stages).before_relu(),
     weight: 1e-3,
     hard_weight: 1.0,
-    cost: 1.5,
+    cost: 8.0,
     when: "For convolutional students of the teacher's family; one of the strongest feature losses before reviewkd.",
     traps: &["It is a sum over the map: the weight depends on the layers' sizes. 1/1000 is the paper's."],
     hyperparameters: &[],

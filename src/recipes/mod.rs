@@ -1,5 +1,5 @@
 //! Recipes, one file each: ways to arrange trainings — generations, networks side by side, stages — and the registry that knows them by
-//! name. What the networks learn from is a [`Plan`](crate::distill::Plan) as for a single student; a recipe says who teaches whom, and
+//! name. What the networks learn from is a [`Plan`] as for a single student; a recipe says who teaches whom, and
 //! when.
 
 mod choice;

@@ -92,28 +92,30 @@ pub fn attention_map(x: &[f32], [channels, area]: [usize; 2], power: f32, map: &
         let x = &x[i * channels * area..(i + 1) * channels * area];
         // SAFETY: each task has its own image.
         let map = unsafe { map.range(i * area..(i + 1) * area) };
-        map.fill(0.0);
-        x.chunks_exact(area).for_each(|x| isa.run(AddPower { x, power, sum: &mut *map }));
+        isa.run(SumOfPowers { x, power, sum: map });
     });
 }
 
-/// `sum += |x|^power`.
-struct AddPower<'a> {
+/// `sum = Σ |x|^power` over the channels, all in one call: the maps of late layers are a few vectors long.
+struct SumOfPowers<'a> {
     x: &'a [f32],
     power: f32,
     sum: &'a mut [f32],
 }
 
-impl Kernel for AddPower<'_> {
+impl Kernel for SumOfPowers<'_> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        for_each_vector!(S, self.x.len(), |i, n| {
-            let x = S::load_first(self.x.as_ptr().add(i), n, 0.0);
-            let sum = self.sum.as_mut_ptr().add(i);
-            let more = power::<S>(absolute::<S>(x), self.power);
-            S::store_first(sum, S::add(S::load_first(sum, n, 0.0), more), n);
+        let area = self.sum.len();
+        for_each_vector!(S, area, |i, n| {
+            let mut sum = S::zero();
+            for at in (i..self.x.len()).step_by(area) {
+                let x = S::load_first(self.x.as_ptr().add(at), n, 0.0);
+                sum = S::add(sum, power::<S>(absolute::<S>(x), self.power));
+            }
+            S::store_first(self.sum.as_mut_ptr().add(i), sum, n);
         });
     }
 }
@@ -125,17 +127,17 @@ impl Kernel for AddPower<'_> {
 pub fn attention_map_backward(x: &[f32], [channels, area]: [usize; 2], power: f32, dy: &[f32], dx: &mut [f32]) {
     assert!(x.len() == dx.len() && x.len() == dy.len() * channels, "attention_map: {channels} channels");
     let isa = isa::active();
-    let planes = x.len() / area.max(1);
+    let images = dy.len() / area.max(1);
     let dx = Disjoint::new(dx);
-    for_each(planes, elements_ns(4 * x.len()), |plane| {
-        let range = plane * area..(plane + 1) * area;
-        let image = plane / channels;
-        // SAFETY: each task has its own plane.
+    for_each(images, elements_ns(4 * x.len()), |image| {
+        let range = image * channels * area..(image + 1) * channels * area;
+        // SAFETY: each task has its own image.
         let dx = unsafe { dx.range(range.clone()) };
         isa.run(PowerSlope { x: &x[range], power, dy: &dy[image * area..(image + 1) * area], dx });
     });
 }
 
+/// `dx` of each channel.
 struct PowerSlope<'a> {
     x: &'a [f32],
     power: f32,
@@ -148,13 +150,16 @@ impl Kernel for PowerSlope<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        for_each_vector!(S, self.x.len(), |i, n| {
-            let x = S::load_first(self.x.as_ptr().add(i), n, 0.0);
-            let dy = S::mul(S::load_first(self.dy.as_ptr().add(i), n, 0.0), S::splat(self.power));
-            let slope = S::mul(dy, power::<S>(absolute::<S>(x), self.power - 1.0));
-            let below = S::if_greater(S::zero(), x, S::sub(S::zero(), slope), S::zero());
-            S::store_first(self.dx.as_mut_ptr().add(i), S::if_greater(x, S::zero(), slope, below), n);
-        });
+        let area = self.dy.len();
+        for (x, dx) in self.x.chunks_exact(area).zip(self.dx.chunks_exact_mut(area)) {
+            for_each_vector!(S, area, |i, n| {
+                let x = S::load_first(x.as_ptr().add(i), n, 0.0);
+                let dy = S::mul(S::load_first(self.dy.as_ptr().add(i), n, 0.0), S::splat(self.power));
+                let slope = S::mul(dy, power::<S>(absolute::<S>(x), self.power - 1.0));
+                let below = S::if_greater(S::zero(), x, S::sub(S::zero(), slope), S::zero());
+                S::store_first(dx.as_mut_ptr().add(i), S::if_greater(x, S::zero(), slope, below), n);
+            });
+        }
     }
 }
 
