@@ -39,6 +39,17 @@ fn add(to: DevicePtr, from: DevicePtr, n: u32) -> Launch {
     Launch { kernel: "add_assign", grid: [1, 1, 1], block: 64, args, shapes: vec![Shape::from([4])] }
 }
 
+/// `to += from` five times in each of five bundles of the same kernels; in the last two bundles once of two numbers alone.
+fn add_in_bundles(device: &Bundler, to: DevicePtr, from: DevicePtr) {
+    for n in [4, 4, 4, 2, 2] {
+        let mut additions = || {
+            (0..4).try_for_each(|_| device.launch(&add(to, from, 4)))?;
+            device.launch(&add(to, from, n))
+        };
+        device.bundle(&mut additions).unwrap();
+    }
+}
+
 #[test]
 fn everything_in_a_bundle_happens_in_its_order_also_uploads_and_what_is_read_meanwhile() {
     let device = bundler();
@@ -67,13 +78,7 @@ fn everything_in_a_bundle_happens_in_its_order_also_uploads_and_what_is_read_mea
 fn what_comes_again_becomes_a_graph_whose_arguments_follow() {
     let device = bundler();
     let (x, y) = (upload(&device, [1.0; 4]), upload(&device, [0.0; 4]));
-    let step = |n: u32| {
-        device.bundle(&mut || {
-            (0..4).try_for_each(|_| device.launch(&add(y, x, 4)))?;
-            device.launch(&add(y, x, n))
-        })
-    };
-    [4, 4, 4, 2, 2].into_iter().for_each(|n| step(n).unwrap());
+    add_in_bundles(&device, y, x);
     assert_eq!(download(&device, y), [25.0, 25.0, 23.0, 23.0]);
     assert_eq!(device.counts(), LaunchCounts { steps: 25, in_graphs: 20, graphs: 4, changed: 1 });
 }
@@ -155,13 +160,7 @@ fn a_device_that_refuses_graphs_gets_its_launches_one_by_one() {
     for (makes_graphs, in_graphs) in [(false, 0), (true, 10)] {
         let device = Bundler::new(Arc::new(Reluctant { device: Emulator::new(), makes_graphs }));
         let (x, y) = (upload(&device, [1.0; 4]), upload(&device, [0.0; 4]));
-        let step = |n: u32| {
-            device.bundle(&mut || {
-                (0..4).try_for_each(|_| device.launch(&add(y, x, 4)))?;
-                device.launch(&add(y, x, n))
-            })
-        };
-        [4, 4, 4, 2, 2].into_iter().for_each(|n| step(n).unwrap());
+        add_in_bundles(&device, y, x);
         assert_eq!(download(&device, y), [25.0, 25.0, 23.0, 23.0]);
         let counts = device.counts();
         assert_eq!((counts.steps, counts.in_graphs), (25, in_graphs));

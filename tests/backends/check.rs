@@ -43,7 +43,8 @@ fn cuda_schedules(name: &str, inputs: &[Tensor], kernel: Kernel, schedules: u64)
     }
 }
 
-fn run(device: Device, inputs: &[Tensor], kernel: Kernel) -> Vec<Tensor> {
+/// A kernel's outputs on a device.
+pub fn run(device: Device, inputs: &[Tensor], kernel: Kernel) -> Vec<Tensor> {
     let inputs: Vec<Tensor> = inputs.iter().map(|x| x.to_device(device).unwrap()).collect();
     kernel(backend::of(device), &inputs)
 }

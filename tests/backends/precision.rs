@@ -5,6 +5,7 @@
 //! from the absolute values of its inputs. Half precision adds 2⁻²⁵ to an operand's error, or of a scaled gradient 2⁻³⁵. ReLU and maxima
 //! add nothing to that.
 
+use super::check::run;
 use super::kernels::{normal, Kernel};
 use kdengine::backend::cuda::{emulator::with_schedule, gpu_count};
 use kdengine::backend::params::{Conv2dGeometry, Matmul, Side};
@@ -46,8 +47,7 @@ fn emulated(precision: Precision, seed: u64, inputs: &[Tensor], kernel: Kernel) 
 }
 
 fn on(device: Device, precision: Precision, inputs: &[Tensor], kernel: Kernel) -> Vec<Tensor> {
-    let inputs: Vec<Tensor> = inputs.iter().map(|x| x.to_device(device).unwrap()).collect();
-    let outputs = with(precision, || kernel(backend::of(device), &inputs));
+    let outputs = with(precision, || run(device, inputs, kernel));
     outputs.iter().map(|y| y.to_host().unwrap()).collect()
 }
 
