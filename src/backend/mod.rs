@@ -5,12 +5,15 @@
 
 pub mod cpu;
 pub mod cuda;
+mod later;
 pub mod params;
 pub mod precision;
 pub mod reference;
 mod scalar;
 mod transfer;
 mod walk;
+
+pub use later::Later;
 
 use crate::error::{Error, Result};
 use crate::tensor::{pool, DType, Device, Rng, Shape, Tensor};
@@ -37,9 +40,9 @@ pub trait Backend: Send + Sync {
     /// Every element `value`, rounded to the dtype.
     fn full(&self, shape: &Shape, value: f64, dtype: DType) -> Result<Tensor>;
 
-    /// The values of tensors of one element. A device that computes while the program goes on is waited for once.
-    fn items(&self, scalars: &[&Tensor]) -> Result<Vec<f64>> {
-        scalars.iter().map(|x| x.item()).collect()
+    /// The values of tensors of one element. A device that computes while the program goes on is waited for when they are wanted.
+    fn items(&self, scalars: &[&Tensor]) -> Result<Later<Vec<f64>>> {
+        scalars.iter().map(|x| x.item()).collect::<Result<_>>().map(Later::now)
     }
 
     // Launching.

@@ -3,7 +3,7 @@
 use super::checkpoint::{Checkpoint, Position};
 use super::diagnose::non_finite_loss;
 use super::fit::{Lesson, Member, Setting, Update};
-use super::taken::{records, StepTaken};
+use super::taken::{Asked, StepTaken, Unread};
 use super::trainee::{Answers, Trainee};
 use super::{interrupt, EpochRecord, MetricsLog, Progress};
 use crate::autograd::no_grad;
@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 /// A checkpoint is written at the end of each epoch, and in between whenever this much time has passed.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Steps that are taken before their losses are read, on a device that computes meanwhile: at most so many, and for so long.
+/// Steps that are taken before their losses are asked for, on a device that computes meanwhile: at most so many, and for so long. They are read
+/// when the next ones are asked for, so that the device need not be waited for.
 const STEPS_AHEAD: usize = 32;
 const READ_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -100,17 +101,15 @@ impl<'a> Cohort<'a> {
         let number = self.position.epoch + 1;
         let earlier = self.position.seconds;
         let started = Instant::now();
-        // The steps whose losses were not read yet, and how many images each saw.
-        let (mut ahead, mut images, mut last_read) = (Vec::new(), Vec::new(), started);
-        let furthest = if self.runs_ahead() { STEPS_AHEAD } else { 1 };
+        let (mut unread, mut asked, mut last_asked) = (Unread::default(), None, started);
+        let (device, furthest) = (self.setting.device, if self.runs_ahead() { STEPS_AHEAD } else { 1 });
         let mut batches = self.setting.loader.epoch_from(self.position.epoch as u64, self.position.batch);
         loop {
             let before = self.position.batch;
             backend::bundled(self.setting.device, || {
                 for batch in batches.by_ref().take(self.at_once) {
                     let batch = batch?;
-                    ahead.extend(self.train_step(number, &batch)?);
-                    images.push(batch.labels.len());
+                    unread.add(self.train_step(number, &batch)?, batch.labels.len());
                     self.position.batch += 1;
                 }
                 Ok(())
@@ -120,9 +119,13 @@ impl<'a> Cohort<'a> {
             }
             self.position.seconds = earlier + started.elapsed().as_secs_f64();
             let (stop, due) = (interrupt::requested(), self.last_saved.elapsed() > CHECKPOINT_INTERVAL);
-            if stop || due || images.len() >= furthest || last_read.elapsed() > READ_INTERVAL {
-                self.read(&mut ahead, &mut images, log, progress)?;
-                last_read = Instant::now();
+            if stop || due || unread.steps() >= furthest || last_asked.elapsed() > READ_INTERVAL {
+                let before = asked.replace(unread.ask(device)?);
+                self.read(before, log, progress)?;
+                last_asked = Instant::now();
+            }
+            if stop || due || furthest == 1 {
+                self.read(asked.take(), log, progress)?;
             }
             if stop {
                 self.save(log)?;
@@ -133,7 +136,8 @@ impl<'a> Cohort<'a> {
                 self.save(log)?;
             }
         }
-        self.read(&mut ahead, &mut images, log, progress)?;
+        self.read(asked, log, progress)?;
+        self.read(Some(unread.ask(device)?), log, progress)?;
         for (number_of, (trainee, member)) in self.trainees.iter().zip(self.members).enumerate() {
             let (test_accuracy, groups) = self.setting.test.accuracies(trainee.model(), member.job.eval_batch_size)?;
             let record = EpochRecord {
@@ -158,17 +162,11 @@ impl<'a> Cohort<'a> {
         backend::of(self.setting.device).runs_ahead()
     }
 
-    /// Reads the losses of steps, the networks' one after another, each of which saw so many images.
-    fn read(
-        &mut self,
-        taken: &mut Vec<StepTaken>,
-        images: &mut Vec<usize>,
-        log: &mut MetricsLog,
-        progress: &mut dyn Progress,
-    ) -> Result<()> {
+    /// Reads the losses of steps, if some were asked for.
+    fn read(&mut self, asked: Option<Asked>, log: &mut MetricsLog, progress: &mut dyn Progress) -> Result<()> {
+        let Some(Asked { records, images }) = asked else { return Ok(()) };
         let networks = self.trainees.len();
-        let records = records(std::mem::take(taken), self.setting.device)?;
-        for (step, images) in records.chunks(networks).zip(images.drain(..)) {
+        for (step, images) in records.get()?.chunks(networks).zip(images) {
             if let Some((number, record)) = step.iter().enumerate().find(|(_, record)| !record.loss.is_finite()) {
                 let found = "the device was steps ahead; KDENGINE_LAUNCH=plain --resume finds where it began";
                 return Err(self.not_finite(number, record.loss, record.step, record.epoch, found));

@@ -8,6 +8,7 @@ use super::{
     softmax,
 };
 use crate::backend::params::*;
+use crate::backend::Later;
 use crate::backend::{cpu::Cpu, Backend, Launched};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Rng, Shape, Tensor};
@@ -66,7 +67,7 @@ impl Backend for CudaDevice {
         Some(self.bundler().ok()?.counts().to_string())
     }
 
-    fn items(&self, scalars: &[&Tensor]) -> Result<Vec<f64>> {
+    fn items(&self, scalars: &[&Tensor]) -> Result<Later<Vec<f64>>> {
         memory::items(self, scalars)
     }
 

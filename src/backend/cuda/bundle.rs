@@ -16,6 +16,7 @@
 //! Uploads are gathered, too: they travel in one copy at the bundle's start, and each is then copied to its place in its turn.
 
 use super::driver::{DeviceInfo, DevicePtr, Driver, Graph, Launch, MemoryUse, Node, Step};
+use crate::backend::Later;
 use crate::error::{Error, Result};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -465,6 +466,11 @@ impl Driver for Bundler {
     fn download(&self, from: DevicePtr, to: &mut [u8]) -> Result<()> {
         self.start()?;
         self.driver.download(from, to)
+    }
+
+    fn download_later(&self, from: DevicePtr, bytes: usize) -> Result<Later<Vec<u8>>> {
+        self.start()?;
+        self.driver.download_later(from, bytes)
     }
 
     fn copy(&self, from: DevicePtr, to: DevicePtr, bytes: usize) -> Result<()> {

@@ -1,6 +1,7 @@
 //! What the CUDA backend asks of a device. Two devices answer: an NVIDIA GPU (`gpu`) and the emulator, which runs the same kernels
 //! on the processor (`emulator`).
 
+use crate::backend::Later;
 use crate::error::Result;
 use crate::tensor::Shape;
 use std::collections::BTreeMap;
@@ -147,6 +148,14 @@ pub trait Driver: Send + Sync {
 
     /// Copies to the host; waits for everything launched so far.
     fn download(&self, from: DevicePtr, to: &mut [u8]) -> Result<()>;
+
+    /// Copies to the host what is there when everything launched so far is done, while the program goes on. The memory may be given back at
+    /// once. A device that cannot do so downloads now.
+    fn download_later(&self, from: DevicePtr, bytes: usize) -> Result<Later<Vec<u8>>> {
+        let mut to = vec![0; bytes];
+        self.download(from, &mut to)?;
+        Ok(Later::now(to))
+    }
 
     /// Copies within the device.
     fn copy(&self, from: DevicePtr, to: DevicePtr, bytes: usize) -> Result<()>;

@@ -3,6 +3,7 @@
 use super::device::{args, CudaDevice};
 use super::driver::{DevicePtr, Driver};
 use super::launch;
+use crate::backend::Later;
 use crate::error::Result;
 use crate::tensor::{DType, DeviceMemory, Storage, Tensor};
 use std::any::Any;
@@ -85,15 +86,17 @@ pub fn unique_address(x: &mut Tensor) -> Result<DevicePtr> {
     Ok(buffer(x.unique_storage(copy)?).start)
 }
 
-/// The values of tensors of one element, for which the device is waited for once.
-pub fn items(device: &CudaDevice, scalars: &[&Tensor]) -> Result<Vec<f64>> {
+/// The values of tensors of one element, which travel in one copy while the program goes on.
+pub fn items(device: &CudaDevice, scalars: &[&Tensor]) -> Result<Later<Vec<f64>>> {
     /// Addresses that a launch takes; as in the kernel.
     const SCALARS: usize = 64;
     let here = |x: &Tensor| x.dtype() == DType::F32 && x.storage().device_memory().is_some();
     let gathered: Vec<DevicePtr> = scalars.iter().copied().filter(|x| here(x)).map(address).collect();
-    let mut values = vec![0f32; gathered.len()];
+    let elsewhere = scalars.iter().map(|x| if here(x) { Ok(None) } else { x.item().map(Some) });
+    let elsewhere = elsewhere.collect::<Result<Vec<Option<f64>>>>()?;
+    let mut copied = Later::now(Vec::new());
     if !gathered.is_empty() {
-        let side_by_side = device.scratch(size_of_val(&values[..]))?;
+        let side_by_side = device.scratch(size_of::<f32>() * gathered.len())?;
         for (number, part) in gathered.chunks(SCALARS).enumerate() {
             let mut addresses = [DevicePtr::NULL; SCALARS];
             addresses[..part.len()].copy_from_slice(part);
@@ -101,12 +104,12 @@ pub fn items(device: &CudaDevice, scalars: &[&Tensor]) -> Result<Vec<f64>> {
             let config = launch::one_block(SCALARS as u32);
             device.launch("gather_scalars", config, args![addresses, to, part.len() as u32], &[])?;
         }
-        device.driver()?.download(side_by_side.start(), bytemuck::cast_slice_mut(&mut values))?;
+        copied = device.driver()?.download_later(side_by_side.start(), size_of::<f32>() * gathered.len())?;
     }
-    let mut values = values.into_iter();
-    let value = |x: &&Tensor| match here(x) {
-        true => Ok(f64::from(values.next().expect("one for each"))),
-        false => x.item(),
-    };
-    scalars.iter().map(value).collect()
+    Ok(Later::new(move || {
+        let copied = copied.get()?;
+        let mut values = copied.chunks_exact(size_of::<f32>()).map(bytemuck::pod_read_unaligned::<f32>);
+        let mut next = || f64::from(values.next().expect("one for each"));
+        Ok(elsewhere.into_iter().map(|value| value.unwrap_or_else(&mut next)).collect())
+    }))
 }

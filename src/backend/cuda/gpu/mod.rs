@@ -4,15 +4,18 @@
 //! device's pool, which keeps what is freed: after the first steps of a training nothing is asked of the system any more.
 
 mod graph;
+mod landing;
 mod staging;
 
 use super::binaries;
 use super::driver::{Arg, DeviceInfo, DevicePtr, Driver, Graph, Launch, MemoryUse, Node, Step};
+use crate::backend::Later;
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 use graph::GpuGraph;
+use landing::Landing;
 use staging::Staging;
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{c_void, CString};
@@ -39,6 +42,8 @@ struct Inner {
     /// The pool that memory comes from.
     pool: sys::CUmemoryPool,
     staging: Mutex<Staging>,
+    /// To which no copy is under way that somebody waits for.
+    landings: Mutex<Vec<Landing>>,
     functions: Mutex<HashMap<&'static str, Function>>,
     modules: Mutex<HashMap<&'static str, Module>>,
     in_use: AtomicU64,
@@ -184,6 +189,7 @@ impl Gpu {
             stream,
             pool,
             staging: Mutex::new(staging),
+            landings: Mutex::default(),
             functions: Mutex::default(),
             modules: Mutex::default(),
             in_use: AtomicU64::new(0),
@@ -360,6 +366,25 @@ impl Driver for Gpu {
         })
     }
 
+    fn download_later(&self, from: DevicePtr, bytes: usize) -> Result<Later<Vec<u8>>> {
+        if bytes > landing::CAPACITY {
+            let mut to = vec![0; bytes];
+            return self.download(from, &mut to).map(|()| Later::now(to));
+        }
+        let inner = &self.0;
+        let landing = inner.with("download", || {
+            let mut landing = lock(&inner.landings).pop().map_or_else(Landing::new, Ok)?;
+            landing.copy(from, bytes, inner.stream)?;
+            Ok(landing)
+        })?;
+        let gpu = self.clone();
+        Ok(Later::new(move || {
+            let arrived = gpu.0.with("download", || landing.wait(bytes));
+            lock(&gpu.0.landings).push(landing);
+            arrived
+        }))
+    }
+
     fn copy(&self, from: DevicePtr, to: DevicePtr, bytes: usize) -> Result<()> {
         // SAFETY: both are alive on this stream.
         self.0.with("copy", || unsafe { result::memcpy_dtod_async(to.0, from.0, bytes, self.0.stream) })
@@ -421,6 +446,7 @@ impl Drop for Inner {
             let _ = result::ctx::set_current(self.context);
             let _ = result::stream::synchronize(self.stream);
             lock(&self.staging).release();
+            lock(&self.landings).drain(..).for_each(Landing::release);
             modules.into_iter().for_each(|module| {
                 let _ = result::module::unload(module.0);
             });
