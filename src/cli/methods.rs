@@ -26,16 +26,23 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
         match (one, json) {
             (Named::Method(info), true) => println!("{}", describe(METHOD, info)),
             (Named::Recipe(info), true) => println!("{}", describe(RECIPE, info)),
-            (Named::Method(info), false) => explain(info, &format!("loss     {} · [{}]", info.weight, info.formula)),
+            (Named::Method(info), false) => {
+                explain(info, &format!("loss     {} · [{}]", info.weight, info.formula), true);
+            }
             (Named::Recipe(info), false) => {
-                let terms = match (info.build)(&Settings::new(info, &BTreeMap::new())?)?.accepts() {
+                let accepts = (info.build)(&Settings::new(info, &BTreeMap::new())?)?.accepts();
+                let terms = match accepts {
                     Accepts::AnyMethod => format!("{} · hinton, or those of the methods named beside it", info.weight),
                     Accepts::MethodsOfLogits => {
                         format!("{} · hinton, or methods named beside it that compare no feature maps", info.weight)
                     }
                     Accepts::NoMethod => "the recipe's own: no other method can be named beside it".to_string(),
+                    Accepts::Nothing => {
+                        "the recipe's own, of the teacher's answers alone: nothing can be named beside it".into()
+                    }
                 };
-                explain(info, &format!("recipe   {}\nterms    {terms}", info.formula));
+                let loss = format!("recipe   {}\nterms    {terms}", info.formula);
+                explain(info, &loss, accepts != Accepts::Nothing);
             }
         }
     }
@@ -67,7 +74,7 @@ fn line<Build>(info: &Entry<Build>) -> String {
     format!("{:<24} {family:<9} {needs:<17} {:>4}×  {:<28} {}", info.name, info.cost, info.paper, info.about)
 }
 
-fn explain<Build>(info: &Entry<Build>, loss: &str) {
+fn explain<Build>(info: &Entry<Build>, loss: &str, has_weights: bool) {
     println!("{}: {}", info.name, info.about);
     println!(
         "{}; {} family; needs {}; about {}× the time of a plain step\n",
@@ -77,7 +84,9 @@ fn explain<Build>(info: &Entry<Build>, loss: &str) {
         info.cost
     );
     println!("{loss}");
-    println!("labels   {} · cross-entropy beside it (--hard-weight)", info.hard_weight);
+    if has_weights {
+        println!("labels   {} · cross-entropy beside it (--hard-weight)", info.hard_weight);
+    }
     println!("use it   {}", info.when);
     for trap in info.traps {
         println!("trap     {trap}");
@@ -90,8 +99,11 @@ fn explain<Build>(info: &Entry<Build>, loss: &str) {
     }
     let scheduled = |h: &&Hyperparameter| matches!(h.domain, Domain::Scheduled { .. });
     let also = info.hyperparameters.iter().filter(scheduled).map(|h| h.name);
-    let names: Vec<&str> = ["weight", "--hard-weight"].into_iter().chain(also).collect();
-    println!("\n{} may change over the epochs: {FORMS}", names.join(", "));
+    let weights = if has_weights { &["weight", "--hard-weight"][..] } else { &[] };
+    let names: Vec<&str> = weights.iter().copied().chain(also).collect();
+    if !names.is_empty() {
+        println!("\n{} may change over the epochs: {FORMS}", names.join(", "));
+    }
     println!("\nexample  {}", example(info));
 }
 

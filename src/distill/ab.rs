@@ -9,7 +9,6 @@ use super::adapter::Regressors;
 use super::cases::maps;
 use super::info::{Family, Hyperparameter, MethodInfo, Needs, Taps};
 use super::method::TwoStages;
-use super::pairwise::sum_over;
 use super::{Loss, Method, Stage, StepInputs};
 use crate::error::Result;
 use crate::nn::Visitor;
@@ -67,13 +66,9 @@ struct Ab {
 
 impl Method for Ab {
     fn loss(&self, inputs: &StepInputs) -> Result<Loss> {
-        let layers = self.regressors.iter().len() as i32;
-        let sum = sum_over(INFO.name, self.regressors.iter().enumerate(), |(l, (pair, regressor))| {
-            let (student, teacher) = inputs.features(pair)?;
-            let (student, teacher) = regressor.align(student, teacher)?;
-            // The deepest layer counts 1, each one before it half of the next.
-            activation_boundaries(&student, &teacher, self.margin)?
-                .affine(FACTOR * 0.5f64.powi(layers - 1 - l as i32), 0.0)
+        // The deepest layer counts 1, each one before it half of the next.
+        let sum = self.regressors.sum(INFO.name, inputs, |student, teacher, deeper| {
+            activation_boundaries(student, teacher, self.margin)?.affine(FACTOR * 0.5f64.powi(deeper), 0.0)
         })?;
         Ok(Loss::single(INFO.name, sum))
     }

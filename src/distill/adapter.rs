@@ -1,7 +1,9 @@
 //! Trainable maps between features of different widths.
 
 use super::math::{rows, same_size};
+use super::pairwise::sum_over;
 use super::taps::TapPair;
+use super::StepInputs;
 use crate::error::Result;
 use crate::nn::{BatchNorm2d, Context, Init, Module, Parameter, Visitor};
 use crate::ops::Conv2dOptions;
@@ -91,8 +93,24 @@ impl Regressors {
         Ok(Regressors(made.into_iter().map(with_norm).collect::<Result<_>>()?))
     }
 
-    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &(TapPair, Regressor)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(TapPair, Regressor)> {
         self.0.iter()
+    }
+
+    /// The sum over the pairs of `loss(the student's mapped features, the teacher's, how many deeper pairs there are)`, for the method of this
+    /// name.
+    pub(super) fn sum(
+        &self,
+        method: &'static str,
+        inputs: &StepInputs,
+        loss: impl Fn(&Tensor, &Tensor, i32) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let deeper = (0..self.0.len() as i32).rev();
+        sum_over(method, deeper.zip(&self.0), |(deeper, (pair, regressor))| {
+            let (student, teacher) = inputs.features(pair)?;
+            let (mapped, teacher) = regressor.align(student, teacher)?;
+            loss(&mapped, &teacher, deeper)
+        })
     }
 
     pub(super) fn visit(&self, visitor: &mut Visitor) {

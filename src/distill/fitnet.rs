@@ -9,7 +9,6 @@ use super::cases::maps;
 use super::info::{Family, Hyperparameter, MethodInfo, Needs, Taps};
 use super::math::same_size;
 use super::method::TwoStages;
-use super::pairwise::sum_over;
 use super::{Loss, Method, Stage, StepInputs};
 use crate::error::Result;
 use crate::nn::Visitor;
@@ -65,11 +64,7 @@ struct FitNet {
 
 impl Method for FitNet {
     fn loss(&self, inputs: &StepInputs) -> Result<Loss> {
-        let sum = sum_over(INFO.name, self.regressors.iter(), |(pair, regressor)| {
-            let (student, teacher) = inputs.features(pair)?;
-            let (mapped, teacher) = regressor.align(student, teacher)?;
-            mapped.mse_loss(&teacher)
-        })?;
+        let sum = self.regressors.sum(INFO.name, inputs, |mapped, teacher, _| mapped.mse_loss(teacher))?;
         Ok(Loss::single(INFO.name, sum))
     }
 

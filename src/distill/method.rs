@@ -234,7 +234,24 @@ pub(super) struct TwoStages(Option<usize>);
 impl TwoStages {
     /// Of a method whose `stages` are `two` or `joint`, and the epochs of the first those that `epochs` names.
     pub(super) fn new(settings: &Settings, epochs: &str) -> TwoStages {
-        TwoStages(settings.is("stages", "two").then(|| settings.count(epochs)))
+        TwoStages(TwoStages::are_asked_for(settings).then(|| settings.count(epochs)))
+    }
+
+    fn are_asked_for(settings: &Settings) -> bool {
+        settings.is("stages", "two")
+    }
+
+    /// Refuses two stages of a method in a single epoch.
+    pub(super) fn check_epochs(settings: &Settings, method: &'static str, epochs: usize) -> Result<()> {
+        match epochs < 2 && TwoStages::are_asked_for(settings) {
+            true => {
+                let reason =
+                    "comes before the rest of the loss, and one epoch is no two stages; take more --epochs, or \
+                              stages=joint";
+                Err(Error::argument(method, reason))
+            }
+            false => Ok(()),
+        }
     }
 
     /// For [`Method::stage`].

@@ -1,6 +1,6 @@
 //! Heo et al., "A Comprehensive Overhaul of Feature Distillation" (OFD), 2019. The teacher's features pass a margin ReLU
-//! `max(f_t, m_c)` (eq. 2), m_c the mean of the channel's negative values; the student's, mapped by a 1×1 convolution and batch norm, are compared by a
-//! partial distance that does not punish a student below a teacher that is itself below 0 (eq. 3):
+//! `max(f_t, m_c)` (eq. 2), m_c the mean of the channel's negative values; the student's, mapped by a 1×1 convolution and batch norm, are
+//! compared by a partial distance that does not punish a student below a teacher that is itself below 0 (eq. 3):
 //! `L = Σ_l 2^(l−L) · Σ d(t, s) / B`, `d = 0` where `s ≤ t ≤ 0`, else `(t − s)²`.
 //!
 //! Both sides are taken before their ReLU (section 3.2), from `block1.pre` and so on. Of features behind it, which can be named as well,
@@ -10,7 +10,6 @@ use super::adapter::Regressors;
 use super::cases::maps;
 use super::info::{Family, MethodInfo, Needs, Taps};
 use super::math::at_least;
-use super::pairwise::sum_over;
 use super::{Loss, Method, StepInputs};
 use crate::autograd::no_grad;
 use crate::error::Result;
@@ -63,11 +62,8 @@ struct Ofd {
 
 impl Method for Ofd {
     fn loss(&self, inputs: &StepInputs) -> Result<Loss> {
-        let layers = self.regressors.iter().len() as i32;
-        let sum = sum_over(INFO.name, self.regressors.iter().enumerate(), |(l, (pair, regressor))| {
-            let (student, teacher) = inputs.features(pair)?;
-            let (student, teacher) = regressor.align(student, teacher)?;
-            partial_distance(&student, &teacher)?.affine(0.5f64.powi(layers - 1 - l as i32), 0.0)
+        let sum = self.regressors.sum(INFO.name, inputs, |student, teacher, deeper| {
+            partial_distance(student, teacher)?.affine(0.5f64.powi(deeper), 0.0)
         })?;
         Ok(Loss::single(INFO.name, sum))
     }

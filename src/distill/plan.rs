@@ -2,6 +2,7 @@
 //! known.
 
 use super::info::MethodInfo;
+use super::method::TwoStages;
 use super::taps::{pair_taps, TapPair, TeacherFeature};
 use super::{find_method, Scheduled, Settings, Value};
 use crate::error::{Error, Result};
@@ -126,12 +127,7 @@ impl Plan {
         self.hard_weight.check_epochs("hard-weight", epochs)?;
         self.terms.iter().try_for_each(|term| {
             term.weight.check_epochs(&format!("{}: weight", term.info.name), epochs)?;
-            if epochs < 2 && term.settings.is("stages", "two") {
-                let reason =
-                    "comes before the rest of the loss, and one epoch is no two stages; take more --epochs, or \
-                              stages=joint";
-                return Err(Error::argument(term.info.name, reason));
-            }
+            TwoStages::check_epochs(&term.settings, term.info.name, epochs)?;
             term.settings.check_epochs(term.info, epochs)
         })
     }

@@ -7,7 +7,6 @@ use super::adapter::Regressors;
 use super::cases::equal_vectors;
 use super::info::{Family, Hyperparameter, MethodInfo, Needs, Taps, NON_NEGATIVE};
 use super::math::{one_hot, rows};
-use super::pairwise::sum_over;
 use super::{Loss, Method, StepInputs};
 use crate::autograd::no_grad;
 use crate::error::Result;
@@ -78,11 +77,9 @@ impl Method for Regression {
                 let target = one_hot(inputs.labels, self.classes, &student)?;
                 bounded_regression(&student, &teacher, &target, self.margin)?
             }
-            false => sum_over(INFO.name, self.regressors.iter(), |(pair, regressor)| {
-                let (student, teacher) = inputs.features(pair)?;
-                let (mapped, teacher) = regressor.align(student, teacher)?;
-                feature_regression(&mapped, &teacher)
-            })?,
+            false => {
+                self.regressors.sum(INFO.name, inputs, |mapped, teacher, _| feature_regression(mapped, teacher))?
+            }
         };
         Ok(Loss::single(INFO.name, loss))
     }

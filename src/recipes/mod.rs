@@ -52,6 +52,8 @@ pub enum Accepts {
     MethodsOfLogits,
     /// None: it has a loss of its own.
     NoMethod,
+    /// None, and no weights either: it has a loss of its own, of the teacher's answers alone.
+    Nothing,
 }
 
 impl Accepts {
@@ -66,6 +68,17 @@ impl Accepts {
                 (|info| info.needs.taps != Taps::None, "learns from answers, not from feature maps")
             }
             Accepts::NoMethod => (|info| info.name != "hinton", "has a loss of its own"),
+            Accepts::Nothing => {
+                let own = matches!(&plan.terms[..], [term] if term.info.name == "hinton" && term.weight == 1.0.into());
+                return match plan.hard_weight.is_zero() && own {
+                    true => Ok(()),
+                    false => {
+                        let reason = "has a loss of its own for the student, who has no labels; leave --hard-weight, \
+                                      --soft-weight and other methods out";
+                        Err(Error::argument(recipe, reason))
+                    }
+                };
+            }
         };
         match plan.terms.iter().find(|term| refused(term.info)) {
             None => Ok(()),

@@ -57,7 +57,7 @@ const FEATURES: &str = "penultimate";
 
 impl Recipe for Dafl {
     fn accepts(&self) -> Accepts {
-        Accepts::NoMethod
+        Accepts::Nothing
     }
 
     fn check(&self, prospect: &Prospect) -> Result<()> {

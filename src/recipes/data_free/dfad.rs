@@ -50,7 +50,7 @@ struct Dfad {
 
 impl Recipe for Dfad {
     fn accepts(&self) -> Accepts {
-        Accepts::NoMethod
+        Accepts::Nothing
     }
 
     fn check(&self, prospect: &Prospect) -> Result<()> {

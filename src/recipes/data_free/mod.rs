@@ -13,9 +13,8 @@ pub mod deep_inversion;
 pub mod dfad;
 pub mod gradient;
 
-use super::{Lab, Prospect};
+use super::{Accepts, Lab, Prospect};
 use crate::data::Dataset;
-use crate::distill::Plan;
 use crate::error::{Error, Result};
 use crate::models::Model;
 use crate::report::{Captioned, Gallery, Picture};
@@ -79,16 +78,7 @@ fn check_answers_alone(name: &'static str, prospect: &Prospect) -> Result<()> {
         let reason = "trains its student without quantisation and pruning; leave --quantize and --prune out";
         return Err(Error::argument(name, reason));
     }
-    let Plan { hard_weight, terms } = &prospect.student.plan;
-    let own = matches!(&terms[..], [term] if term.info.name == "hinton" && term.weight == 1.0.into());
-    match hard_weight.is_zero() && own {
-        true => Ok(()),
-        false => {
-            let reason = "has a loss of its own for the student, who has no labels; leave --hard-weight, --soft-weight and other \
-                          methods out";
-            Err(Error::argument(name, reason))
-        }
-    }
+    Accepts::Nothing.check(name, &prospect.student.plan)
 }
 
 #[cfg(test)]
