@@ -76,6 +76,7 @@ finish() {
   ratios ours-steps-tf32 peer-steps-compiled
   ratios ours-steps-tf32 ours-steps-plain
   ratios ours-losses peer-losses
+  ratios ours-losses ours-losses-unclustered
   for precision in f32 tf32 bf16; do ratios "ours-convs-$precision" "peer-convs-$precision"; done
   ratios ours-convs-f16 ours-convs-bf16
   ratios ours-convs-f32 ours-convs-direct-f32
@@ -121,6 +122,11 @@ if [ -n "${KDENGINE_DATA:-}" ] && [ -d "$KDENGINE_DATA/mnist" ]; then
   done
 fi
 
+# Losses of rows of all lengths, and large shapes.
+if [ -n "${KD_TESTS:-}" ]; then
+  step rows-and-large-shapes 120 "$KD_TESTS" cuda::large_shapes
+fi
+
 # One after the other in each round; the last one that went well counts.
 peer() {
   local job=$1 name=$2
@@ -141,6 +147,7 @@ for ((round = 1; round <= rounds; round++)); do
   bench "kernels --filter conv" f32 convs-f32
   peer convs convs-f32
   KDENGINE_WINOGRAD=off bench "kernels --filter conv" f32 convs-direct-f32
+  KDENGINE_CLUSTERS=off bench loss f32 losses-unclustered
   for precision in tf32 bf16 f16; do
     KDENGINE_WGMMA=on bench "kernels --filter conv" $precision convs-wgmma-$precision
   done

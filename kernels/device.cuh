@@ -1,6 +1,6 @@
 // The dialect of CUDA in which the kernels are written: fixed-size types, shared memory, 16-byte accesses, conversions, asynchronous
 // copies, and what a warp does with matrices. Everything exists from sm_80 on.
-// Inline PTX stands here and in hopper.cuh alone. The emulator puts files of the same names in their place (src/backend/cuda/emulator)
+// Inline PTX stands here, in cluster.cuh and in hopper.cuh alone. The emulator puts files of the same names in their place (src/backend/cuda/emulator)
 // and compiles the very same kernels with a C++ compiler.
 #pragma once
 
@@ -24,21 +24,25 @@ __device__ __forceinline__ void store4(float* to, float4 value) { *reinterpret_c
 __device__ __forceinline__ void store_words(u32* to, u32 a, u32 b) { *reinterpret_cast<uint2*>(to) = {a, b}; }
 __device__ __forceinline__ void store_words(u32* to, u32 a, u32 b, u32 c, u32 d) { *reinterpret_cast<uint4*>(to) = {a, b, c, d}; }
 
-// Four words in one access; the address must be a multiple of 16.
+// Two or four words in one access, as above.
+__device__ __forceinline__ void load_words(const u32* from, u32 (&to)[2]) {
+    const uint2 words = *reinterpret_cast<const uint2*>(from);
+    to[0] = words.x, to[1] = words.y;
+}
 __device__ __forceinline__ void load_words(const u32* from, u32 (&to)[4]) {
     const uint4 words = *reinterpret_cast<const uint4*>(from);
     to[0] = words.x, to[1] = words.y, to[2] = words.z, to[3] = words.w;
 }
 
-// Four 16-bit numbers in one access; the address must be a multiple of 8.
-struct alignas(8) Halves {
-    u16 of[4];
-};
-__device__ __forceinline__ Halves load_halves(const u16* from) { return *reinterpret_cast<const Halves*>(from); }
-__device__ __forceinline__ void store_halves(u16* to, Halves value) { *reinterpret_cast<Halves*>(to) = value; }
-
 // The float with these bits.
 __device__ __forceinline__ float float_of_bits(u32 bits) { return __uint_as_float(bits); }
+
+// 2^x to within two units in the last place, in one instruction; results below 2^-126 are 0.
+__device__ __forceinline__ float exp2_approx(float x) {
+    float power;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+    return power;
+}
 
 // A bfloat16, held as its bits, as a float.
 __device__ __forceinline__ float bf16_to_float(u16 value) { return __uint_as_float(u32(value) << 16); }

@@ -5,6 +5,8 @@
 #pragma once
 #include "common.cuh"
 
+constexpr float LOG2_E = 1.44269504f;
+
 // Which of a thread's four elements exist.
 struct There {
     bool of[4];
@@ -16,21 +18,23 @@ struct SoftmaxState {
 
     __device__ __forceinline__ static SoftmaxState empty() { return {-infinity(), 0.0f}; }
 
-    // `inverse` is 1 / T, here and below the same for all calls. Elements that are not there do not count; a NaN makes the sum one.
+    // `inverse` is 1 / T, here and below the same for all calls. Elements that are not there do not count; neither does −∞. +∞ and NaN make
+    // the sum NaN.
     __device__ __forceinline__ void add(const float (&z)[4], const There& there, float inverse) {
         float larger = max;
 #pragma unroll
         for (int j = 0; j < 4; ++j)
             if (there.of[j]) larger = fmaxf(larger, z[j]);
-        rescale(larger, inverse);
+        if (larger != max) rescale(larger, inverse);
+        const float base = max == -infinity() ? 0.0f : max;
 #pragma unroll
         for (int j = 0; j < 4; ++j)
-            if (there.of[j]) sum += z[j] == max ? 1.0f : expf((z[j] - max) * inverse);
+            if (there.of[j]) sum += exp2_approx((z[j] - base) * (inverse * LOG2_E));
     }
 
     // To a maximum that is no less. An empty state has nothing to rescale, and ∞ − ∞ is not 0.
     __device__ __forceinline__ void rescale(float larger, float inverse) {
-        if (sum != 0.0f && max != larger) sum *= expf((max - larger) * inverse);
+        if (sum != 0.0f && max != larger) sum *= exp2_approx((max - larger) * (inverse * LOG2_E));
         max = larger;
     }
 
@@ -46,10 +50,18 @@ struct SoftmaxState {
     __device__ __forceinline__ float log_softmax(float z, float inverse, float log_sum) const { return (z - max) * inverse - log_sum; }
 };
 
+// softmax(z / T) of one element after another, once its statistics are known: 2^((z − max) · rate − offset).
+struct Softmax {
+    float max, rate, offset;
+
+    __device__ __forceinline__ Softmax(SoftmaxState state, float inverse)
+        : max(state.max), rate(inverse * LOG2_E), offset(log2f(state.sum)) {}
+    __device__ __forceinline__ float operator()(float z) const { return exp2_approx((z - max) * rate - offset); }
+};
+
 // The threads that share a row: LANES neighbours in a warp, or the whole block. They reduce sums and softmax states among themselves.
 template <int LANES>
 struct LaneTeam {
-    static constexpr bool whole_block = false;
     __device__ __forceinline__ static int rank() { return threadIdx.x % LANES; }
     __device__ __forceinline__ static int size() { return LANES; }
     __device__ __forceinline__ static u32 row() { return grid_thread() / LANES; }
@@ -73,7 +85,6 @@ using PartTeam = LaneTeam<8>;
 using WarpTeam = LaneTeam<WARP>;
 
 struct BlockTeam {
-    static constexpr bool whole_block = true;
     __device__ __forceinline__ static int rank() { return threadIdx.x; }
     __device__ __forceinline__ static int size() { return blockDim.x; }
     __device__ __forceinline__ static u32 row() { return blockIdx.x; }
@@ -86,25 +97,44 @@ struct BlockTeam {
         __syncthreads();  // An earlier call's results may still be read.
         if (lane() == 0) results.of_warp[warp()] = state;
         __syncthreads();
-        state = results.of_warp[0];
-        for (int i = 1; i < int(blockDim.x) / WARP; ++i) state.merge(results.of_warp[i], inverse);
-        return state;
+        // Every warp merges them anew: fewer steps than one after another.
+        state = lane() < int(blockDim.x) / WARP ? results.of_warp[lane()] : SoftmaxState::empty();
+        return WarpTeam::merge(state, inverse);
     }
 };
 
 __device__ __forceinline__ float logit(float value) { return value; }
 __device__ __forceinline__ float logit(u16 value) { return bf16_to_float(value); }
+
+// Four logits as they lie in memory.
+template <class Logit>
+struct Four {
+    Logit of[4];
+};
+template <>
+struct Four<u16> {
+    u32 pairs[2];
+};
+__device__ __forceinline__ void unpack(const Four<float>& four, float (&to)[4]) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) to[j] = four.of[j];
+}
+// A bfloat16 is the upper half of a float.
+__device__ __forceinline__ void unpack(const Four<u16>& four, float (&to)[4]) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) to[j] = float_of_bits(j % 2 == 0 ? four.pairs[j / 2] << 16 : four.pairs[j / 2] & 0xffff0000u);
+}
 __device__ __forceinline__ void store_logit(float* to, float value) { *to = value; }
 __device__ __forceinline__ void store_logit(u16* to, float value) { *to = float_to_bf16(value); }
 
 // A team's way over elements `from` to `to` of a row, four of a thread at a time: neighbours in one access if all rows are aligned to that,
-// else as far apart as the team is large, so that neighbouring threads touch neighbours.
-template <class Team>
+// else as far apart as the team is large, so that neighbouring threads touch neighbours. ALIGNED: they are known to be.
+template <class Team, bool ALIGNED = false>
 struct Walk {
     u32 end, stride, first;
 
     __device__ __forceinline__ Walk(u32 columns, u32 from, u32 to) : end(to) {
-        const bool aligned = columns % 4 == 0 && from % 4 == 0 && to % 4 == 0;
+        const bool aligned = ALIGNED || (columns % 4 == 0 && from % 4 == 0 && to % 4 == 0);
         stride = aligned ? 1 : Team::size();
         first = from + (aligned ? 4 : 1) * Team::rank();
     }
@@ -113,26 +143,33 @@ struct Walk {
     // From a thread's four elements at i, i + stride, … to its next ones; it begins at `first` and goes on while i < end.
     __device__ __forceinline__ u32 step() const { return 4 * Team::size(); }
     __device__ __forceinline__ There there(u32 i) const {
-        return {{true, i + stride < end, i + 2 * stride < end, i + 3 * stride < end}};
+        return {{true, ALIGNED || i + stride < end, ALIGNED || i + 2 * stride < end, ALIGNED || i + 3 * stride < end}};
     }
 
-    __device__ __forceinline__ void load(const float* row, u32 i, const There& there, float (&to)[4]) const {
+    template <class Logit>
+    __device__ __forceinline__ void load(const Logit* row, u32 i, const There& there, float (&to)[4]) const {
+        unpack(fetch(row, i, there), to);
+    }
+
+    __device__ __forceinline__ Four<float> fetch(const float* row, u32 i, const There& there) const {
         if (stride == 1) {
             const float4 v = load4(row + i);
-            to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
-        } else {
-            load_apart(row, i, there, to);
+            return {{v.x, v.y, v.z, v.w}};
         }
+        const auto at = [&](int j) { return there.of[j] ? row[i + j * stride] : 0.0f; };
+        return {{at(0), at(1), at(2), at(3)}};
     }
-    __device__ __forceinline__ void load(const u16* row, u32 i, const There& there, float (&to)[4]) const {
+    __device__ __forceinline__ Four<u16> fetch(const u16* row, u32 i, const There& there) const {
+        Four<u16> four;
         if (stride == 1) {
-            const Halves v = load_halves(row + i);
-#pragma unroll
-            for (int j = 0; j < 4; ++j) to[j] = logit(v.of[j]);
+            load_words(reinterpret_cast<const u32*>(row + i), four.pairs);
         } else {
-            load_apart(row, i, there, to);
+            const auto at = [&](int j) { return there.of[j] ? u32(row[i + j * stride]) : 0u; };
+            four.pairs[0] = at(1) << 16 | at(0), four.pairs[1] = at(3) << 16 | at(2);
         }
+        return four;
     }
+
     __device__ __forceinline__ void store(float* row, u32 i, const There& there, const float (&from)[4]) const {
         if (stride == 1)
             store4(row + i, float4{from[0], from[1], from[2], from[3]});
@@ -141,17 +178,12 @@ struct Walk {
     }
     __device__ __forceinline__ void store(u16* row, u32 i, const There& there, const float (&from)[4]) const {
         if (stride == 1)
-            store_halves(row + i, Halves{{float_to_bf16(from[0]), float_to_bf16(from[1]), float_to_bf16(from[2]), float_to_bf16(from[3])}});
+            store_words(reinterpret_cast<u32*>(row + i), floats_to_bf16(from[0], from[1]), floats_to_bf16(from[2], from[3]));
         else
             store_apart(row, i, there, from);
     }
 
 private:
-    template <class Logit>
-    __device__ __forceinline__ void load_apart(const Logit* row, u32 i, const There& there, float (&to)[4]) const {
-#pragma unroll
-        for (int j = 0; j < 4; ++j) to[j] = there.of[j] ? logit(row[i + j * stride]) : 0.0f;
-    }
     template <class Logit>
     __device__ __forceinline__ void store_apart(Logit* row, u32 i, const There& there, const float (&from)[4]) const {
 #pragma unroll

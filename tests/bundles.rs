@@ -342,6 +342,7 @@ fn a_way_to_launch_or_to_tune_that_there_is_not_is_refused() {
         ("KDENGINE_LAUNCH", "KDENGINE_LAUNCH is `plian`; it may be `plain` or `graph`"),
         ("KDENGINE_TUNE", "KDENGINE_TUNE is `plian`; it may be `on` or `off`"),
         ("KDENGINE_WGMMA", "KDENGINE_WGMMA is `plian`; it may be `on` or `off`"),
+        ("KDENGINE_CLUSTERS", "KDENGINE_CLUSTERS is `plian`; it may be `on` or `off`"),
         ("KDENGINE_WINOGRAD", "KDENGINE_WINOGRAD is `plian`; it may be `on` or `off`"),
     ] {
         let mut command = kdengine();

@@ -245,3 +245,37 @@ fn four_warps_multiply_matrices_in_shared_memory_and_every_mistake_shows() {
         assert!((0..SCHEDULES).filter_map(reused).any(|message| message.contains(reason)), "{kernel}");
     }
 }
+
+/// What can be wrong with blocks that reach one another's shared memory (`ClusterMistake` in `broken.cu`), and what is said of it.
+const CLUSTER_MISTAKES: [(i32, &str); 8] = [
+    (1, "thread 0: puts a number into a block that may not be there yet"),
+    (2, "waits at a barrier of its cluster for all threads of all blocks, but thread 0 of block 3 there has ended"),
+    (3, "reads shared memory where a block puts a number, without a barrier of the cluster between"),
+    (4, "without a barrier of the cluster between"),
+    (5, "the block ends before the cluster's barrier behind what was put into it"),
+    (6, "thread 0: puts a number into block 8 of a cluster that has not so many"),
+    (7, "where multiples of 16 are wanted"),
+    (8, "reads 16 bytes outside of device memory, 0 bytes after the end"),
+];
+
+#[test]
+fn blocks_of_a_cluster_put_numbers_into_one_another_and_every_mistake_shows() {
+    let rotated = |blocks: u32, mistake: i32, seed| {
+        let emulator = Emulator::new();
+        let x = upload(&emulator, &[0.0; 16 * 64]);
+        let args = vec![x.into(), mistake.into()];
+        with_schedule(seed, || emulator.launch(&launch("cluster_rotation", [blocks, 1, 1], 64, args)))?;
+        Ok(download(&emulator, x, 16 * 64))
+    };
+    let expected: Vec<f32> = (0..16 * 64).map(|i| ((i / 64 + 6) % 8) as f32).collect();
+    for seed in 0..SCHEDULES {
+        let right: Result<_, Error> = rotated(16, 0, seed);
+        assert_eq!(right.unwrap(), expected, "schedule {seed}");
+        for (mistake, reason) in CLUSTER_MISTAKES {
+            let message = rotated(16, mistake, seed).expect_err(reason).to_string();
+            assert!(message.contains(reason), "mistake {mistake}, schedule {seed}: {message}");
+        }
+    }
+    let half_a_cluster = rotated(12, 0, 0).unwrap_err().to_string();
+    assert!(half_a_cluster.contains("a multiple of 8 blocks along x"), "{half_a_cluster}");
+}

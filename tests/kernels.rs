@@ -18,6 +18,8 @@ struct Machine {
     local: u32,
     threads: u32,
     all: u32,
+    /// From global memory to registers: of up to 4 bytes, of 8, of 16.
+    loads: [u32; 3],
     products: u32,
     warpgroup_products: u32,
     warpgroup_waits: u32,
@@ -36,12 +38,13 @@ impl Machine {
         for instruction in code.chunks_exact(16) {
             self.all += 1;
             match u16::from_le_bytes([instruction[0], instruction[1]]) & 0xfff {
-                0x23c => self.products += 1,           // HMMA
-                0x9f0 => self.warpgroup_products += 1, // HGMMA
-                0x9c5 => self.warpgroup_waits += 1,    // WARPGROUP: before and behind a group
-                0x83b => self.matrix_loads += 1,       // LDSM
-                0xfae => self.copies += 1,             // LDGSTS
-                0x3ba => self.bulk_copies += 1,        // UBLKCP
+                0x381 | 0x981 => self.loads[width_of_load(instruction)] += 1, // LDG
+                0x23c => self.products += 1,                                  // HMMA
+                0x9f0 => self.warpgroup_products += 1,                        // HGMMA
+                0x9c5 => self.warpgroup_waits += 1,                           // WARPGROUP: before and behind a group
+                0x83b => self.matrix_loads += 1,                              // LDSM
+                0xfae => self.copies += 1,                                    // LDGSTS
+                0x3ba => self.bulk_copies += 1,                               // UBLKCP
                 _ => {}
             }
         }
@@ -87,6 +90,15 @@ impl Machine {
         }
         kernels.retain(|_, kernel| kernel.exists());
         kernels
+    }
+}
+
+/// Bits 73 to 75 of a load say how much it loads.
+fn width_of_load(instruction: &[u8]) -> usize {
+    match instruction[9] >> 1 & 7 {
+        6 => 2,
+        5 => 1,
+        _ => 0,
     }
 }
 
@@ -137,35 +149,38 @@ fn or_dash(number: u32, exists: bool) -> String {
     }
 }
 
-/// What every kernel uses.
+/// What every kernel uses, its loads on sm_90a, and how many warps of it fit a multiprocessor.
 fn resources_table(table: &Table) -> String {
-    let head =
-        "| file | kernel | registers (sm_80, sm_90a, sm_120) | shared memory, bytes |\n| --- | --- | --- | --- |\n";
+    let head = "| file | kernel | registers (sm_80, sm_90a, sm_120) | shared memory, bytes | loads of 4, 8, 16 bytes | warps, of 64 (sm_80, sm_90a) |\n\
+                | --- | --- | --- | --- | --- | --- |\n";
     let row = |((file, kernel), machines): (&(String, String), &[Machine; TARGETS.len()])| {
         let registers = machines.map(|machine| or_dash(machine.registers, machine.exists())).join(", ");
         let shared = machines.iter().map(|machine| machine.shared).max().unwrap();
-        format!("| {file} | `{kernel}` | {registers} | {shared} |\n")
+        let loads = machines[1].loads.map(|count| count.to_string()).join(", ");
+        let warps = on_both(machines, |machine, shared| machine.threads / 32 * blocks_at_once(machine, shared));
+        format!("| {file} | `{kernel}` | {registers} | {shared} | {loads} | {warps} |\n")
     };
     table.iter().map(row).fold(head.to_string(), |text, row| text + &row)
 }
 
 /// What the kernels on tensor cores consist of, for sm_90a, and how many of them fit a multiprocessor.
 fn tensor_core_table(table: &Table) -> String {
-    let head = "| kernel | mma, wgmma | ldmatrix | cp.async, in bulk | all instructions | blocks (sm_80, sm_90a) | warps, of 64 |\n\
-                | --- | --- | --- | --- | --- | --- | --- |\n";
+    let head = "| kernel | mma, wgmma | ldmatrix | cp.async, in bulk | all instructions | blocks (sm_80, sm_90a) |\n\
+                | --- | --- | --- | --- | --- | --- |\n";
     let row = |((_, kernel), machines): (&(String, String), &[Machine; TARGETS.len()])| {
         let Machine { all, products, warpgroup_products, matrix_loads, copies, bulk_copies, .. } = machines[1];
-        let on_both = |of: fn(&Machine, u32) -> u32| {
-            let text = |(machine, kib): (&Machine, u32)| or_dash(of(machine, kib << 10), machine.exists());
-            machines.iter().zip([164, 228]).map(text).collect::<Vec<_>>().join(", ")
-        };
-        let blocks = on_both(blocks_at_once);
-        let warps = on_both(|machine, shared| machine.threads / 32 * blocks_at_once(machine, shared));
-        format!("| `{kernel}` | {products}, {warpgroup_products} | {matrix_loads} | {copies}, {bulk_copies} | {all} | {blocks} | {warps} |\n")
+        let blocks = on_both(machines, blocks_at_once);
+        format!("| `{kernel}` | {products}, {warpgroup_products} | {matrix_loads} | {copies}, {bulk_copies} | {all} | {blocks} |\n")
     };
     let on_tensor_cores = |machine: &Machine| machine.products + machine.warpgroup_products > 0;
     let rows = table.iter().filter(|(_, machines)| on_tensor_cores(&machines[1]));
     rows.map(row).fold(head.to_string(), |text, row| text + &row)
+}
+
+/// Something on multiprocessors of sm_80 and sm_90a, which have so much shared memory.
+fn on_both(machines: &[Machine; TARGETS.len()], of: fn(&Machine, u32) -> u32) -> String {
+    let text = |(machine, kib): (&Machine, u32)| or_dash(of(machine, kib << 10), machine.exists());
+    machines.iter().zip([164, 228]).map(text).collect::<Vec<_>>().join(", ")
 }
 
 /// How many blocks fit a multiprocessor with 65,536 registers, 64 warps and so much shared memory, of which each block takes 1 KiB more than
@@ -188,9 +203,10 @@ fn no_kernel_keeps_variables_in_memory_and_the_documentation_says_what_each_uses
         // A sine in double precision keeps a path for huge numbers there, which `normal` never takes.
         let local = if kernel == "normal" { 40 } else { 0 };
         assert!(machines.iter().all(|machine| machine.local <= local), "{kernel} in {file} keeps variables in memory");
-        let by_warpgroups = kernel.contains("_wgmma_");
+        let (by_warpgroups, by_clusters) = (kernel.contains("_wgmma_"), kernel.ends_with("_cluster"));
         let exists = machines.map(|machine| machine.exists());
-        assert_eq!(exists, TARGETS.map(|target| !by_warpgroups || target == HOPPER), "{kernel} in {file}");
+        let expected = TARGETS.map(|target| (!by_warpgroups || target == HOPPER) && (!by_clusters || target >= HOPPER));
+        assert_eq!(exists, expected, "{kernel} in {file}");
         let multiplies = machines.map(|machine| [machine.products > 0, machine.warpgroup_products > 0]);
         let by_warps = !by_warpgroups && ["_tf32", "_bf16", "_f16"].iter().any(|format| kernel.ends_with(format));
         let expected = TARGETS.map(|target| [by_warps, by_warpgroups && target == HOPPER]);

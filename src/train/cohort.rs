@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 /// A checkpoint is written at the end of each epoch, and in between whenever this much time has passed.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Steps that are taken before their losses are asked for, on a device that computes meanwhile: at most so many, and for so long. They are read
-/// when the next ones are asked for, so that the device need not be waited for.
+/// Steps that are taken before their losses are asked for, on a device that computes meanwhile: as many as it takes in this time, at most so
+/// many. They are read when the next ones are asked for, so that the device need not wait for the program.
 const STEPS_AHEAD: usize = 32;
 const READ_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -102,7 +102,7 @@ impl<'a> Cohort<'a> {
         let earlier = self.position.seconds;
         let started = Instant::now();
         let (mut unread, mut asked, mut last_asked) = (Unread::default(), None, started);
-        let (device, furthest) = (self.setting.device, if self.runs_ahead() { STEPS_AHEAD } else { 1 });
+        let (device, runs_ahead, mut window) = (self.setting.device, self.runs_ahead(), 1);
         let mut batches = self.setting.loader.epoch_from(self.position.epoch as u64, self.position.batch);
         loop {
             let before = self.position.batch;
@@ -119,12 +119,14 @@ impl<'a> Cohort<'a> {
             }
             self.position.seconds = earlier + started.elapsed().as_secs_f64();
             let (stop, due) = (interrupt::requested(), self.last_saved.elapsed() > CHECKPOINT_INTERVAL);
-            if stop || due || unread.steps() >= furthest || last_asked.elapsed() > READ_INTERVAL {
+            if stop || due || !runs_ahead || unread.steps() >= window || last_asked.elapsed() > READ_INTERVAL {
+                let steps = unread.steps();
                 let before = asked.replace(unread.ask(device)?);
                 self.read(before, log, progress)?;
+                window = next_window(steps, last_asked.elapsed());
                 last_asked = Instant::now();
             }
-            if stop || due || furthest == 1 {
+            if stop || due || !runs_ahead {
                 self.read(asked.take(), log, progress)?;
             }
             if stop {
@@ -266,6 +268,13 @@ impl<'a> Cohort<'a> {
     }
 }
 
+/// After how many steps losses are to be asked for next, where so many took this long.
+fn next_window(steps: usize, took: Duration) -> usize {
+    let in_time = steps as f64 * READ_INTERVAL.as_secs_f64() / took.as_secs_f64().max(f64::MIN_POSITIVE);
+    // The first ones take no time: nothing is waited for yet.
+    (in_time as usize).clamp(1, STEPS_AHEAD.min(2 * steps.max(1)))
+}
+
 /// How many steps of these networks the device is given at once.
 fn steps_at_once(models: &[Model], setting: Setting) -> Result<usize> {
     if !backend::of(setting.device).runs_ahead() {
@@ -278,4 +287,16 @@ fn steps_at_once(models: &[Model], setting: Setting) -> Result<usize> {
         flops += 3.0 * forward * setting.loader.batch_size() as f64;
     }
     Ok(if flops < TINY_STEP { STEPS_AT_ONCE } else { 1 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_asked_for_five_times_a_second_and_at_least_every_32_steps() {
+        let after = |steps, milliseconds| next_window(steps, Duration::from_millis(milliseconds));
+        assert_eq!([after(1, 0), after(4, 1), after(32, 1)], [2, 8, 32], "it grows no faster than to twice as many");
+        assert_eq!([after(10, 400), after(8, 8_000), after(0, 1)], [5, 1, 1]);
+    }
 }

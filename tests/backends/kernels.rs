@@ -203,17 +203,42 @@ pub fn rows(check: Check, n: usize, width: usize, temperature: f64, seed: u64) {
         let (loss, grad) = backend.cross_entropy(p, &t[0], &t[1]).unwrap();
         vec![loss, grad]
     });
-    let inputs = [logits(), normal(&[n, width], seed ^ 2), labels, positive(&[n], seed ^ 3, 0.1)];
-    for divergence in [Divergence::ForwardKl, Divergence::ReverseKl, Divergence::JensenShannon { beta: 0.3 }] {
+    let (teacher, weights) = (normal(&[n, width], seed ^ 2), positive(&[n], seed ^ 3, 0.1));
+    let in_bf16 = |t: &Tensor| t.to_dtype(DType::BF16).unwrap();
+    // A class that is ruled out, as in a padded vocabulary.
+    let without = |t: &Tensor, ruled_out: usize| {
+        let none = (0..width).map(|class| if class == ruled_out { f32::NEG_INFINITY } else { 0.0 });
+        t.add(&Tensor::from_slice(&none.collect::<Vec<_>>(), [width], t.device()).unwrap()).unwrap()
+    };
+    let beta = [0.0, 0.3, 1.0][(seed % 3) as usize];
+    for divergence in [Divergence::ForwardKl, Divergence::ReverseKl, Divergence::JensenShannon { beta }] {
         let p = Distillation { divergence, temperature, hard_weight: 0.3, soft_weight: 0.7 };
+        let losses = |backend: &dyn Backend, t: &[Tensor], labels: Option<&Tensor>, sample_weights: Option<&Tensor>| {
+            let inputs = DistillationInputs { student: &t[0], teacher: &t[1], labels, sample_weights };
+            let DistillationOutput { total, hard, soft, grad } = backend.distillation(p, inputs).unwrap();
+            [total, hard, soft, grad]
+        };
+        let inputs = [logits(), teacher.clone(), labels.clone(), weights.clone()];
         check(&format!("distillation, {divergence:?}"), &inputs, &|backend, t| {
-            let of = |labels, sample_weights| {
-                let inputs = DistillationInputs { student: &t[0], teacher: &t[1], labels, sample_weights };
-                let DistillationOutput { total, hard, soft, grad } = backend.distillation(p, inputs).unwrap();
-                [total, hard, soft, grad]
-            };
+            let of = |labels, sample_weights| losses(backend, t, labels, sample_weights);
             [of(Some(&t[2]), None), of(Some(&t[2]), Some(&t[3])), of(None, None)].concat()
         });
+        let inputs = [in_bf16(&logits()), in_bf16(&teacher), labels.clone()];
+        check(&format!("distillation of bf16, {divergence:?}"), &inputs, &|backend, t| {
+            losses(backend, t, Some(&t[2]), None).into()
+        });
+        // By both models; by one of them alone, which other divergences find infinitely far from the other.
+        let last = width - 1;
+        let by_one = matches!(divergence, Divergence::JensenShannon { beta } if beta == 0.3) && width > 2;
+        for (by_student, by_teacher) in [(last, last), (last, 0)].into_iter().take(1 + usize::from(by_one)) {
+            if width == 1 {
+                continue;
+            }
+            let inputs = [without(&logits(), by_student), without(&teacher, by_teacher)];
+            check(&format!("distillation without a class, {divergence:?}"), &inputs, &|backend, t| {
+                losses(backend, t, None, None).into()
+            });
+        }
     }
     let counts = index(n * width, 3, seed ^ 4).to_dtype(DType::F32).unwrap().reshape([n, width]).unwrap();
     let p = NoiseContrast { tau: temperature, shift: 1.5, floor: 1.0 + 1e-3 };

@@ -487,6 +487,10 @@ impl Driver for Bundler {
         }
     }
 
+    fn clusters(&self, kernel: &'static str, threads: u32) -> u32 {
+        self.driver.clusters(kernel, threads)
+    }
+
     fn synchronize(&self) -> Result<()> {
         self.start()?;
         self.driver.synchronize()

@@ -5,7 +5,7 @@ use super::driver::{Arg, Driver, Launch, Step};
 use super::launch::{Config, MAX_GRID_YZ};
 use super::memory::Buffer;
 use super::tuner::{self, Candidate, Tuner};
-use super::{warpgroups, winograd};
+use super::{launch, losses, warpgroups, winograd};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Device, Shape, Storage, Tensor};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -24,6 +24,7 @@ struct Opened {
     tuner: Option<Mutex<Tuner>>,
     offers_warpgroups: bool,
     offers_winograd: bool,
+    offers_clusters: bool,
 }
 
 /// Kernels count elements in 31 bits.
@@ -58,6 +59,24 @@ impl CudaDevice {
         Ok(self.opened()?.offers_winograd)
     }
 
+    /// The clusters of blocks for pairs of very long rows of elements of so many bytes, if these rows are and the device has clusters.
+    ///
+    /// # Errors
+    /// There is no such device here.
+    pub(super) fn clusters(
+        &self,
+        kernel: &'static str,
+        rows: usize,
+        columns: usize,
+        bytes: usize,
+    ) -> Result<Option<Config>> {
+        let opened = self.opened()?;
+        if !opened.offers_clusters || !launch::wants_clusters(rows, columns, bytes, opened.bundler.info()) {
+            return Ok(None);
+        }
+        Ok(launch::clusters(rows, opened.bundler.clusters(kernel, launch::TEAM)))
+    }
+
     /// What holds launches back.
     ///
     /// # Errors
@@ -78,7 +97,9 @@ impl CudaDevice {
             let tuner = tunes.then(|| Mutex::new(Tuner::new(bundler.info())));
             let offers_warpgroups = warpgroups::are_on()? && bundler.info().capability == warpgroups::CAPABILITY;
             let offers_winograd = winograd::is_on()?;
-            Ok(Opened { driver: bundler.clone(), bundler, tuner, offers_warpgroups, offers_winograd })
+            let offers_clusters = losses::clusters_are_on()?;
+            let driver = bundler.clone();
+            Ok(Opened { driver, bundler, tuner, offers_warpgroups, offers_winograd, offers_clusters })
         };
         let opened = self.opened.get_or_init(open);
         opened.as_ref().map_err(|reason| Error::Device { op: "device", reason: reason.clone() })

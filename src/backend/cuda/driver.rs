@@ -163,6 +163,11 @@ pub trait Driver: Send + Sync {
     /// Launches a kernel.
     fn launch(&self, launch: &Launch) -> Result<()>;
 
+    /// How many clusters of a kernel's blocks of so many threads the device runs at once; 0 where it has no clusters, or not this kernel.
+    fn clusters(&self, _kernel: &'static str, _threads: u32) -> u32 {
+        0
+    }
+
     /// Launches or copies, as the step says.
     fn carry_out(&self, step: &Step) -> Result<()> {
         match step {

@@ -1,7 +1,9 @@
 //! How many threads each kernel gets: the one place where grids and blocks are chosen.
 //!
-//! Every choice depends on the problem's size and the precision alone, so that a result has the same bits on every GPU.
+//! Every choice depends on the problem's size and the precision alone, so that a result has the same bits on every GPU; only whether clusters
+//! of blocks share very long rows depends on the GPU, too.
 
+use super::driver::DeviceInfo;
 use super::format::Format;
 
 /// A grid of blocks, and the threads of each block.
@@ -36,7 +38,8 @@ const PART_ROW: usize = 32;
 const PART: u32 = 8;
 /// Rows of up to this many elements are a warp's work, longer ones a block's.
 const WARP_ROW: usize = 1024;
-/// Rows from this length on are split among blocks where there are too few rows to fill the device.
+/// Rows from this length on are split among blocks where there are too few rows to fill the device; the distillation loss gives them to
+/// clusters of blocks where these exist.
 const SPLIT_ROW: usize = 16_384;
 const SPLIT_BELOW_ROWS: usize = 64;
 /// The stretch of a split row that one block takes.
@@ -112,6 +115,26 @@ pub fn split_row_team(rows: usize, columns: usize) -> RowTeam {
     }
     let parts = columns.div_ceil(STRETCH) as u32;
     RowTeam::Parts { config: Config { grid: [parts, rows as u32, 1], block: TEAM }, stretch: STRETCH }
+}
+
+/// Blocks of a cluster (`kernels/cluster.cuh`).
+pub const CLUSTER: usize = 8;
+
+/// Whether clusters should take pairs of rows of elements of so many bytes: of very long ones, if there are fewer than multiprocessors, or if
+/// those that blocks would work on at once do not fit the cache.
+pub fn wants_clusters(rows: usize, columns: usize, bytes: usize, info: &DeviceInfo) -> bool {
+    /// Blocks of a multiprocessor that work on a row each.
+    const BLOCKS: usize = 2;
+    let multiprocessors = info.multiprocessors as usize;
+    let at_work = 2 * rows.min(BLOCKS * multiprocessors) * columns * bytes;
+    // Not all of a cache is there for them: gradients go through it, too.
+    columns >= SPLIT_ROW && (rows < multiprocessors || at_work as u64 > info.cache / 10 * 7)
+}
+
+/// The clusters for these rows on a device that runs so many at once, if it runs any: one for each row at a time, which goes on to a further row.
+pub fn clusters(rows: usize, at_once: u32) -> Option<Config> {
+    let blocks = rows.clamp(1, at_once.max(1) as usize) * CLUSTER;
+    (at_once > 0).then_some(Config { grid: [blocks as u32, 1, 1], block: TEAM })
 }
 
 /// What one block computes of a matrix product; see `kernels/tile_product.cuh` and `kernels/tensor_product.cuh`.
@@ -290,6 +313,18 @@ mod tests {
             panic!("too few rows for a block each")
         };
         assert_eq!((config.grid, stretch), ([32, 2, 1], 8192));
+    }
+
+    #[test]
+    fn clusters_take_long_rows_that_are_few_or_do_not_fit_the_cache() {
+        let (multiprocessors, cache) = (132, 50 << 20);
+        let info = DeviceInfo { name: String::new(), capability: (9, 0), multiprocessors, memory: 80 << 30, cache };
+        let wants = |rows, columns, bytes| wants_clusters(rows, columns, bytes, &info);
+        assert!(!wants(2, SPLIT_ROW - 1, 4) && wants(2, SPLIT_ROW, 4), "very long rows");
+        assert!(!wants(512, SPLIT_ROW, 4) && wants(512, 32_000, 4), "more than fit the cache");
+        assert!(!wants(512, 32_000, 2) && wants(512, 128_256, 2), "fewer bytes");
+        let blocks = |rows, at_once| clusters(rows, at_once).map(|config| config.grid);
+        assert_eq!((blocks(2, 0), blocks(2, 16), blocks(1000, 16)), (None, Some([16, 1, 1]), Some([128, 1, 1])));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Losses of rows of logits, with their gradients (`kernels/losses.cu`).
+//! Losses of rows of logits, with their gradients (`kernels/losses.cu`, `kernels/distillation*.cu`).
 
 use super::device::{args, CudaDevice};
 use super::driver::DevicePtr;
@@ -6,6 +6,7 @@ use super::launch;
 use super::matmul::matmul;
 use super::memory::{address, Buffer};
 use super::softmax::{launch_for_rows, rows_and_columns, RowKernels};
+use super::tuner::on_or_off;
 use crate::backend::params::{
     CrossEntropy, Distillation, DistillationInputs, DistillationOutput, Divergence, Matmul, NoiseContrast,
 };
@@ -39,16 +40,21 @@ pub(super) fn cross_entropy(
     Ok((mean, grad))
 }
 
-/// The kernels of a divergence for logits of this type.
-fn kernels(divergence: Divergence, dtype: DType) -> RowKernels {
+/// Whether clusters of blocks may take very long rows on GPUs that have them: unless `KDENGINE_CLUSTERS` is `off`.
+///
+/// # Errors
+/// The variable has a value that means nothing.
+pub(super) fn clusters_are_on() -> Result<bool, String> {
+    Ok(on_or_off("KDENGINE_CLUSTERS")?.unwrap_or(true))
+}
+
+/// The kernels of a divergence for logits of this type, and that for very long rows.
+fn kernels(divergence: Divergence, dtype: DType) -> (RowKernels, &'static str) {
     macro_rules! family {
-        ($name:literal) => {
-            RowKernels {
-                part: Some(concat!($name, "_part")),
-                warp: concat!($name, "_warp"),
-                block: concat!($name, "_block"),
-            }
-        };
+        ($name:literal) => {{
+            let (part, warp, block) = (concat!($name, "_part"), concat!($name, "_warp"), concat!($name, "_block"));
+            (RowKernels { part: Some(part), warp, block }, concat!($name, "_cluster"))
+        }};
     }
     match (divergence, dtype) {
         (Divergence::ForwardKl, DType::BF16) => family!("forward_kl_bf16"),
@@ -76,17 +82,23 @@ pub(super) fn distillation(
     let or_null = |x: Option<&Tensor>| x.map_or(DevicePtr::NULL, address);
     let (labels, sample_weights) = (or_null(labels), or_null(sample_weights));
     let totals = sum_weights(device, rows, labels, sample_weights)?;
-    let (hard_losses, soft_losses) = (device.floats([rows])?, device.floats([rows])?);
+    let (row_kernels, cluster_kernel) = kernels(p.divergence, student.dtype());
+    let clusters = device.clusters(cluster_kernel, rows, classes, student.dtype().size())?;
+    let parts = if clusters.is_some() { launch::CLUSTER } else { 1 };
+    let (hard_losses, soft_losses) = (device.floats([rows])?, device.floats([rows, parts])?);
     let grad = device.output(*student.shape(), student.dtype())?;
     let mut args = args![address(student), address(teacher), labels, sample_weights, totals.start()];
     args.extend(args![address(&settings), i32::from(scale_by_t2), address(&hard_losses), address(&soft_losses)]);
     args.extend(args![address(&grad), rows as u32, classes as u32]);
-    launch_for_rows(device, kernels(p.divergence, student.dtype()), rows, classes, args, &[student, teacher])?;
+    match clusters {
+        Some(config) => device.launch(cluster_kernel, config, args, &[student, teacher])?,
+        None => launch_for_rows(device, row_kernels, rows, classes, args, &[student, teacher])?,
+    }
 
     let scalar = || device.floats(Shape::SCALAR);
     let (total, hard, soft) = (scalar()?, scalar()?, scalar()?);
     let mut args = args![address(&hard_losses), address(&soft_losses), totals.start(), address(&settings)];
-    args.extend(args![address(&total), address(&hard), address(&soft), rows as u32]);
+    args.extend(args![address(&total), address(&hard), address(&soft), rows as u32, parts as u32]);
     device.launch("mean_distillation_losses", launch::one_block(launch::THREADS), args, &[&hard_losses])?;
     Ok(DistillationOutput { total, hard, soft, grad })
 }

@@ -13,7 +13,7 @@ fn divergence(kind: Divergence, log_p: &[f64], log_q: &[f64]) -> (f64, Vec<f64>)
         let (p, q) = (log_p.exp(), log_q.exp());
         match kind {
             Divergence::ForwardKl => (times(p, log_p - log_q), if q > 0.0 { -p / q } else { 0.0 }),
-            Divergence::ReverseKl => (times(q, log_q - log_p), log_q - log_p),
+            Divergence::ReverseKl => (times(q, log_q - log_p), if q > 0.0 { log_q - log_p } else { 0.0 }),
             Divergence::JensenShannon { beta } => {
                 let log_m = (beta * p + (1.0 - beta) * q).ln();
                 let value = beta * times(p, log_p - log_m) + (1.0 - beta) * times(q, log_q - log_m);

@@ -2,8 +2,8 @@
 //!
 //! Device memory: an access lies in one live block, aligned to its size, and no word is touched by two blocks of a grid if one writes
 //! it: the result would depend on their order. Shared memory: an access lies in one variable; what is read was written before; no
-//! byte is touched by two threads between two barriers if one writes it; and none at all while an asynchronous copy goes there, or
-//! while a product that was not waited for reads it and one would write. Registers of such products are not touched either.
+//! byte is touched by two threads between two barriers if one writes it; and none at all while an asynchronous copy goes there, or another
+//! block's number, or while a product that was not waited for reads it and one would write. Registers of such products are not touched either.
 
 use super::barriers::{Barriers, UNIT};
 use super::block::{emulated_place_of_this_thread, Grid, Place, Wait};
@@ -26,6 +26,8 @@ const FIRST_ADDRESS: usize = 1 << 16;
 pub(super) struct Running {
     pub grid: *const Grid<'static>,
     pub shared: *mut Shared,
+    /// The shared memory of all blocks of its cluster.
+    pub cluster: *mut [Shared],
     pub block: u32,
     pub thread: u32,
     pub stack: [usize; 2],
@@ -37,6 +39,7 @@ thread_local! {
         Cell::new(Running {
             grid: null(),
             shared: std::ptr::null_mut(),
+            cluster: std::ptr::slice_from_raw_parts_mut(std::ptr::null_mut(), 0),
             block: 0,
             thread: 0,
             stack: [0; 2],
@@ -135,6 +138,34 @@ pub(super) fn copy_in_bulk(barrier: usize, to: usize, from: usize, bytes: usize)
     });
 }
 
+/// Puts a word where block `rank` of the running thread's cluster has what its own block has at an address.
+pub(super) fn put_in_block(address: usize, rank: usize, value: u32) {
+    let running = RUNNING.get();
+    // SAFETY: as above.
+    let offset = unsafe { (*running.shared).place(address) };
+    // SAFETY: as above, of every block of the cluster: one thread of all runs at a time.
+    let cluster = unsafe { &mut *running.cluster };
+    let put = offset.and_then(|offset| match cluster.get_mut(rank) {
+        Some(shared) => shared.put(offset, value),
+        None => Err(format!("puts a number into block {rank} of a cluster that has not so many")),
+    });
+    if let Err(reason) = put {
+        fail(&running, reason);
+    }
+}
+
+/// Checks that the running thread may read all of a stretch of device memory.
+pub(super) fn check_stretch(from: usize, bytes: usize) {
+    let running = RUNNING.get();
+    let readable = match from.is_multiple_of(UNIT) && bytes.is_multiple_of(UNIT) {
+        true => (from..from + bytes).step_by(UNIT).try_for_each(|at| check_device(&running, at, UNIT, Access::Read)),
+        false => Err(format!("{bytes} bytes at {from:#x}, where multiples of {UNIT} are wanted")),
+    };
+    if let Err(reason) = readable {
+        fail(&running, reason);
+    }
+}
+
 fn check_device(running: &Running, address: usize, bytes: usize, access: Access) -> Result<(), String> {
     // SAFETY: the grid outlives its threads.
     let grid = unsafe { &*running.grid };
@@ -189,8 +220,12 @@ pub(super) struct Shared {
     copies: Vec<Copies>,
     pub barriers: Barriers,
     pub products: Products,
+    /// What blocks of the cluster put here, which is there behind the cluster's next barrier: where, and what.
+    puts: Vec<(usize, u32)>,
     /// Counts barriers; the block starts at 1.
     epoch: u32,
+    /// The epoch that the cluster's last barrier began, 0 before the first one.
+    cluster_epoch: u32,
 }
 
 /// A variable in shared memory.
@@ -202,7 +237,8 @@ struct Variable {
 
 #[derive(Clone, Copy, Default)]
 struct Mark {
-    /// The epoch of the last write, 0 if there was none, [`UNDER_WAY`] while the writer's asynchronous copy goes there.
+    /// The epoch of the last write, 0 if there was none, [`UNDER_WAY`] while the writer's asynchronous copy goes there, [`PUT`] while what a block
+    /// put there is not yet there.
     written: u32,
     writer: u32,
     /// The epoch of the last read.
@@ -214,6 +250,8 @@ struct Mark {
 const SEVERAL: u32 = u32::MAX;
 /// In place of the epoch of a write that has not arrived.
 const UNDER_WAY: u32 = u32::MAX;
+/// In place of the epoch of a write by any block of the cluster, before the cluster's next barrier.
+const PUT: u32 = u32::MAX - 1;
 /// In place of a writer where a bulk copy has arrived.
 const BULK_COPY: u32 = u32::MAX;
 
@@ -229,7 +267,9 @@ impl Default for Shared {
             copies: Vec::new(),
             barriers: Barriers::default(),
             products: Products::default(),
+            puts: Vec::new(),
             epoch: 0,
+            cluster_epoch: 0,
         }
     }
 }
@@ -245,7 +285,8 @@ impl Shared {
         self.copies.clear();
         self.barriers = Barriers::default();
         self.products = Products::default();
-        self.epoch = 1;
+        self.puts.clear();
+        (self.epoch, self.cluster_epoch) = (1, 0);
     }
 
     /// What a block must not leave behind: the thread that did, and what.
@@ -254,6 +295,9 @@ impl Shared {
             Some(thread) => Err((thread, "ends before it has waited for its products".to_string())),
             None if self.barriers.has_copies() => {
                 Err((0, "the block ends before a bulk copy has arrived, for which no thread waits".to_string()))
+            }
+            None if !self.puts.is_empty() => {
+                Err((0, "the block ends before the cluster's barrier behind what was put into it".to_string()))
             }
             None => Ok(()),
         }
@@ -283,13 +327,13 @@ impl Shared {
 
     /// Checks a word that a product of these threads is about to read.
     pub fn check_operand(&self, offset: usize, mut threads: std::ops::Range<u32>) -> Result<(), String> {
-        if !self.variables.iter().any(|variable| variable.start <= offset && offset + WORD <= variable.end) {
+        if !self.has_variable(offset, WORD) {
             return Err("multiplies what lies outside of the block's variables in shared memory".to_string());
         }
         let Mark { written, writer, .. } = self.words[offset / WORD];
         match written {
             0 => Err("multiplies shared memory that no thread has written".to_string()),
-            UNDER_WAY => {
+            UNDER_WAY | PUT => {
                 Err("multiplies shared memory to which an asynchronous copy goes that was not waited for".to_string())
             }
             _ if writer == BULK_COPY => {
@@ -321,6 +365,41 @@ impl Shared {
 
     pub fn pass_barrier(&mut self) {
         self.epoch += 1;
+    }
+
+    /// What was put here is now there.
+    pub fn pass_cluster_barrier(&mut self) {
+        for (offset, value) in std::mem::take(&mut self.puts) {
+            bytemuck::cast_slice_mut::<u128, u32>(&mut self.memory)[offset / WORD] = value;
+            self.words[offset / WORD].written = self.epoch;
+        }
+        self.pass_barrier();
+        self.cluster_epoch = self.epoch;
+    }
+
+    /// Puts a word here, for any block of the cluster.
+    fn put(&mut self, offset: usize, value: u32) -> Result<(), String> {
+        if self.cluster_epoch == 0 {
+            return Err(
+                "puts a number into a block that may not be there yet, before any barrier of the cluster".into()
+            );
+        }
+        if !self.has_variable(offset, WORD) || !offset.is_multiple_of(WORD) {
+            return Err("puts a number outside of a block's variables in shared memory".into());
+        }
+        let mark = &mut self.words[offset / WORD];
+        if [mark.written, mark.read].into_iter().any(|epoch| epoch >= self.cluster_epoch) {
+            return Err(
+                "puts a number where another thread reads or writes, without a barrier of the cluster between".into()
+            );
+        }
+        mark.written = PUT;
+        self.puts.push((offset, value));
+        Ok(())
+    }
+
+    fn has_variable(&self, offset: usize, bytes: usize) -> bool {
+        self.variables.iter().any(|variable| variable.start <= offset && offset + bytes <= variable.end)
     }
 
     /// The memory of a variable; all calls with one key get the same.
@@ -355,8 +434,7 @@ impl Shared {
     }
 
     pub fn check(&mut self, offset: usize, bytes: usize, access: Access, thread: u32) -> Result<(), String> {
-        let inside = |variable: &Variable| variable.start <= offset && offset + bytes <= variable.end;
-        if !self.variables.iter().any(inside) {
+        if !self.has_variable(offset, bytes) {
             let verb = if access == Access::Read { "reads" } else { "writes" };
             return Err(format!("{verb} {bytes} bytes outside of the block's variables in shared memory"));
         }
@@ -375,8 +453,14 @@ impl Shared {
             false => &mut self.words[offset / WORD..(offset + bytes) / WORD],
         };
         for mark in marks {
+            let verb = if access == Access::Read { "reads" } else { "writes" };
+            if mark.written == PUT {
+                return Err(format!(
+                    "{verb} shared memory where a block puts a number, without a barrier of the cluster between"
+                ));
+            }
             if mark.written == UNDER_WAY {
-                let (verb, writer) = (if access == Access::Read { "reads" } else { "writes" }, mark.writer);
+                let writer = mark.writer;
                 return Err(format!(
                     "{verb} shared memory to which an asynchronous copy of thread {writer} goes that was not waited for"
                 ));

@@ -1,4 +1,5 @@
-//! Running a grid: its blocks in parallel, the threads of a block as coroutines that meet at barriers and shuffles.
+//! Running a grid: its blocks in parallel, or those of a cluster together, the threads of a block as coroutines that meet at barriers and
+//! shuffles.
 
 use super::access::{Running, Shared, RUNNING};
 use super::kernels::{kernel, Kernel};
@@ -25,6 +26,9 @@ const MOST_BLOCKS: [u32; 3] = [i32::MAX as u32, 65_535, 65_535];
 /// Bytes of a thread's stack: kernels keep little there, the checks a little more.
 const STACK: usize = 64 << 10;
 
+/// Stacks that a thread of the operating system keeps: the system lets a process have some 30,000.
+const KEPT_STACKS: usize = 1024;
+
 /// What a thread waits for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Wait {
@@ -40,6 +44,8 @@ pub(super) enum Wait {
     Product(Product),
     /// All lanes of the warp, and the products of all its groups but so many.
     Products { pending: u32 },
+    /// All threads of all blocks of the cluster.
+    ClusterBarrier,
     /// Nothing: it has failed, and is not resumed.
     Failed,
 }
@@ -95,11 +101,11 @@ impl Grid<'_> {
             has_failed: AtomicBool::new(false),
             failure: Mutex::new(None),
         };
-        let blocks: u32 = launch.grid.iter().product();
-        let order = Rng::new(seed, 0).sequence().permutation(blocks as usize);
+        let clusters = launch.grid.iter().product::<u32>() / grid.kernel.cluster;
+        let order = Rng::new(seed, 0).sequence().permutation(clusters as usize);
         order.into_par_iter().for_each(|number| {
             if !grid.has_failed.load(Ordering::Relaxed) {
-                WORKER.with_borrow_mut(|worker| Block::run(&grid, number, worker));
+                WORKER.with_borrow_mut(|worker| Cluster::run(&grid, number, worker));
             }
         });
         match grid.failure.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
@@ -142,6 +148,9 @@ fn check_launch(launch: &Launch, kernel: &Kernel) -> Result<(), String> {
     let most = kernel.most_threads.min(MOST_THREADS);
     if launch.block == 0 || launch.block > most {
         return Err(format!("a block of this kernel must have 1 to {most} threads"));
+    }
+    if !launch.grid[0].is_multiple_of(kernel.cluster) {
+        return Err(format!("a grid of this kernel must have a multiple of {} blocks along x", kernel.cluster));
     }
     if launch.args.len() != kernel.sizes.len() {
         return Err(format!("{} arguments, the kernel has {}", launch.args.len(), kernel.sizes.len()));
@@ -187,7 +196,8 @@ impl Arguments {
 #[derive(Default)]
 struct Worker {
     stacks: Vec<DefaultStack>,
-    shared: Shared,
+    /// Of each block of a cluster.
+    shared: Vec<Shared>,
 }
 
 thread_local! {
@@ -207,56 +217,112 @@ extern "C" {
     pub(super) fn emulated_place_of_this_thread() -> *mut Place;
 }
 
+/// Blocks under way that run at the same time: those of a cluster, which is mostly a block alone.
+struct Cluster<'a> {
+    grid: &'a Grid<'a>,
+    blocks: Vec<Block<'a>>,
+    order: Sequence,
+}
+
+impl Cluster<'_> {
+    fn run(grid: &Grid, number: u32, worker: &mut Worker) {
+        let size = grid.kernel.cluster;
+        let blocks = (number * size..(number + 1) * size).map(|number| Block::new(grid, number, worker)).collect();
+        let order = Rng::new(grid.seed, 1 + u64::from(number)).sequence();
+        if worker.shared.len() < size as usize {
+            worker.shared.resize_with(size as usize, Shared::default);
+        }
+        let shared = &mut worker.shared[..size as usize];
+        shared.iter_mut().for_each(Shared::start_block);
+        // SAFETY: the address is that of a variable of this very thread.
+        let place = unsafe { &mut *emulated_place_of_this_thread() };
+        *place =
+            Place { thread: [0; 3], block: [0; 3], block_dim: [grid.launch.block, 1, 1], grid_dim: grid.launch.grid };
+        let mut cluster = Cluster { grid, blocks, order };
+        if let Err((block, thread, reason)) = cluster.drive(shared, place) {
+            grid.fail(cluster.blocks[block].number, Some(thread as u32), reason);
+        }
+        for thread in cluster.blocks.into_iter().flat_map(|block| block.threads) {
+            let stack = thread.into_stack();
+            if worker.stacks.len() < KEPT_STACKS {
+                worker.stacks.push(stack);
+            }
+        }
+    }
+
+    /// Resumes threads until all are done or one has failed. The error is a block, a thread of it, and what it does wrong.
+    fn drive(&mut self, shared: &mut [Shared], place: &mut Place) -> Result<(), (usize, usize, String)> {
+        loop {
+            let ready = self.in_state(|state| matches!(state, State::Ready(_)));
+            if ready.is_empty() {
+                let left = |(block, shared): (usize, &Shared)| {
+                    shared.left_behind().map_err(|(thread, reason)| (block, thread, reason))
+                };
+                return shared.iter().enumerate().try_for_each(left);
+            }
+            for i in self.order.permutation(ready.len()) {
+                let (block, thread) = ready[i as usize];
+                (place.block, place.thread[0]) = (self.blocks[block].place, thread as u32);
+                self.blocks[block].resume(thread, shared, block);
+                if self.grid.has_failed.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+            }
+            let mut somebody_goes_on = false;
+            for (number, (block, shared)) in self.blocks.iter_mut().zip(shared.iter_mut()).enumerate() {
+                somebody_goes_on |=
+                    block.meet(shared, &mut self.order).map_err(|(thread, reason)| (number, thread, reason))?;
+            }
+            if !somebody_goes_on {
+                self.meet(shared)?;
+            }
+        }
+    }
+
+    fn in_state(&self, is: impl Fn(&State) -> bool) -> Vec<(usize, usize)> {
+        let of_block =
+            |(number, block): (usize, &Block)| block.in_state(&is).map(|thread| (number, thread)).collect::<Vec<_>>();
+        self.blocks.iter().enumerate().flat_map(of_block).collect()
+    }
+
+    /// Lets all threads go on if they are at the cluster's barrier; no thread of any block can go on without that.
+    fn meet(&mut self, shared: &mut [Shared]) -> Result<(), (usize, usize, String)> {
+        let waiting = self.in_state(|state| matches!(state, State::Waiting(_)));
+        let elsewhere = self.in_state(|state| !matches!(state, State::Waiting(Wait::ClusterBarrier)));
+        match (waiting.first(), elsewhere.first()) {
+            (None, _) => {}
+            (Some(_), None) => {
+                shared.iter_mut().for_each(Shared::pass_cluster_barrier);
+                for thread in self.blocks.iter_mut().flat_map(|block| &mut block.threads) {
+                    thread.state = State::Ready(0);
+                }
+            }
+            (Some(&(block, thread)), Some(&(other_block, other))) => {
+                let State::Waiting(Wait::ClusterBarrier) = self.blocks[block].threads[thread].state else {
+                    let (thread, reason) = self.blocks[block].waits_in_vain(&shared[block]);
+                    return Err((block, thread, reason));
+                };
+                let what = whereabouts(Some(&self.blocks[other_block].threads[other].state));
+                let where_to = "waits at a barrier of its cluster for all threads of all blocks, but thread";
+                return Err((block, thread, format!("{where_to} {other} of block {other_block} there {what}")));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A block under way.
 pub(super) struct Block<'a> {
     pub grid: &'a Grid<'a>,
     pub number: u32,
+    place: [u32; 3],
     threads: Vec<Thread>,
-    order: Sequence,
 }
 
 impl Block<'_> {
-    fn run(grid: &Grid, number: u32, worker: &mut Worker) {
+    fn new<'a>(grid: &'a Grid<'a>, number: u32, worker: &mut Worker) -> Block<'a> {
         let threads = (0..grid.launch.block).map(|_| Thread::new(grid, worker)).collect();
-        let order = Rng::new(grid.seed, 1 + u64::from(number)).sequence();
-        let mut block = Block { grid, number, threads, order };
-        worker.shared.start_block();
-        // SAFETY: the address is that of a variable of this very thread.
-        let place = unsafe { &mut *emulated_place_of_this_thread() };
-        *place = Place {
-            thread: [0; 3],
-            block: self::place(grid.launch.grid, number),
-            block_dim: [grid.launch.block, 1, 1],
-            grid_dim: grid.launch.grid,
-        };
-        block.drive(&mut worker.shared, place);
-        for thread in block.threads {
-            worker.stacks.push(thread.into_stack());
-        }
-    }
-
-    /// Resumes threads until all are done or one has failed.
-    fn drive(&mut self, shared: &mut Shared, place: &mut Place) {
-        loop {
-            let ready: Vec<usize> = self.in_state(|state| matches!(state, State::Ready(_))).collect();
-            if ready.is_empty() {
-                if let Err((thread, reason)) = shared.left_behind() {
-                    self.grid.fail(self.number, Some(thread as u32), reason);
-                }
-                return;
-            }
-            for i in self.order.permutation(ready.len()) {
-                let thread = ready[i as usize];
-                place.thread[0] = thread as u32;
-                self.resume(thread, shared);
-                if self.grid.has_failed.load(Ordering::Relaxed) {
-                    return;
-                }
-            }
-            if let Err((thread, reason)) = self.meet(shared) {
-                return self.grid.fail(self.number, Some(thread as u32), reason);
-            }
-        }
+        Block { grid, number, place: place(grid.launch.grid, number), threads }
     }
 
     fn in_state(&self, is: impl Fn(&State) -> bool) -> impl Iterator<Item = usize> + '_ {
@@ -264,13 +330,15 @@ impl Block<'_> {
         found.into_iter()
     }
 
-    fn resume(&mut self, number: usize, shared: &mut Shared) {
+    /// Resumes a thread. `shared` is the memory of the whole cluster, and `rank` says which part of it is this block's.
+    fn resume(&mut self, number: usize, shared: &mut [Shared], rank: usize) {
         let thread = &mut self.threads[number];
         let State::Ready(brought) = thread.state else { return };
         RUNNING.with(|running| {
             running.set(Running {
                 grid: std::ptr::from_ref(self.grid).cast(),
-                shared,
+                shared: &raw mut shared[rank],
+                cluster: shared,
                 block: self.number,
                 thread: number as u32,
                 stack: [thread.stack.start, thread.stack.end],
@@ -283,8 +351,8 @@ impl Block<'_> {
         };
     }
 
-    /// Lets those go on who have met; no thread is ready when this is called. The error is a thread that waits in vain, and why.
-    fn meet(&mut self, shared: &mut Shared) -> Result<(), (usize, String)> {
+    /// Lets those go on who have met, if any have; no thread is ready when this is called. The error is a thread that waits in vain, and why.
+    fn meet(&mut self, shared: &mut Shared, order: &mut Sequence) -> Result<bool, (usize, String)> {
         let mut met = Vec::new();
         for thread in self.in_state(|state| matches!(state, State::Waiting(Wait::Shuffle { .. }))) {
             met.push((thread, self.shuffled(thread).map_err(|reason| (thread, reason))?));
@@ -317,7 +385,7 @@ impl Block<'_> {
         }
         // One warp at a time, so that the others' products are still under way.
         if !warps_for_products.is_empty() {
-            let (warp, pending) = warps_for_products[self.order.below(warps_for_products.len() as u32) as usize];
+            let (warp, pending) = warps_for_products[order.below(warps_for_products.len() as u32) as usize];
             warp.iter().for_each(|&thread| shared.wait_for_products(thread as u32, pending));
             met.extend(warp.iter().map(|&thread| (thread, 0)));
         }
@@ -330,16 +398,14 @@ impl Block<'_> {
         }
         // Copies arrive when nothing else can go on.
         while met.is_empty() && waiting > 0 && shared.barriers.has_copies() {
-            shared.let_a_copy_arrive(self.order.next_u32());
+            shared.let_a_copy_arrive(order.next_u32());
             met.extend(self.behind_phases(shared));
         }
-        if met.is_empty() && waiting > 0 {
-            return Err(self.waits_in_vain(shared));
-        }
+        let somebody_goes_on = !met.is_empty();
         for (thread, brought) in met {
             self.threads[thread].state = State::Ready(brought);
         }
-        Ok(())
+        Ok(somebody_goes_on)
     }
 
     /// Threads that wait for the end of a phase which has ended.
@@ -358,10 +424,11 @@ impl Block<'_> {
             _ => None,
         });
         at_phase.unwrap_or_else(|| {
-            let first = |is: fn(&State) -> bool| self.in_state(is).next().unwrap_or(0);
-            let (waiting, ended) =
-                (first(|state| matches!(state, State::Waiting(_))), first(|state| matches!(state, State::Done)));
-            (waiting, format!("waits at a barrier for all threads, but thread {ended} has ended"))
+            let at_barrier = |state: &State| matches!(state, State::Waiting(Wait::Barrier));
+            let waiting = self.in_state(at_barrier).next().unwrap_or(0);
+            let elsewhere = self.in_state(|state| !at_barrier(state)).next().unwrap_or(0);
+            let what = whereabouts(Some(&self.threads[elsewhere].state));
+            (waiting, format!("waits at a barrier for all threads, but thread {elsewhere} {what}"))
         })
     }
 
@@ -444,6 +511,7 @@ fn whereabouts(state: Option<&State>) -> String {
         Some(State::Waiting(Wait::Phase { .. })) => "waits for the end of a phase".to_string(),
         Some(State::Waiting(Wait::Product(_))) => "is at another wgmma".to_string(),
         Some(State::Waiting(Wait::Products { .. })) => "is at a wgmma.wait_group".to_string(),
+        Some(State::Waiting(Wait::ClusterBarrier)) => "waits at a barrier of its cluster".to_string(),
         Some(State::Waiting(_)) => "waits at a barrier".to_string(),
         Some(_) => "has ended".to_string(),
         None => "does not exist".to_string(),

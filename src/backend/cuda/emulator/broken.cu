@@ -1,4 +1,5 @@
 // Kernels with a bug each, which the emulator must find (tests/emulator.rs). Nothing else uses them.
+#include "cluster.cuh"
 #include "common.cuh"
 #include "hopper.cuh"
 #include "tensor_product.cuh"
@@ -296,4 +297,42 @@ extern "C" __global__ void __launch_bounds__(128) warpgroup_product_bf16(const f
 }
 extern "C" __global__ void __launch_bounds__(128) warpgroup_product_f16(const float* a, const u32* b, float* c, int mistake) {
     warpgroup_product<F16>(a, b, c, mistake, multiply_shared_f16);
+}
+
+// Each block of a cluster puts its rank into the next one, and then what it got there; x has 64 numbers of each block, which are the ranks of those
+// two places before. `mistake` says what is wrong; with FINE nothing is.
+enum ClusterMistake : int {
+    FINE,
+    NOT_THERE_YET,     // No barrier before the first number is put into another block.
+    BLOCK_MISSING,
+    BLOCK_WAITS_ALONE, // A barrier of the block in place of the cluster's.
+    PUT_TOO_EARLY,     // Where the number before is read.
+    NEVER_ARRIVED,
+    NO_SUCH_BLOCK,
+    CROOKED_FETCH,
+    FETCH_PAST_THE_END,
+};
+
+struct Slot {
+    float of_block;
+};
+
+extern "C" __global__ void __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(64) cluster_rotation(float* x, int mistake) {
+    auto& slot = shared_memory<Slot>().of_block;
+    if (mistake == CROOKED_FETCH) fetch_to_cache(x + 1, 16);
+    if (mistake == FETCH_PAST_THE_END) fetch_to_cache(x, 1 << 20);
+    if (mistake != NOT_THERE_YET) cluster_barrier();
+    const u32 next = mistake == NO_SUCH_BLOCK ? CLUSTER : (cluster_rank() + 1) % CLUSTER;
+    if (threadIdx.x == 0) put_in_block(slot, next, float(cluster_rank()));
+    if (mistake == BLOCK_MISSING && cluster_rank() == 3) return;
+    if (mistake == BLOCK_WAITS_ALONE)
+        __syncthreads();
+    else
+        cluster_barrier();
+    const float before = slot;
+    if (mistake != PUT_TOO_EARLY) cluster_barrier();
+    if (threadIdx.x == 0) put_in_block(slot, next, before);
+    if (mistake == NEVER_ARRIVED) return;
+    cluster_barrier();
+    x[blockIdx.x * 64 + threadIdx.x] = slot;
 }

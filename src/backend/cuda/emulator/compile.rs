@@ -14,7 +14,7 @@ pub fn build() {
     let here = Path::new(HERE);
     // Headers are looked for beside the file that includes them first, so all of them go to one folder; ours replace those of the GPU.
     files("kernels", "cuh").iter().for_each(|header| copy(header, &out));
-    ["device.cuh", "hopper.cuh", "registry.h"].iter().for_each(|name| copy(&here.join(name), &out));
+    ["cluster.cuh", "device.cuh", "hopper.cuh", "registry.h"].iter().for_each(|name| copy(&here.join(name), &out));
     let mut sources = files("kernels", "cu");
     sources.push(here.join("broken.cu"));
     let units: Vec<String> = sources.iter().map(|source| unit(source, &out)).collect();
@@ -71,7 +71,7 @@ fn unit(source: &Path, out: &Path) -> String {
     let expanded = compiler.file(&scan).expand();
     let entries: Vec<String> = kernels(&String::from_utf8_lossy(&expanded))
         .into_iter()
-        .map(|(kernel, bound)| format!("    EMULATED_ENTRY({kernel}, {bound}),\n"))
+        .map(|(kernel, bound, cluster)| format!("    EMULATED_ENTRY({kernel}, {bound}, {cluster}),\n"))
         .collect();
     assert!(!entries.is_empty(), "{} has no kernel", source.display());
     // In a namespace of its own, so that helpers of the same name in two files do not meet.
@@ -85,13 +85,16 @@ fn unit(source: &Path, out: &Path) -> String {
     name
 }
 
-/// The kernels of a preprocessed file, with the most threads that a block may have: `EMULATED_KERNEL void EMULATED_BOUNDS(256) name(`.
-fn kernels(expanded: &str) -> Vec<(String, u32)> {
-    let starts = expanded.split("EMULATED_KERNEL").skip(1);
-    let kernel = |text: &str| {
-        let (bounds, rest) = text.split_once("EMULATED_BOUNDS(")?.1.split_once(')')?;
+/// The kernels of a preprocessed file, with the most threads that a block may have, and the blocks of a cluster:
+/// `EMULATED_KERNEL void EMULATED_CLUSTER(8, 1, 1) EMULATED_BOUNDS(256) name(`.
+fn kernels(expanded: &str) -> Vec<(String, u32, &str)> {
+    fn kernel(text: &str) -> Option<(String, u32, &str)> {
+        let (before, after) = text.split_once("EMULATED_BOUNDS(")?;
+        let cluster = before.split_once("EMULATED_CLUSTER(").and_then(|(_, sizes)| sizes.split(',').next());
+        let (bounds, rest) = after.split_once(')')?;
         let bound = bounds.split(',').next()?.trim().parse().ok()?;
-        Some((rest.split_once('(')?.0.trim().to_string(), bound))
-    };
+        Some((rest.split_once('(')?.0.trim().to_string(), bound, cluster.unwrap_or("1")))
+    }
+    let starts = expanded.split("EMULATED_KERNEL").skip(1);
     starts.map(|text| kernel(text).expect("a kernel has __launch_bounds__ and a name")).collect()
 }

@@ -17,9 +17,11 @@ using u64 = unsigned long long;
 #ifdef EMULATOR_SCAN
 #define __global__ EMULATED_KERNEL
 #define __launch_bounds__(...) EMULATED_BOUNDS(__VA_ARGS__)
+#define __cluster_dims__(...) EMULATED_CLUSTER(__VA_ARGS__)
 #else
 #define __global__
 #define __launch_bounds__(...)
+#define __cluster_dims__(...)
 #endif
 #define __device__
 #define __forceinline__
@@ -106,21 +108,13 @@ inline void store_words(u32* to, u32 a, u32 b, u32 c, u32 d) {
     *reinterpret_cast<Words*>(to) = Words{a, b, c, d};
 }
 
+inline void load_words(const u32* from, u32 (&to)[2]) {
+    const u64 words = *reinterpret_cast<const u64*>(from);
+    to[0] = u32(words), to[1] = u32(words >> 32);
+}
 inline void load_words(const u32* from, u32 (&to)[4]) {
     const float4 words = load4(reinterpret_cast<const float*>(from));
     std::memcpy(to, &words, sizeof words);
-}
-
-struct alignas(8) Halves {
-    u16 of[4];
-};
-inline Halves load_halves(const u16* from) {
-    if (reinterpret_cast<size_t>(from) % sizeof(Halves) != 0) emulated_misaligned(from);
-    return *reinterpret_cast<const Halves*>(from);
-}
-inline void store_halves(u16* to, Halves value) {
-    if (reinterpret_cast<size_t>(to) % sizeof(Halves) != 0) emulated_misaligned(to);
-    *reinterpret_cast<Halves*>(to) = value;
 }
 
 inline float float_of_bits(u32 bits) {
@@ -132,6 +126,10 @@ inline u32 bits_of_float(float value) {
     u32 bits;
     std::memcpy(&bits, &value, sizeof bits);
     return bits;
+}
+inline float exp2_approx(float x) {
+    const float power = exp2f(x);
+    return power < 1.17549435e-38f ? 0.0f : power;
 }
 inline float bf16_to_float(u16 value) { return float_of_bits(u32(value) << 16); }
 inline u16 float_to_bf16(float value) {

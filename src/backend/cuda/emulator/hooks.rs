@@ -1,6 +1,8 @@
 //! What compiled kernels call: the rendezvous of `device.cuh`, and the thread sanitizer's hooks before every access to memory.
 
-use super::access::{check, copy_async, copy_in_bulk, fail, suspend, with_shared, Access, RUNNING, WORD};
+use super::access::{
+    check, check_stretch, copy_async, copy_in_bulk, fail, put_in_block, suspend, with_shared, Access, RUNNING, WORD,
+};
 use super::block::Wait;
 use super::matrix::{Lane, MatrixOp};
 use super::products::{Product, Rows, Sums};
@@ -186,6 +188,21 @@ extern "C" fn emulated_commit_products() {
 #[no_mangle]
 extern "C" fn emulated_wait_products(pending: u32) {
     suspend(Wait::Products { pending });
+}
+
+#[no_mangle]
+extern "C" fn emulated_cluster_barrier() {
+    suspend(Wait::ClusterBarrier);
+}
+
+#[no_mangle]
+extern "C" fn emulated_put_in_block(place: usize, rank: u32, value: f32) {
+    put_in_block(place, rank as usize, value.to_bits());
+}
+
+#[no_mangle]
+extern "C" fn emulated_fetch_to_cache(from: usize, bytes: u32) {
+    check_stretch(from, bytes as usize);
 }
 
 /// A hook for accesses of a fixed size.

@@ -12,6 +12,7 @@ struct EmulatedKernel {
     sizes: *const usize,
     arguments: usize,
     most_threads: u32,
+    cluster: u32,
 }
 
 include!(concat!(env!("OUT_DIR"), "/emulator/emulated.rs"));
@@ -25,6 +26,8 @@ pub(super) struct Kernel {
     pub sizes: &'static [usize],
     /// Threads that a block may have.
     pub most_threads: u32,
+    /// Blocks of a cluster, 1 for kernels without.
+    pub cluster: u32,
 }
 
 static KERNELS: LazyLock<HashMap<&'static str, Kernel>> = LazyLock::new(|| {
@@ -35,7 +38,8 @@ static KERNELS: LazyLock<HashMap<&'static str, Kernel>> = LazyLock::new(|| {
             let (name, sizes) =
                 unsafe { (CStr::from_ptr(kernel.name), std::slice::from_raw_parts(kernel.sizes, kernel.arguments)) };
             let name = name.to_str().expect("kernels have ASCII names");
-            kernels.insert(name, Kernel { call: kernel.call, sizes, most_threads: kernel.most_threads });
+            let EmulatedKernel { call, most_threads, cluster, .. } = *kernel;
+            kernels.insert(name, Kernel { call, sizes, most_threads, cluster });
         }
     }
     kernels
@@ -56,6 +60,6 @@ mod tests {
         let planted_bugs = sources().iter().all(|source| source.name != "broken.cu");
         assert!(planted_bugs, "the emulator's broken kernels are not shipped");
         let missing: Vec<&str> = KERNELS.keys().copied().filter(|kernel| file_of(kernel).is_none()).collect();
-        assert_eq!(missing.len(), 29, "only the planted bugs: {missing:?}");
+        assert_eq!(missing.len(), 30, "only the planted bugs: {missing:?}");
     }
 }

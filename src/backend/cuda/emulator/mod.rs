@@ -114,6 +114,12 @@ impl Driver for Emulator {
         Grid::run(launch, &self.0.memory, SCHEDULE.get())
     }
 
+    fn clusters(&self, kernel: &'static str, _threads: u32) -> u32 {
+        /// Fewer than tests have rows, so that each takes several.
+        const AT_ONCE: u32 = 2;
+        kernels::kernel(kernel).filter(|kernel| kernel.cluster > 1).map_or(0, |_| AT_ONCE)
+    }
+
     fn synchronize(&self) -> Result<()> {
         Ok(())
     }

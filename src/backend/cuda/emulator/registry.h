@@ -10,6 +10,7 @@ struct EmulatedKernel {
     const size_t* sizes;
     size_t arguments;
     u32 most_threads;
+    u32 cluster;
 };
 
 template <auto F>
@@ -27,4 +28,5 @@ struct EmulatedCall<F> {
     }
 };
 
-#define EMULATED_ENTRY(NAME, BOUND) {#NAME, EmulatedCall<&NAME>::call, EmulatedCall<&NAME>::sizes, std::size(EmulatedCall<&NAME>::sizes), BOUND}
+#define EMULATED_ENTRY(NAME, BOUND, CLUSTERED) \
+    {#NAME, EmulatedCall<&NAME>::call, EmulatedCall<&NAME>::sizes, std::size(EmulatedCall<&NAME>::sizes), BOUND, CLUSTERED}

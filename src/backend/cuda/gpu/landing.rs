@@ -20,10 +20,16 @@ unsafe impl Send for Landing {}
 impl Landing {
     /// A place in the memory of the current context.
     pub fn new() -> Result<Landing, DriverError> {
-        let arrived = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)?;
         // SAFETY: the memory is freed in `release`.
         let start: *mut c_void = unsafe { result::malloc_host(CAPACITY, 0) }?;
-        Ok(Landing { start: start.cast(), arrived })
+        match result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING) {
+            Ok(arrived) => Ok(Landing { start: start.cast(), arrived }),
+            Err(error) => {
+                // SAFETY: it was just allocated.
+                unsafe { result::free_host(start) }?;
+                Err(error)
+            }
+        }
     }
 
     /// Has up to [`CAPACITY`] bytes copied here, in order with what is launched on the stream.

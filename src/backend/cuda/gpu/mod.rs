@@ -9,6 +9,7 @@ mod staging;
 
 use super::binaries;
 use super::driver::{Arg, DeviceInfo, DevicePtr, Driver, Graph, Launch, MemoryUse, Node, Step};
+use super::launch;
 use crate::backend::Later;
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
@@ -26,6 +27,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 /// What keeps the device busy while steps are queued: some milliseconds on a large GPU.
 const BUSY_THREADS: usize = 1 << 18;
 const BUSY_ROUNDS: u32 = 1 << 13;
+
+/// The compute capability from which on GPUs have clusters of blocks.
+const CLUSTERS_SINCE: (u32, u32) = (9, 0);
 
 /// Launches that an asynchronous error may come from and that its message names.
 const RECENT: usize = 4;
@@ -45,6 +49,8 @@ struct Inner {
     /// To which no copy is under way that somebody waits for.
     landings: Mutex<Vec<Landing>>,
     functions: Mutex<HashMap<&'static str, Function>>,
+    /// How many clusters of a kernel run at once.
+    clusters: Mutex<HashMap<&'static str, u32>>,
     modules: Mutex<HashMap<&'static str, Module>>,
     in_use: AtomicU64,
     recent: Mutex<VecDeque<Recent>>,
@@ -191,6 +197,7 @@ impl Gpu {
             staging: Mutex::new(staging),
             landings: Mutex::default(),
             functions: Mutex::default(),
+            clusters: Mutex::default(),
             modules: Mutex::default(),
             in_use: AtomicU64::new(0),
             recent: Mutex::default(),
@@ -262,6 +269,32 @@ impl Inner {
         done.map_err(|e| kernel_error(launch, format!("{e}{}", self.recent_launches())))?;
         self.remember(launch);
         Ok(())
+    }
+
+    /// As [`Driver::clusters`]; none where something goes wrong, for there are other kernels.
+    fn count_clusters(&self, kernel: &'static str, threads: u32) -> Option<u32> {
+        if self.info.capability < CLUSTERS_SINCE {
+            return None;
+        }
+        // What was compiled for an older GPU has not the kernel.
+        let function = self.function(kernel).ok()?;
+        let config = sys::CUlaunchConfig {
+            gridDimX: launch::CLUSTER as u32,
+            gridDimY: 1,
+            gridDimZ: 1,
+            blockDimX: threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: 0,
+            hStream: self.stream,
+            attrs: std::ptr::null_mut(),
+            numAttrs: 0,
+        };
+        let mut count = 0;
+        // SAFETY: the function lives as long as `self`, and its clusters have the size that it was compiled with.
+        let ask = || unsafe { sys::cuOccupancyMaxActiveClusters(&mut count, function.0, &config) }.result();
+        self.with("clusters", ask).ok()?;
+        Some(count.max(0) as u32)
     }
 
     fn function_of(&self, launch: &Launch) -> Result<Function> {
@@ -372,16 +405,13 @@ impl Driver for Gpu {
             return self.download(from, &mut to).map(|()| Later::now(to));
         }
         let inner = &self.0;
-        let landing = inner.with("download", || {
-            let mut landing = lock(&inner.landings).pop().map_or_else(Landing::new, Ok)?;
-            landing.copy(from, bytes, inner.stream)?;
-            Ok(landing)
-        })?;
-        let gpu = self.clone();
+        let free = lock(&inner.landings).pop();
+        let landing = inner.with("download", || free.map_or_else(Landing::new, Ok))?;
+        let mut reserved = Reserved { gpu: self.clone(), landing: Some(landing) };
+        inner.with("download", || reserved.landing().copy(from, bytes, inner.stream))?;
         Ok(Later::new(move || {
-            let arrived = gpu.0.with("download", || landing.wait(bytes));
-            lock(&gpu.0.landings).push(landing);
-            arrived
+            let gpu = reserved.gpu.clone();
+            gpu.0.with("download", || reserved.landing().wait(bytes))
         }))
     }
 
@@ -392,6 +422,15 @@ impl Driver for Gpu {
 
     fn launch(&self, launch: &Launch) -> Result<()> {
         self.0.launch(launch)
+    }
+
+    fn clusters(&self, kernel: &'static str, threads: u32) -> u32 {
+        if let Some(&known) = lock(&self.0.clusters).get(kernel) {
+            return known;
+        }
+        let count = self.0.count_clusters(kernel, threads).unwrap_or(0);
+        lock(&self.0.clusters).insert(kernel, count);
+        count
     }
 
     fn synchronize(&self) -> Result<()> {
@@ -421,6 +460,24 @@ impl Driver for Gpu {
 
     fn graph(&self, nodes: &[Node]) -> Result<Box<dyn Graph>> {
         Ok(Box::new(GpuGraph::new(self, nodes)?))
+    }
+}
+
+/// A place for a copy to the host, which is free again when this is dropped: the next copy to it comes after this one.
+struct Reserved {
+    gpu: Gpu,
+    landing: Option<Landing>,
+}
+
+impl Reserved {
+    fn landing(&mut self) -> &mut Landing {
+        self.landing.as_mut().expect("there until this is dropped")
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        lock(&self.gpu.0.landings).extend(self.landing.take());
     }
 }
 

@@ -47,7 +47,8 @@ impl Divergence for ReverseKl {
     #[inline(always)]
     unsafe fn terms<S: Simd>(self, p: Probabilities<S>, q: Probabilities<S>) -> [S::V; 2] {
         let delta = S::sub(q.log, p.log);
-        [relative_entropy::<S>(q.value, p.value, delta), S::mul(q.value, delta)]
+        let slope = S::if_greater(q.value, S::zero(), S::mul(q.value, delta), S::zero());
+        [relative_entropy::<S>(q.value, p.value, delta), slope]
     }
 }
 
