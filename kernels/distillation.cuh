@@ -143,8 +143,8 @@ __device__ __forceinline__ void distillation(Team team, const Logit* student, co
         const int label = labels ? labels[row] : IGNORE_INDEX;
         const bool counts = label != IGNORE_INDEX;
         const float weight = sample_weights ? sample_weights[row] : 1.0f;
-        const float hard_share = counts ? settings->hard_weight * weight / totals[0] : 0.0f;
-        const float soft_share = settings->soft_weight * weight * scale * inverse / totals[1];
+        const float hard_share = counts ? settings->hard_weight * weight / labelled_weight(totals, rows) : 0.0f;
+        const float soft_share = settings->soft_weight * weight * scale * inverse / whole_weight(totals, rows);
 
         // The gradient of class i, whose soft part is soft_share · d.
         const auto gradient = [&](u32 i, float own, float d) {

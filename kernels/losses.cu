@@ -4,8 +4,7 @@
 #include "distillation.cuh"
 #include "softmax.cuh"
 
-// What the rows' losses are divided by, as two floats: the summed weights of the samples that have a label, and those of all samples. A
-// sample without a weight counts 1.
+// What the rows' losses are divided by, as two floats (softmax.cuh). A sample without a weight counts 1.
 extern "C" __global__ void __launch_bounds__(256)
     sum_weights(const int* labels, const float* sample_weights, float* totals, u32 rows) {
     double labelled = 0.0, all = 0.0;
@@ -26,7 +25,7 @@ extern "C" __global__ void __launch_bounds__(256)
 template <class Team>
 __device__ __forceinline__ void cross_entropy(const float* logits, const int* labels, const float* totals, float smoothing, float* losses,
                                               float* grad, u32 rows, u32 classes) {
-    const float share = 1.0f / totals[0], each = smoothing / float(classes);
+    const float share = 1.0f / labelled_weight(totals, rows), each = smoothing / float(classes);
     const Walk<Team> walk(classes);
     for (u32 row = Team::row(); row < rows; row += Team::rows()) {
         const float* z = logits + row * classes;
@@ -122,7 +121,7 @@ __device__ __forceinline__ double total(const float* losses, u32 rows) {
 // One block: the mean over the samples that count.
 extern "C" __global__ void __launch_bounds__(256) mean_losses(const float* losses, const float* totals, float* mean, u32 rows) {
     const double sum = total(losses, rows);
-    if (threadIdx.x == 0) *mean = float(sum / double(totals[0]));
+    if (threadIdx.x == 0) *mean = float(sum / double(labelled_weight(totals, rows)));
 }
 
 // One block: the weighted sum of the means, and both means. A row has one hard loss, and its soft one in so many parts. A weight of 0 leaves its
@@ -130,8 +129,8 @@ extern "C" __global__ void __launch_bounds__(256) mean_losses(const float* losse
 extern "C" __global__ void __launch_bounds__(256)
     mean_distillation_losses(const float* hard_losses, const float* soft_losses, const float* totals,
                              const DistillationSettings* settings, float* all, float* hard, float* soft, u32 rows, u32 parts) {
-    const double hard_mean = total(hard_losses, rows) / double(totals[0]);
-    const double soft_mean = total(soft_losses, rows * parts) / double(totals[1]);
+    const double hard_mean = total(hard_losses, rows) / double(labelled_weight(totals, rows));
+    const double soft_mean = total(soft_losses, rows * parts) / double(whole_weight(totals, rows));
     if (threadIdx.x == 0) {
         const double hard_term = settings->hard_weight == 0.0f ? 0.0 : double(settings->hard_weight) * hard_mean;
         const double soft_term = settings->soft_weight == 0.0f ? 0.0 : double(settings->soft_weight) * soft_mean;

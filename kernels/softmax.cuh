@@ -103,6 +103,11 @@ struct BlockTeam {
     }
 };
 
+// What rows' losses are divided by: the summed weights of the samples that have a label, and those of all samples, as sum_weights left them.
+// Without them every row has a label and counts 1.
+__device__ __forceinline__ float labelled_weight(const float* totals, u32 rows) { return totals ? totals[0] : float(max(rows, 1u)); }
+__device__ __forceinline__ float whole_weight(const float* totals, u32 rows) { return totals ? totals[1] : float(max(rows, 1u)); }
+
 __device__ __forceinline__ float logit(float value) { return value; }
 __device__ __forceinline__ float logit(u16 value) { return bf16_to_float(value); }
 

@@ -14,12 +14,30 @@ use crate::backend::precision::{self, Precision};
 use crate::error::Result;
 use crate::tensor::{DType, Shape, Tensor};
 
-/// What the rows' losses are divided by: the summed weights of the samples with a label, and of all, in device memory.
-fn sum_weights(device: &CudaDevice, rows: usize, labels: DevicePtr, sample_weights: DevicePtr) -> Result<Buffer> {
+/// What the rows' losses are divided by: the summed weights of the samples with a label, and of all, in device memory. None where every row is
+/// known to have a label and counts 1, which the kernels need not be told.
+fn sum_weights(
+    device: &CudaDevice,
+    rows: usize,
+    labels: Option<&Tensor>,
+    sample_weights: Option<&Tensor>,
+) -> Result<Option<Buffer>> {
+    let has_label = |labels: &Tensor| labels.storage().index_range().is_some_and(|(low, _)| low >= 0);
+    if sample_weights.is_none() && labels.is_none_or(has_label) {
+        return Ok(None);
+    }
     let totals = device.scratch(2 * size_of::<f32>())?;
-    let args = args![labels, sample_weights, totals.start(), rows as u32];
+    let args = args![or_null(labels), or_null(sample_weights), totals.start(), rows as u32];
     device.launch("sum_weights", launch::one_block(launch::THREADS), args, &[])?;
-    Ok(totals)
+    Ok(Some(totals))
+}
+
+fn or_null(x: Option<&Tensor>) -> DevicePtr {
+    x.map_or(DevicePtr::NULL, address)
+}
+
+fn start_or_null(totals: Option<&Buffer>) -> DevicePtr {
+    totals.map_or(DevicePtr::NULL, Buffer::start)
 }
 
 pub(super) fn cross_entropy(
@@ -30,12 +48,13 @@ pub(super) fn cross_entropy(
 ) -> Result<(Tensor, Tensor)> {
     let (rows, classes) = rows_and_columns(logits);
     let (losses, grad, mean) = (device.floats([rows])?, device.floats(*logits.shape())?, device.floats(Shape::SCALAR)?);
-    let totals = sum_weights(device, rows, address(labels), DevicePtr::NULL)?;
-    let mut args = args![address(logits), address(labels), totals.start(), p.label_smoothing as f32];
+    let weights = sum_weights(device, rows, Some(labels), None)?;
+    let totals = start_or_null(weights.as_ref());
+    let mut args = args![address(logits), address(labels), totals, p.label_smoothing as f32];
     args.extend(args![address(&losses), address(&grad), rows as u32, classes as u32]);
     let (part, warp, block) = ("cross_entropy_part", "cross_entropy_warp", "cross_entropy_block");
     launch_for_rows(device, RowKernels { part: Some(part), warp, block }, rows, classes, args, &[logits])?;
-    let args = args![address(&losses), totals.start(), address(&mean), rows as u32];
+    let args = args![address(&losses), totals, address(&mean), rows as u32];
     device.launch("mean_losses", launch::one_block(launch::THREADS), args, &[&losses])?;
     Ok((mean, grad))
 }
@@ -79,15 +98,14 @@ pub(super) fn distillation(
     };
     let settings = [p.temperature, p.hard_weight, p.soft_weight, beta].map(|x| x as f32);
     let settings = Tensor::from_slice(&settings, [4], student.device())?;
-    let or_null = |x: Option<&Tensor>| x.map_or(DevicePtr::NULL, address);
-    let (labels, sample_weights) = (or_null(labels), or_null(sample_weights));
-    let totals = sum_weights(device, rows, labels, sample_weights)?;
+    let weights = sum_weights(device, rows, labels, sample_weights)?;
+    let totals = start_or_null(weights.as_ref());
     let (row_kernels, cluster_kernel) = kernels(p.divergence, student.dtype());
     let clusters = device.clusters(cluster_kernel, rows, classes, student.dtype().size())?;
     let parts = if clusters.is_some() { launch::CLUSTER } else { 1 };
     let (hard_losses, soft_losses) = (device.floats([rows])?, device.floats([rows, parts])?);
     let grad = device.output(*student.shape(), student.dtype())?;
-    let mut args = args![address(student), address(teacher), labels, sample_weights, totals.start()];
+    let mut args = args![address(student), address(teacher), or_null(labels), or_null(sample_weights), totals];
     args.extend(args![address(&settings), i32::from(scale_by_t2), address(&hard_losses), address(&soft_losses)]);
     args.extend(args![address(&grad), rows as u32, classes as u32]);
     match clusters {
@@ -97,7 +115,7 @@ pub(super) fn distillation(
 
     let scalar = || device.floats(Shape::SCALAR);
     let (total, hard, soft) = (scalar()?, scalar()?, scalar()?);
-    let mut args = args![address(&hard_losses), address(&soft_losses), totals.start(), address(&settings)];
+    let mut args = args![address(&hard_losses), address(&soft_losses), totals, address(&settings)];
     args.extend(args![address(&total), address(&hard), address(&soft), rows as u32, parts as u32]);
     device.launch("mean_distillation_losses", launch::one_block(launch::THREADS), args, &[&hard_losses])?;
     Ok(DistillationOutput { total, hard, soft, grad })
