@@ -93,8 +93,15 @@ impl Regressors {
         Ok(Regressors(made.into_iter().map(with_norm).collect::<Result<_>>()?))
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &(TapPair, Regressor)> {
-        self.0.iter()
+    /// Of each pair the student's mapped features and the teacher's, at one size.
+    pub(super) fn aligned<'a>(
+        &'a self,
+        inputs: &'a StepInputs<'a>,
+    ) -> impl Iterator<Item = Result<(Tensor, Tensor)>> + 'a {
+        self.0.iter().map(|(pair, regressor)| {
+            let (student, teacher) = inputs.features(pair)?;
+            regressor.align(student, teacher)
+        })
     }
 
     /// The sum over the pairs of `loss(the student's mapped features, the teacher's, how many deeper pairs there are)`, for the method of this
@@ -106,9 +113,8 @@ impl Regressors {
         loss: impl Fn(&Tensor, &Tensor, i32) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let deeper = (0..self.0.len() as i32).rev();
-        sum_over(method, deeper.zip(&self.0), |(deeper, (pair, regressor))| {
-            let (student, teacher) = inputs.features(pair)?;
-            let (mapped, teacher) = regressor.align(student, teacher)?;
+        sum_over(method, deeper.zip(self.aligned(inputs)), |(deeper, aligned)| {
+            let (mapped, teacher) = aligned?;
             loss(&mapped, &teacher, deeper)
         })
     }

@@ -63,9 +63,8 @@ struct EmbeddingMatching {
 impl Method for EmbeddingMatching {
     fn loss(&self, inputs: &StepInputs) -> Result<Loss> {
         let (mut cosine, mut similarity) = (None, None);
-        for (pair, regressor) in self.regressors.iter() {
-            let (student, teacher) = inputs.features(pair)?;
-            let (mapped, teacher) = regressor.align(student, teacher)?;
+        for aligned in self.regressors.aligned(inputs) {
+            let (mapped, teacher) = aligned?;
             let [a, b] = embedding_losses(&mapped, &teacher)?;
             (cosine, similarity) = (Some(plus(cosine, &a)?), Some(plus(similarity, &b)?));
         }

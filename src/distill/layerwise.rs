@@ -70,9 +70,8 @@ struct Layerwise {
 impl Method for Layerwise {
     fn loss(&self, inputs: &StepInputs) -> Result<Loss> {
         let mut losses = Vec::new();
-        for (pair, regressor) in self.regressors.iter() {
-            let (student, teacher) = inputs.features(pair)?;
-            let (mapped, teacher) = regressor.align(student, teacher)?;
+        for aligned in self.regressors.aligned(inputs) {
+            let (mapped, teacher) = aligned?;
             losses.push(mapped.mse_loss(&teacher)?);
         }
         let first = losses.first().ok_or_else(|| Error::argument(INFO.name, "there is nothing to compare"))?;

@@ -49,12 +49,11 @@ impl Unread {
     /// Asks the device for the numbers, and forgets the steps.
     pub(super) fn ask(&mut self, device: Device) -> Result<Asked> {
         let Unread { taken, images } = std::mem::take(self);
-        let of_step = |step: &StepTaken| {
-            let terms = step.terms.iter().map(|(_, term)| term.clone());
-            [step.loss.clone()].into_iter().chain(terms).collect::<Vec<Tensor>>()
-        };
-        let scalars: Vec<Tensor> = taken.iter().flat_map(of_step).collect();
-        let values = backend::of(device).items(&scalars.iter().collect::<Vec<_>>())?;
+        let scalars: Vec<&Tensor> = taken
+            .iter()
+            .flat_map(|step| std::iter::once(&step.loss).chain(step.terms.iter().map(|(_, term)| term)))
+            .collect();
+        let values = backend::of(device).items(&scalars)?;
         let unknown = |StepTaken { job, epoch, step, lr, terms, .. }: StepTaken| {
             let terms = terms.into_iter().map(|(name, _)| (name, f64::NAN)).collect();
             StepRecord { job, epoch, step, lr, loss: f64::NAN, terms }

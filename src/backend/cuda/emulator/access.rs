@@ -130,9 +130,7 @@ pub(super) fn copy_in_bulk(barrier: usize, to: usize, from: usize, bytes: usize)
         if !bytes.is_multiple_of(UNIT) {
             return Err(format!("copies {bytes} bytes, which is not a multiple of {UNIT}"));
         }
-        for at in (from..from + bytes).step_by(UNIT) {
-            check_device(&running, at, UNIT, Access::Read)?;
-        }
+        check_units(&running, from, bytes)?;
         let (barrier, to) = (shared.place(barrier)?, shared.place(to)?);
         shared.arrive_with_copy(barrier, to, from, bytes, thread)
     });
@@ -154,11 +152,16 @@ pub(super) fn put_in_block(address: usize, rank: usize, value: u32) {
     }
 }
 
+/// Checks reading whole units of device memory.
+fn check_units(running: &Running, from: usize, bytes: usize) -> Result<(), String> {
+    (from..from + bytes).step_by(UNIT).try_for_each(|at| check_device(running, at, UNIT, Access::Read))
+}
+
 /// Checks that the running thread may read all of a stretch of device memory.
 pub(super) fn check_stretch(from: usize, bytes: usize) {
     let running = RUNNING.get();
     let readable = match from.is_multiple_of(UNIT) && bytes.is_multiple_of(UNIT) {
-        true => (from..from + bytes).step_by(UNIT).try_for_each(|at| check_device(&running, at, UNIT, Access::Read)),
+        true => check_units(&running, from, bytes),
         false => Err(format!("{bytes} bytes at {from:#x}, where multiples of {UNIT} are wanted")),
     };
     if let Err(reason) = readable {
